@@ -1,0 +1,146 @@
+"""Zero-shot evaluation: a multiple-choice item is answered by the choice whose text matches the highlighted image best.
+
+A choice is scored by ITM, the match logit of "question Answer: choice" (LSKD, section 4.1). An image with its regions is
+encoded once and all its texts are run against it. VCR's Q→AR counts an item only when answer *and* rationale are right,
+the rationale being chosen under the gold answer, as in VCR's official script. Intervals are 95% percentile bootstraps over images,
+since questions about one image are not independent; systems are compared on the same resamples.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+
+from lskd_nb.records import PREDICTIONS, read_parquet
+from lskd_nb.student import Student, autocast
+from lskd_nb.views import FrozenViews, View
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Item:
+    """One choice to make about a view. ``choices`` continue ``question``; ``label`` is the index of the right one."""
+
+    item_id: str
+    image_id: str
+    view: View
+    question: str
+    choices: tuple[str, ...]
+    label: int
+    task: str
+    slice: str = ""
+
+
+@torch.no_grad()
+def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, batch: int = 384) -> list[np.ndarray]:
+    """ITM scores, log P(match) - log P(no match), of every item's choices. Texts of similar length share a batch."""
+    texts = [(i, item.question, choice) for i, item in enumerate(items) for choice in item.choices]
+    order = sorted(range(len(texts)), key=lambda t: (len(texts[t][1]) + len(texts[t][2])) // 12 * 100_000 + texts[t][0])
+    scores = np.zeros(len(texts), np.float32)
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        owners = [texts[t][0] for t in part]
+        unique = sorted(set(owners))
+        features = views.features([items[i].view for i in unique])
+        image = features[[unique.index(i) for i in owners]]
+        with autocast(student.device):
+            logits = student.itm_logits(image, student.tokenize([texts[t][1] for t in part], [texts[t][2] for t in part]))
+        scores[part] = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+    ends = np.cumsum([len(item.choices) for item in items])
+    return np.split(scores, ends[:-1])
+
+
+def predictions(items: Sequence[Item], scores: Sequence[np.ndarray], system: str, seed: int) -> pa.Table:
+    """PREDICTIONS rows: the choice with the highest score is taken."""
+    rows = [
+        dict(item_id=item.item_id, image_id=item.image_id, task=item.task, system=system, seed=seed, scores=s.tolist(),
+             label=item.label, correct=bool(int(np.argmax(s)) == item.label), slice=item.slice)
+        for item, s in zip(items, scores, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=PREDICTIONS)
+
+
+def q_ar(q_a: pa.Table, qa_r: pa.Table) -> pa.Table:
+    """VCR's Q→AR from the predictions of its two parts: right where both are."""
+    both = q_a.to_pandas().merge(qa_r.to_pandas()[["item_id", "correct"]], on="item_id", suffixes=("", "_r"), validate="1:1")
+    if len(both) != len(q_a) or len(both) != len(qa_r):
+        raise ValueError(f"answers and rationales are not of the same items: {len(q_a)} and {len(qa_r)}, {len(both)} in common")
+    both["correct"] &= both["correct_r"]
+    both["task"] = "vcr.q_ar"
+    return pa.Table.from_pandas(both.drop(columns="correct_r"), schema=PREDICTIONS, preserve_index=False)
+
+
+# -------------------------------------------------------------------------------------------- intervals
+
+
+def bootstrap(values: np.ndarray, clusters: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, float]:
+    """Mean of ``values`` with a 95% percentile interval, whole clusters resampled; ``n`` items, ``clusters`` of them."""
+    values = np.asarray(values, dtype=float)
+    if len(values) == 0:
+        raise ValueError("no items to average")
+    _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, counts = np.bincount(inverse, values), np.bincount(inverse)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(counts), size=(resamples, len(counts)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return dict(mean=float(values.mean()), low=float(low), high=float(high), n=len(values), clusters=len(counts))
+
+
+def _clusters(frame: pd.DataFrame) -> np.ndarray:
+    return (frame["seed"].astype(str) + "/" + frame["image_id"]).to_numpy()
+
+
+def accuracy(frame: pd.DataFrame) -> dict[str, float]:
+    """Accuracy of prediction rows with its interval; an image in each seed is a cluster of its own."""
+    return bootstrap(frame["correct"].to_numpy(), _clusters(frame))
+
+
+def paired_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
+    """Accuracy of ``one`` minus that of ``other`` on the same items and seeds."""
+    both = one.merge(other, on=["item_id", "seed", "image_id"], suffixes=("", "_other"), validate="1:1")
+    if len(both) != len(one) or len(both) != len(other):
+        raise ValueError(f"systems answered different items: {len(one)} and {len(other)}, {len(both)} in common")
+    return bootstrap(both["correct"].astype(float) - both["correct_other"].astype(float), _clusters(both))
+
+
+def summary(frame: pd.DataFrame) -> dict:
+    """Metrics by task and system, and LSKD's paired differences to the base and to the unfiltered student."""
+    found: dict = {}
+    for (task, system), rows in frame.groupby(["task", "system"]):
+        _set(found, task, system, accuracy(rows))
+    by = {key: rows for key, rows in frame.groupby(["task", "system"])}
+    for task in sorted(frame["task"].unique()):
+        for other in ("base", "unfiltered"):
+            if (task, "lskd") in by and (task, other) in by:
+                _set(found, f"difference.{task}", f"lskd_minus_{other}", paired_difference(by[task, "lskd"], by[task, other]))
+    return found
+
+
+def _set(found: dict, task: str, system: str, value: dict) -> None:
+    """vcr.q_a is filed as vcr.SYSTEM.q_a, snli_ve as nonlocalized.snli_ve.SYSTEM, grounding as grounding.SYSTEM."""
+    if task.startswith("difference."):
+        path = [*task.split("."), system]
+    elif task.startswith("vcr."):
+        path = ["vcr", system, task.split(".")[1]]
+    else:
+        path = [task, system] if task == "grounding" else ["nonlocalized", task, system]
+    for part in path[:-1]:
+        found = found.setdefault(part, {})
+    found[path[-1]] = value
+
+
+def read_predictions(folders: Sequence[str | Path]) -> pd.DataFrame:
+    """All prediction files of some runs' folders. Raises ``FileNotFoundError`` for a run that has none."""
+    frames = []
+    for folder in folders:
+        files = sorted((Path(folder) / "predictions").glob("*.parquet"))
+        if not files:
+            raise FileNotFoundError(f"{folder}/predictions holds no Parquet file: run notebook 06 first")
+        frames += [read_parquet(f, PREDICTIONS).to_pandas() for f in files]
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,161 @@
+"""What flows between the stages: one Arrow schema for each file of a run.
+
+A stage reads Parquet and writes Parquet; nothing else is passed on, so any stage can be run alone, resumed or looked
+at. Files are written under a temporary name and renamed, so a file that exists is whole. Columns are plain: boxes are
+xyxy in pixels of the stored image, scores are probabilities, texts mention regions as ``[0]``.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+BOX = pa.list_(pa.float32(), 4)
+REGION = pa.struct([("id", pa.int32()), ("box", BOX), ("label", pa.string()), ("score", pa.float32())])
+IDS = pa.list_(pa.int32())
+
+REGIONS = pa.schema(
+    [
+        ("image_id", pa.string()),  # unique in the run
+        ("image", pa.string()),  # path relative to the image root
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("source", pa.string()),  # data set the image comes from
+        ("split", pa.string()),
+        ("regions", pa.list_(REGION)),
+    ]
+)
+VERBALIZATIONS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("kind", pa.string()),  # global | local | dynamic
+        ("verbalizer", pa.string()),  # e.g. clip-place, captioner, region-captioner, vqa, dataset
+        ("region", pa.int32()),  # null unless local
+        ("question", pa.string()),  # null unless dynamic
+        ("text", pa.string()),
+        ("score", pa.float32()),  # the model's probability of the line, null where it has none
+        ("model", pa.string()),  # name or path it was loaded from
+        ("version", pa.string()),  # revision or hash of the weights
+    ]
+)
+TRIPLE_FIELDS = [
+    ("triple_id", pa.string()),
+    ("image_id", pa.string()),
+    ("family", pa.string()),  # prompt family: id | description
+    ("question", pa.string()),
+    ("answer", pa.string()),
+    ("rationale", pa.string()),
+    ("regions", IDS),  # mentioned in question, answer or rationale
+    ("regions_offered", IDS),  # shown to the teacher
+    ("model", pa.string()),
+    ("prompt", pa.string()),  # name and hash of the prompt files
+    ("request", pa.string()),  # hash of the request, key of the response cache
+]
+TRIPLES = pa.schema(TRIPLE_FIELDS)
+REJECTS = pa.schema(
+    [("stage", pa.string()), ("record", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
+LABELS = pa.schema(
+    [
+        ("triple_id", pa.string()),
+        ("annotator", pa.string()),
+        ("accept", pa.bool_()),
+        ("qa_score", pa.float32()),  # 0..1, how good the answer is for the question
+        ("rationale_score", pa.float32()),  # 0..1, how well the rationale supports it
+    ]
+)
+SCORES = pa.schema(
+    [
+        ("triple_id", pa.string()),
+        ("score", pa.float32()),  # critic's probability that the triple is acceptable
+        ("qa_score", pa.float32()),
+        ("rationale_score", pa.float32()),
+    ]
+)
+CORPUS = pa.schema(
+    [
+        *TRIPLE_FIELDS,
+        ("score", pa.float32()),
+        ("image", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("source", pa.string()),
+        ("split", pa.string()),
+        ("references", pa.list_(REGION)),  # every region offered, with its box
+    ]
+)
+PREDICTIONS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("image_id", pa.string()),
+        ("task", pa.string()),  # e.g. vcr.q_a, snli_ve
+        ("system", pa.string()),  # base | unfiltered | lskd | ...
+        ("seed", pa.int32()),
+        ("scores", pa.list_(pa.float32())),  # one for each choice
+        ("label", pa.int32()),
+        ("correct", pa.bool_()),
+        ("slice", pa.string()),  # question type
+    ]
+)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_parquet(rows: pa.Table | Iterable[dict], path: str | Path, schema: pa.Schema) -> pa.Table:
+    """Write ``rows`` (dicts or a table) under ``schema``; return the table.
+
+    Raises ``ValueError`` naming the file, the row and the field when a value does not fit the schema.
+    """
+    if not isinstance(rows, pa.Table):
+        rows = list(rows)
+        try:
+            table = pa.Table.from_pylist(rows, schema=schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise ValueError(f"{path}: {_misfit(rows, schema)}") from error
+    else:
+        table = rows.select(schema.names).cast(schema)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return table
+
+
+def _misfit(rows: list[dict], schema: pa.Schema) -> str:
+    for number, row in enumerate(rows):
+        for field in schema:
+            try:
+                pa.array([row.get(field.name)], type=field.type)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                return f"row {number}, field {field.name!r}: expected {field.type}, got {row.get(field.name)!r} ({error})"
+    return "rows do not fit the schema"
+
+
+def read_parquet(path: str | Path, schema: pa.Schema) -> pa.Table:
+    """Read ``path`` and check that it has the columns of ``schema``.
+
+    Raises ``FileNotFoundError`` saying which stage writes the file, ``ValueError`` when it is damaged or of another kind.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: run the notebook that writes it first (see the README's tree)")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; it has {table.column_names}")
+    return table.select(schema.names).cast(schema)

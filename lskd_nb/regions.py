@@ -1,0 +1,179 @@
+"""Regions: boxes that a text points at as ``[0]``, ``[1]``, …, and how they are drawn so that a model can see which is which.
+
+A region is highlighted with a two-pixel outline and a translucent fill in the colour of its id (LSKD, section 3.3; the
+colours of ids 0 to 4 are those of the released models). Nothing but the colour tells the ids apart for the model, so no
+two ids share an outline.
+"""
+
+import colorsys
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from lskd_nb.records import REGIONS
+
+Box = tuple[float, float, float, float]
+Color = tuple[int, int, int, int]
+
+COLOR_NAMES = ("green", "blue", "purple", "orange", "red")  # of the outlines of ids 0 to 4
+PUBLISHED = (  # (fill, outline) RGBA of the reference release
+    ("ff05cd20", "05ff37ff"),
+    ("ff800020", "99ccffff"),
+    ("862d2d20", "cc99ffff"),
+    ("ff800020", "f5ad42ff"),
+    ("862d2d20", "f55d42ff"),
+)
+_MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box, xyxy in pixels of its image, that texts mention by ``id``."""
+
+    id: int
+    box: Box
+    label: str = ""
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class LocatedImage:
+    """An image file (relative to an image root), its size in pixels, and its regions."""
+
+    image_id: str
+    path: str
+    width: int
+    height: int
+    regions: tuple[Region, ...]
+    source: str
+    split: str
+
+
+def mentions(text: str) -> list[int]:
+    """Region ids mentioned in a text, in order of first appearance: "[2] gives [0, 1] a book" -> [2, 0, 1]."""
+    found = [int(i) for group in _MENTION.findall(text) for i in group.split(",")]
+    return list(dict.fromkeys(found))
+
+
+def renumber(text: str, mapping: Mapping[int, int]) -> str:
+    """Replace every mentioned id by ``mapping``. Raises ``ValueError`` naming an id that has no mapping."""
+
+    def replaced(match: re.Match) -> str:
+        ids = [int(i) for i in match[1].split(",")]
+        missing = [i for i in ids if i not in mapping]
+        if missing:
+            raise ValueError(f"region {missing[0]} is mentioned in {text!r} but is not among {sorted(mapping)}")
+        return "[" + ", ".join(str(mapping[i]) for i in ids) + "]"
+
+    return _MENTION.sub(replaced, text)
+
+
+def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
+    """VCR's and LCK's token lists to text: ["Why", "is", [0, 1], "here", "?"] -> "Why is [0, 1] here?"."""
+    words = [t if isinstance(t, str) else "[" + ", ".join(str(i) for i in t) + "]" for t in tokens]
+    return re.sub(r" ([?.!,;:%)]|'s\b|n't\b|'\w+)", r"\1", " ".join(words))
+
+
+def text_to_tokens(text: str) -> list[str | list[int]]:
+    """The inverse, up to spacing: words, marks, and lists of ids."""
+    parts = re.findall(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]|'\w+|\w+(?:-\w+)*|[^\w\s]", text)
+    return [[int(i) for i in re.findall(r"\d+", p)] if _MENTION.fullmatch(p) else p for p in parts]
+
+
+def clamp(box: Sequence[float], width: int, height: int) -> Box:
+    """Cut a box (xyxy pixels) to its image. Raises ``ValueError`` when no area is left."""
+    x0, y0, x1, y1 = (float(v) for v in box[:4])
+    cut = (min(max(x0, 0.0), width), min(max(y0, 0.0), height), min(max(x1, 0.0), width), min(max(y1, 0.0), height))
+    if not (cut[2] - cut[0] > 0 and cut[3] - cut[1] > 0):
+        raise ValueError(f"box {tuple(box)} has no area inside an image of {width} x {height} pixels")
+    return cut
+
+
+def resize_regions(regions: Iterable[Region], old: tuple[int, int], new: tuple[int, int]) -> tuple[Region, ...]:
+    """Regions of an image of size ``old`` (width, height), for the same image resized to ``new``."""
+    x, y = new[0] / old[0], new[1] / old[1]
+    return tuple(replace(r, box=(r.box[0] * x, r.box[1] * y, r.box[2] * x, r.box[3] * y)) for r in regions)
+
+
+def highlight_colors(region: int) -> tuple[Color, Color]:
+    """(fill, outline) of an id: the published colours of 0 to 4, then hues a golden angle apart."""
+    if region < len(PUBLISHED):
+        return tuple(tuple(bytes.fromhex(color)) for color in PUBLISHED[region])
+    hue = (0.57 + (region - len(PUBLISHED)) * 0.618034) % 1.0
+    shade = (region // 7) % 3
+    rgb = colorsys.hsv_to_rgb(hue, (1.0, 0.65, 0.85)[shade], (1.0, 1.0, 0.75)[shade])
+    color = tuple(round(255 * c) for c in rgb)
+    return (*color, 0x20), (*color, 0xFF)
+
+
+def highlight(image: Image.Image, regions: Sequence[Region], outline_px: int = 2) -> Image.Image:
+    """Draw regions on an image, in order: exactly what the models see, without id tags.
+
+    Touches only the pixels of the boxes, and equals one full-image overlay per box, pixel for pixel.
+    """
+    canvas = np.asarray(image.convert("RGB"), dtype=np.uint8).copy()
+    height, width = canvas.shape[:2]
+    for region in regions:
+        x0, y0, x1, y1 = pixel_box(region.box, width, height)
+        fill, outline = highlight_colors(region.id)
+        inside = canvas[y0:y1, x0:x1]
+        kept = np.array(outline[:3], dtype=np.uint8)
+        inside[...] = blend(inside, fill)
+        n = outline_px
+        inside[:n], inside[-n:], inside[:, :n], inside[:, -n:] = kept, kept, kept, kept
+    return Image.fromarray(canvas)
+
+
+def pixel_box(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The pixels a box covers, at least one each way, as half-open ranges x0, y0, x1, y1."""
+    x0, y0 = min(max(int(box[0]), 0), width - 1), min(max(int(box[1]), 0), height - 1)
+    return x0, y0, max(min(round(box[2]), width), x0 + 1), max(min(round(box[3]), height), y0 + 1)
+
+
+def blend(under: np.ndarray, color: Color) -> np.ndarray:
+    """Alpha-composite one RGBA colour over (…, 3) uint8 pixels, rounding as the integers allow."""
+    alpha = color[3]
+    mixed = under.astype(np.uint16) * (255 - alpha) + np.array(color[:3], dtype=np.uint16) * alpha
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def shuffle_ids(
+    regions: Sequence[Region], mentioned: Sequence[int], rng: np.random.Generator
+) -> tuple[tuple[Region, ...], dict[int, int]]:
+    """The paper's augmentation: half the time only the mentioned regions, else all of them, in random order.
+
+    Returns the regions to draw, numbered 0, 1, … in that order, and the mapping from old to new ids.
+    """
+    chosen = [r for r in regions if r.id in mentioned] if mentioned and rng.random() < 0.5 else list(regions)
+    order = [chosen[i] for i in rng.permutation(len(chosen))]
+    return tuple(replace(r, id=new) for new, r in enumerate(order)), {r.id: new for new, r in enumerate(order)}
+
+
+def regions_table(images: Iterable[LocatedImage]) -> pa.Table:
+    """Located images as the REGIONS table."""
+    return pa.Table.from_pylist(
+        [
+            dict(image_id=i.image_id, image=i.path, width=i.width, height=i.height, source=i.source, split=i.split,
+                 regions=[dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in i.regions])
+            for i in images
+        ],
+        schema=REGIONS,
+    )
+
+
+def located_images(table: pa.Table) -> list[LocatedImage]:
+    """The REGIONS table as located images."""
+    return [
+        LocatedImage(row["image_id"], row["image"], row["width"], row["height"],
+                     tuple(region_of(r) for r in row["regions"]), row["source"], row["split"])
+        for row in table.to_pylist()
+    ]
+
+
+def region_of(row: Mapping) -> Region:
+    """A region from its Arrow struct."""
+    return Region(row["id"], tuple(row["box"]), row["label"] or "", row["score"])

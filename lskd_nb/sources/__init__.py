@@ -1,0 +1,177 @@
+"""Data sets on disk, one module each: real files to located images, human texts or benchmark items.
+
+The modules know file formats and nothing of models. A file that is missing or damaged is an error naming it; a single bad
+record in a large set becomes a ``Rejected`` with its reason, which the caller writes beside the results and counts.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from lskd_nb.regions import Box, LocatedImage, clamp
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    """One benchmark item. ``label`` is the index of the right choice, None where the set withholds it."""
+
+    item_id: str
+    image: LocatedImage
+    question: str
+    choices: tuple[str, ...]
+    label: int | None
+    task: str  # e.g. vcr.q_a, snli_ve
+    slice: str  # question type
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that was left out: which one, why (a few fixed words, to count by), and what exactly was found."""
+
+    record: str
+    reason: str
+    detail: str
+
+
+class BadRecord(ValueError):
+    """What is wrong with one record; readers turn it into a ``Rejected``."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+    def of(self, record: str) -> Rejected:
+        return Rejected(record, self.reason, self.detail)
+
+
+def count_reasons(rejects: Iterable[Rejected]) -> dict[str, int]:
+    """How many records were left out for each reason, most frequent first."""
+    return dict(Counter(r.reason for r in rejects).most_common())
+
+
+def reject_rows(rejects: Iterable[Rejected], stage: str) -> list[dict]:
+    """Rejects as rows of the REJECTS schema."""
+    return [{"stage": stage, "record": r.record, "reason": r.reason, "detail": r.detail} for r in rejects]
+
+
+def read_json(path: str | Path) -> list | dict:
+    """The content of a JSON file. Raises ``FileNotFoundError`` or ``ValueError`` naming the file, line and column."""
+    path = Path(path)
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from error
+
+
+def read_records(path: str | Path) -> list[dict]:
+    """A JSON file that must be a list of objects, as most sets have it. Raises ``ValueError`` naming file and element."""
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise _unexpected(str(path), "a list of records", records)
+    for number, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise _unexpected(f"{path}, element {number}", "an object", record)
+    return records
+
+
+def read_jsonl(path: str | Path) -> list[dict]:
+    """A file with one JSON object in each line; empty lines are skipped. Raises ``ValueError`` naming file and line."""
+    path = Path(path)
+    rows = []
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno})") from error
+        if not isinstance(row, dict):
+            raise _unexpected(f"{path}, line {number}", "an object", row)
+        rows.append(row)
+    return rows
+
+
+def _unexpected(where: str, expected: str, found: object) -> ValueError:
+    return ValueError(f"{where}: expected {expected}, found {type(found).__name__}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is not there; expected one of the data set's own files") from error
+    except (UnicodeDecodeError, IsADirectoryError) as error:
+        raise ValueError(f"{path}: not a UTF-8 text file ({error})") from error
+
+
+def first_of(record: dict, *names: str) -> object:
+    """The first of several spellings of a field that a record has. Raises ``BadRecord`` when it has none."""
+    for name in names:
+        if record.get(name) is not None:
+            return record[name]
+    raise BadRecord("missing field", f"none of {', '.join(names)} in {sorted(record)}")
+
+
+def text_of(record: dict, *names: str) -> str:
+    """A text field, white space trimmed. Raises ``BadRecord`` when it is no text or empty."""
+    value = first_of(record, *names)
+    if not isinstance(value, str) or not value.strip():
+        raise BadRecord("bad text", f"{names[0]} is {value!r}, expected a text")
+    return " ".join(value.split())
+
+
+def number_of(record: dict, *names: str) -> float:
+    """A finite number. Raises ``BadRecord`` otherwise."""
+    return finite(first_of(record, *names), names[0])
+
+
+def finite(value: object, name: str) -> float:
+    """``value`` as a float. Raises ``BadRecord`` when it is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadRecord("bad number", f"{name} is {value!r}, expected a finite number")
+    return float(value)
+
+
+def box_inside(xyxy: Sequence[float], width: int, height: int) -> Box:
+    """A box cut to its image, xyxy pixels. Raises ``BadRecord`` when it is outside or has no area."""
+    try:
+        return clamp(xyxy, width, height)
+    except ValueError as error:
+        raise BadRecord("box of no area", str(error)) from error
+
+
+def size_of(record: dict) -> tuple[int, int]:
+    """``width`` and ``height`` of a record, positive pixels. Raises ``BadRecord`` otherwise."""
+    width, height = (int(number_of(record, name)) for name in ("width", "height"))
+    if width <= 0 or height <= 0:
+        raise BadRecord("bad number", f"an image of {width} x {height} pixels")
+    return width, height
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image that can be read to its end. Raises ``BadRecord`` where it is missing or damaged.
+
+    Decodes JPEGs at an eighth of their size: a truncated file is found at a third of the cost.
+    """
+    if not path.is_file():
+        raise BadRecord("missing image", f"{path} is not there")
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            image.draft("L", (size[0] // 8, size[1] // 8))
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadRecord("corrupt image", f"{path}: {error}") from error
+    return size
+
+
+def check_image(path: Path, width: int, height: int) -> None:
+    """Raise ``BadRecord`` unless the image can be read and has the size that its record says."""
+    found = image_size(path)
+    if found != (width, height):
+        raise BadRecord("image size differs", f"{path} has {found[0]} x {found[1]} pixels, its record {width} x {height}")

@@ -1,0 +1,217 @@
+"""VCR: questions, answers and rationales that mention detections; answer choice (Q→A) and rationale choice (QA→R).
+
+Reads ``{train,val,test}.jsonl`` and ``vcr1images/<movie>/*.{jpg,json}`` as published (visualcommonsense.com). Token lists
+mention detections by their index in the metadata's boxes, which is the id of the region here: ``[0, 1]`` is "[0, 1]".
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lskd_nb.regions import LocatedImage, Region, tokens_to_text
+from lskd_nb.sources import (
+    BadRecord,
+    MultipleChoice,
+    Rejected,
+    box_inside,
+    check_image,
+    finite,
+    first_of,
+    read_json,
+    read_jsonl,
+    size_of,
+    text_of,
+)
+
+SOURCE = "vcr"
+SPLITS = ("train", "val", "test")
+QUESTION_WORDS = ("why", "what", "how", "where", "who", "when", "which")
+
+
+@dataclass(frozen=True)
+class VcrQuestion:
+    """One VCR item; texts mention regions as "[0]". Labels are None in the test split.
+
+    ``swap`` and ``rationale_swap`` name the wrong choice that is made of another region's truth, where a file says so
+    (keys ``lskd_swap``, ``lskd_rationale_swap``; the published files do not).
+    """
+
+    annot_id: str
+    img_id: str
+    image: LocatedImage
+    question: str
+    answer_choices: tuple[str, ...]
+    answer_label: int | None
+    rationale_choices: tuple[str, ...]
+    rationale_label: int | None
+    slice: str  # lskd_type where a file has it, else the question word
+    swap: int | None = None
+    rationale_swap: int | None = None
+
+
+def read_vcr(folder: str | Path, split: str, limit: int | None = None) -> tuple[list[VcrQuestion], list[Rejected]]:
+    """Questions of a split (the first ``limit`` rows) with their located images, and what was left out.
+
+    Every detection is a region (xyxy pixels, cut to the image, with its score); image paths are relative to ``folder``.
+    Rejected: rows whose image or metadata is missing or damaged, whose objects are not the metadata's, that mention an
+    unknown detection or one without area, whose choices are not four, or whose label disagrees with ``match_iter``.
+    Raises ``ValueError`` for an unknown split; ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: {split!r} is none of {SPLITS}")
+    folder = Path(folder)
+    images: dict[tuple[str, str], tuple[LocatedImage, list[str]] | BadRecord] = {}
+    questions, rejects = [], []
+    for number, row in enumerate(read_jsonl(folder / f"{split}.jsonl")[:limit], 1):
+        name = f"{split}.jsonl, {row.get('annot_id') or f'row {number}'}"
+        try:
+            key = (text_of(row, "img_fn"), text_of(row, "metadata_fn"))
+            if key not in images:
+                images[key], bad = _try_image(folder, *key, text_of(row, "img_id"), split)
+                rejects += bad
+            found = images[key]
+            if isinstance(found, BadRecord):
+                raise found
+            questions.append(_question(row, *found))
+        except BadRecord as error:
+            rejects.append(error.of(name))
+    return questions, rejects
+
+
+def images_of(questions: Iterable[VcrQuestion]) -> list[LocatedImage]:
+    """Each image once, in order of appearance."""
+    return list({q.image.image_id: q.image for q in questions}.values())
+
+
+def q_a(question: VcrQuestion) -> MultipleChoice:
+    """Q→A: which answer."""
+    return MultipleChoice(question.annot_id, question.image, question.question, question.answer_choices,
+                          question.answer_label, "vcr.q_a", question.slice)
+
+
+def qa_r(question: VcrQuestion, answer: int | None = None) -> MultipleChoice:
+    """QA→R: which rationale, given the right answer; or given ``answer``, as the test split asks for each of the four.
+
+    The item has the id of its ``q_a``, with the answer's index appended where one is given.
+    """
+    given = question.answer_label if answer is None else answer
+    if given is None:
+        raise ValueError(f"{question.annot_id} has no answer label: say which answer the rationale is for")
+    text = f"{question.question} Answer: {question.answer_choices[given]}"
+    item_id = question.annot_id if answer is None else f"{question.annot_id}/{answer}"
+    return MultipleChoice(item_id, question.image, text, question.rationale_choices,
+                          question.rationale_label, "vcr.qa_r", question.slice)
+
+
+# ------------------------------------------------------------------------------------------------ images
+
+
+def _try_image(
+    folder: Path, img_fn: str, metadata_fn: str, image_id: str, split: str
+) -> tuple[tuple[LocatedImage, list[str]] | BadRecord, list[Rejected]]:
+    """The located image and the names of all its detections, or what is wrong with it; and boxes of no area."""
+    try:
+        metadata = read_json(folder / _under_images(metadata_fn))
+        if not isinstance(metadata, dict):
+            raise BadRecord("damaged metadata", f"{metadata_fn}: expected an object, found {type(metadata).__name__}")
+        width, height = size_of(metadata)
+        check_image(folder / _under_images(img_fn), width, height)
+        names, boxes = _strings(metadata, "names"), _list(metadata, "boxes")
+        if len(names) != len(boxes):
+            raise BadRecord("damaged metadata", f"{metadata_fn}: {len(names)} names, {len(boxes)} boxes")
+        regions, bad = [], []
+        for index, (label, box) in enumerate(zip(names, boxes, strict=True)):
+            try:
+                regions.append(_region(index, label, box, width, height))
+            except BadRecord as error:
+                bad.append(error.of(f"{metadata_fn}, box {index}"))
+        image = LocatedImage(image_id, _under_images(img_fn), width, height, tuple(regions), SOURCE, split)
+        return (image, names), bad
+    except FileNotFoundError as error:
+        return BadRecord("missing metadata", str(error)), []
+    except BadRecord as error:
+        return error, []
+    except ValueError as error:
+        return BadRecord("damaged metadata", str(error)), []
+
+
+def _under_images(name: str) -> str:
+    return name if name.startswith("vcr1images/") else f"vcr1images/{name}"
+
+
+def _region(index: int, label: str, box: object, width: int, height: int) -> Region:
+    """A detection: x1, y1, x2, y2 and mostly a score."""
+    if not isinstance(box, list) or len(box) not in (4, 5):
+        raise BadRecord("bad number", f"box {box!r}, expected x1, y1, x2, y2 and a score")
+    values = [finite(v, "box") for v in box]
+    return Region(index, box_inside(values[:4], width, height), label, values[4] if len(values) == 5 else None)
+
+
+# ------------------------------------------------------------------------------------------------ rows
+
+
+def _question(row: dict, image: LocatedImage, names: list[str]) -> VcrQuestion:
+    objects = _strings(row, "objects")
+    if objects != names:
+        raise BadRecord("objects differ", f"the row has {objects}, the metadata {names}")
+    known = {r.id for r in image.regions}
+    answers, rationales = (tuple(_text(t, known) for t in _four(row, key)) for key in ("answer_choices", "rationale_choices"))
+    question = _text(_list(row, "question"), known)
+    word = question.split()[0].lower()
+    return VcrQuestion(
+        text_of(row, "annot_id"), image.image_id, image, question, answers, _label(row, "answer"), rationales,
+        _label(row, "rationale"), str(row.get("lskd_type") or (word if word in QUESTION_WORDS else "other")),
+        _choice(row, "lskd_swap"), _choice(row, "lskd_rationale_swap"),
+    )
+
+
+def _text(tokens: object, known: set[int]) -> str:
+    """Tokens as text. Raises ``BadRecord`` for a mention of no known region."""
+    if not isinstance(tokens, list) or not tokens:
+        raise BadRecord("bad tokens", f"{tokens!r}, expected words and lists of detections")
+    for token in tokens:
+        if isinstance(token, str):
+            continue
+        if not isinstance(token, list) or not token or not all(type(i) is int for i in token):
+            raise BadRecord("bad tokens", f"{token!r} in {json.dumps(tokens)}")
+        missing = [i for i in token if i not in known]
+        if missing:
+            raise BadRecord("unknown region", f"{missing[0]} in {json.dumps(tokens)}, the image has {sorted(known)}")
+    return tokens_to_text(tokens)
+
+
+def _list(record: dict, key: str) -> list:
+    value = first_of(record, key)
+    if not isinstance(value, list):
+        raise BadRecord("bad list", f"{key} is {type(value).__name__}, expected a list")
+    return value
+
+
+def _strings(record: dict, key: str) -> list[str]:
+    value = _list(record, key)
+    if not all(isinstance(v, str) for v in value):
+        raise BadRecord("bad list", f"{key} is {value!r}, expected texts")
+    return value
+
+
+def _four(row: dict, key: str) -> list:
+    choices = _list(row, key)
+    if len(choices) != 4:
+        raise BadRecord("not four choices", f"{key} has {len(choices)}")
+    return choices
+
+
+def _choice(row: dict, key: str) -> int | None:
+    value = row.get(key)
+    if value is not None and (type(value) is not int or not 0 <= value < 4):
+        raise BadRecord("bad label", f"{key} is {value!r}, expected 0 to 3")
+    return value
+
+
+def _label(row: dict, part: str) -> int | None:
+    """The label of answer or rationale; its ``match_iter`` is 0, as the set's authors define it."""
+    label, origin = _choice(row, f"{part}_label"), row.get(f"{part}_match_iter")
+    if label is not None and origin is not None and (not isinstance(origin, list) or len(origin) != 4 or origin[label] != 0):
+        raise BadRecord("label disagrees", f"{part}_label is {label}, {part}_match_iter {origin!r}")
+    return label
