@@ -13,6 +13,7 @@ steps, and a killed run goes on from there with the same numbers.
 """
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -190,7 +191,7 @@ def learning_rate(step: int, config: DistillationConfig) -> float:
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + np.cos(np.pi * progress))
+    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def train(config: DistillationConfig) -> Path:

@@ -31,6 +31,7 @@ why how many which this that these there here it its they them their his her he 
 animals thing things one two three four five no not yes picture photo image frame framed frames wearing wears next left right
 near between front behind around answer question rationale because while time place weather color colour same other another
 outside outdoors indoors inside raining snowing shining sun rain snow clouds dark light kind wears looks like some any none
+shirt shirts holding doing dogs cats birds horses cows sheep cars bicycles boats tents benches trees lamps
 all more most green blue purple orange red yellow white black pink brown gray""".split()
 
 
@@ -58,12 +59,13 @@ def fresh_student(seed: int, hidden: int = HIDDEN, layers: int = 4, vision_width
     torch.manual_seed(seed)
     words = tokenizer()
     vision = Blip2VisionConfig(hidden_size=vision_width, intermediate_size=3 * vision_width, num_hidden_layers=vision_layers,
-                               num_attention_heads=4, image_size=image_size, patch_size=PATCH)
+                               num_attention_heads=4, image_size=image_size, patch_size=PATCH,
+                               initializer_range=0.05)  # the class's default, 1e-10, is for weights about to be loaded
     qformer = Blip2QFormerConfig(
         vocab_size=len(words), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=4,
         intermediate_size=3 * hidden, max_position_embeddings=128, cross_attention_frequency=1,
         encoder_hidden_size=vision_width, use_qformer_text_input=True, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0, pad_token_id=0,
+        attention_probs_dropout_prob=0.0, pad_token_id=0, initializer_range=0.05,
     )
     unused = OPTConfig(vocab_size=8, hidden_size=8, ffn_dim=8, num_hidden_layers=1, num_attention_heads=1,
                        word_embed_proj_dim=8, max_position_embeddings=8)

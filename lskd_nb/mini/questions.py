@@ -132,13 +132,15 @@ def _entity_facts(scene: Scene) -> list[Fact]:
 def _who_facts(scene: Scene) -> list[Fact]:
     """Who holds or does something that only one of those present holds or does."""
     everybody = tuple(_sentence(grammar.the(Entity(k, c))) for k in PEOPLE for c in SHIRTS)
-    done = Counter(grammar.doing(e) for e in scene.entities)
+    held, poses = (Counter(getattr(e, name) for e in scene.entities) for name in ("held", "pose"))
     found = []
     for region, e in enumerate(scene.entities):
-        if e.kind in PEOPLE and done[grammar.doing(e)] == 1:
-            tempting = _first(_sentence(grammar.the(o)) for o in scene.entities if o.kind in PEOPLE and o is not e)
-            fact = Fact("who", "held" if e.held else "pose", f"Who is {grammar.doing(e)}?", _sentence(grammar.the(e)), (region,))
-            found.append(_about(fact, tempting, everybody))
+        if e.kind not in PEOPLE or (held[e.held] if e.held else poses[e.pose]) > 1:
+            continue
+        form, doing = ("held", f"holding {grammar.A_HELD[e.held]}") if e.held else ("pose", e.pose)
+        tempting = _first(_sentence(grammar.the(o)) for o in scene.entities if o.kind in PEOPLE and o is not e)
+        fact = Fact("who", form, f"Who is {doing}?", _sentence(grammar.the(e)), (region,))
+        found.append(_about(fact, tempting, everybody))
     return found
 
 
@@ -167,7 +169,7 @@ def _about(fact: Fact, tempting: tuple[str, ...], pool: tuple[str, ...]) -> Fact
 
 
 def visual7w_questions(scenes: Sequence[Scene], number: int, seed: int) -> list[PlainQuestion]:
-    """About ``number`` questions, a fifth of each type; within a type, forms and answers in equal shares where they can be."""
+    """About ``number`` questions, a fifth of each type; within it, forms and answers in equal shares where they can be."""
     rng = np.random.default_rng([seed, 2])
     by_type: dict[str, dict[tuple[str, str], list]] = defaultdict(lambda: defaultdict(list))
     for index in rng.permutation(len(scenes)):
@@ -182,25 +184,25 @@ def visual7w_questions(scenes: Sequence[Scene], number: int, seed: int) -> list[
 def _in_turn(groups: dict[tuple[str, str], list], number: int, rng: np.random.Generator) -> list:
     """``number`` items, one of each group after the other; groups of a form that has many take turns less often."""
     sizes = Counter(form for form, _ in groups)
-    turns = [
-        (turn * sizes[form] + rng.random(), key, turn)
-        for key in groups for form, _ in [key] for turn in range(len(groups[key]))
-    ]
-    return [groups[key][turn] for _, key, turn in sorted(turns)[:number]]
+    turns = []
+    for (form, _), items in groups.items():
+        order = rng.permutation(len(items))
+        turns += [(turn * sizes[form] + rng.random(), items[i]) for turn, i in enumerate(order)]
+    return [item for _, item in sorted(turns, key=lambda t: t[0])[:number]]
 
 
 def hypotheses(scenes: Sequence[Scene], number: int, seed: int) -> list[Hypothesis]:
     """About ``number`` statements, a third of each label, spread over the scenes."""
     rng = np.random.default_rng([seed, 3])
-    found: dict[Hypothesis, None] = {}
+    found: list[Hypothesis] = []
     makers = {"entailment": _true_statement, "neutral": _open_statement, "contradiction": _false_statement}
-    for done, (label, make) in enumerate(makers.items(), 1):
+    for label, make in makers.items():
+        stated: dict[Hypothesis, None] = {}
         for index in np.resize(rng.permutation(len(scenes)), 20 * number):
             text = make(scenes, int(index), rng)
-            if text:
-                found[Hypothesis(int(index), text, label)] = None
-            if len(found) >= done * (number // 3):
-                break
+            if text and len(stated) < number // 3:
+                stated[Hypothesis(int(index), text, label)] = None
+        found += stated
     return sorted(found, key=lambda h: h.scene)
 
 

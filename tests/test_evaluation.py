@@ -1,0 +1,101 @@
+"""Scores, intervals and comparisons, on cases whose answer is known."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from lskd_nb import evaluation
+from lskd_nb.records import PREDICTIONS
+from lskd_nb.views import View
+
+
+def item(number: int, label: int, task: str = "vcr.q_a") -> evaluation.Item:
+    return evaluation.Item(f"i{number}", f"m{number // 2}", View("x.jpg"), "Why?", ("a", "b"), label, task, "why")
+
+
+def rows(correct: list[bool], system: str, seed: int = 0, task: str = "vcr.q_a") -> pd.DataFrame:
+    return pd.DataFrame(dict(item_id=[f"i{i}" for i in range(len(correct))], image_id=[f"m{i // 2}" for i in range(len(correct))],
+                             task=task, system=system, seed=seed, correct=correct))
+
+
+def test_best_score_is_chosen():
+    table = evaluation.predictions([item(0, 1), item(1, 0)], [np.array([0.1, 0.9]), np.array([-2.0, -1.0])], "base", 0)
+    assert table["correct"].to_pylist() == [True, False]
+    assert table.schema == PREDICTIONS
+
+
+def test_answer_and_rationale_must_both_be_right():
+    answers = evaluation.predictions([item(i, 0) for i in range(4)], [np.array([1.0, 0]), np.array([1.0, 0]), np.array([0, 1.0]), np.array([0, 1.0])], "base", 0)
+    rationales = evaluation.predictions([item(i, 0, "vcr.qa_r") for i in range(4)], [np.array([1.0, 0]), np.array([0, 1.0]), np.array([1.0, 0]), np.array([0, 1.0])], "base", 0)
+    both = evaluation.q_ar(answers, rationales)
+    assert both["correct"].to_pylist() == [True, False, False, False]
+    assert set(both["task"].to_pylist()) == {"vcr.q_ar"}
+    with pytest.raises(ValueError, match="not of the same items"):
+        evaluation.q_ar(answers, rationales.slice(0, 2))
+
+
+def test_interval_covers_the_mean_and_knows_clusters():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(200), 5)
+    shared = rng.random(200) < 0.6
+    dependent = evaluation.bootstrap(np.repeat(shared, 5), clusters)
+    independent = evaluation.bootstrap(rng.random(1000) < 0.6, np.arange(1000))
+    width = [b["high"] - b["low"] for b in (dependent, independent)]
+    assert dependent["low"] < np.repeat(shared, 5).mean() < dependent["high"]
+    assert 1.8 < width[0] / width[1] < 2.8  # five items of a cluster tell as much as one: sqrt(5)
+    assert (dependent["n"], dependent["clusters"]) == (1000, 200)
+
+
+def test_interval_has_its_coverage():
+    rng = np.random.default_rng(1)
+    hits = []
+    for _ in range(200):
+        found = evaluation.bootstrap(rng.random(150) < 0.7, np.arange(150), resamples=300)
+        hits.append(found["low"] <= 0.7 <= found["high"])
+    assert 0.88 <= np.mean(hits) <= 0.99
+
+
+def test_nothing_to_average_is_an_error():
+    with pytest.raises(ValueError, match="no items"):
+        evaluation.bootstrap(np.array([]), np.array([]))
+
+
+def test_paired_difference_needs_the_same_items():
+    one, other = rows([True, True, False, True], "lskd"), rows([False, True, False, False], "base")
+    assert evaluation.paired_difference(one, other)["mean"] == 0.5
+    with pytest.raises(ValueError, match="different items"):
+        evaluation.paired_difference(one, other.iloc[:2])
+
+
+def test_summary_files_every_task_in_its_place():
+    frame = pd.concat([rows([True, True], s, seed, t) for s in ("base", "lskd", "unfiltered") for seed in (0, 1)
+                       for t in ("vcr.q_a", "grounding", "snli_ve")])
+    found = evaluation.summary(frame)
+    assert found["vcr"]["lskd"]["q_a"]["n"] == 4 and found["vcr"]["lskd"]["q_a"]["clusters"] == 2
+    assert found["grounding"]["base"]["mean"] == 1.0
+    assert found["nonlocalized"]["snli_ve"]["lskd"]["mean"] == 1.0
+    assert found["difference"]["vcr"]["q_a"]["lskd_minus_base"]["mean"] == 0.0
+
+
+def test_scores_do_not_depend_on_batches(tmp_path):
+    from PIL import Image
+
+    from lskd_nb.mini.base import fresh_student
+    from lskd_nb.views import FrozenViews
+
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.random.default_rng(len(name)).integers(0, 255, (24, 30, 3), dtype=np.uint8)).save(tmp_path / name)
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32).eval()
+    items = [evaluation.Item(f"i{n}", n, View(n), "Why does [0] do this?", ("To stay dry.", "To play with the dog.", "A tree."), 0, "t")
+             for n in ("a.png", "b.png")]
+    views = FrozenViews(student, tmp_path)
+    large, small = (evaluation.match_scores(student, items, views, batch=b) for b in (64, 2))
+    assert np.allclose(np.concatenate(large), np.concatenate(small), atol=0.05)  # bf16
+    assert [len(s) for s in large] == [3, 3]
+
+
+def test_no_predictions_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run notebook 06 first"):
+        evaluation.read_predictions([tmp_path])
+    assert pa.Table.from_pylist([], schema=PREDICTIONS).num_rows == 0
