@@ -201,7 +201,7 @@ def _choose(objects: Sequence[Region], min_area: float, max_iou: float, number: 
     for index in sorted(np.flatnonzero(area >= min_area), key=lambda i: (objects[i].label not in PEOPLE, -area[i])):
         if len(kept) < number and (not kept or ious(boxes[index], boxes[kept]).max() <= max_iou):
             kept.append(int(index))
-    return tuple(Region(new, objects[old].box, objects[old].label) for new, old in enumerate(kept))
+    return tuple(Region(new, objects[old].box, objects[old].label) for new, old in enumerate(sorted(kept)))
 
 
 def ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -1,0 +1,40 @@
+# Everything runs in .venv, which `make setup` makes once and again only when the pins change.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.up-to-date
+
+.PHONY: help setup mini test lab lint renderings
+
+help:
+	@echo "make mini        run notebooks 00-07 on the mini world, print the result table"
+	@echo "make test        run every test, the notebooks' included"
+	@echo "make lab         JupyterLab at notebooks/"
+	@echo "make lint        ruff, the notebooks too"
+	@echo "make renderings  promote a finished mini run to outputs/mini/"
+	@echo "make setup       only set up .venv"
+
+setup: $(STAMP)
+
+# LAVIS pins a transformers of 2022: it is installed last and alone, beside the current one.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "setting up .venv (a few minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt "torch"
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps salesforce-lavis==1.0.2
+	@touch $(STAMP)
+
+mini: setup
+	@$(BIN)/lskd run mini
+
+test: setup
+	@$(BIN)/python -m pytest tests
+
+lab: setup
+	@$(BIN)/jupyter lab notebooks/
+
+lint: setup
+	@$(BIN)/ruff check .
+
+renderings: setup
+	@$(BIN)/lskd renderings mini
