@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import time
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -110,21 +111,29 @@ def answer_text(answer: str, rationale: str = "") -> str:
     return f"Answer: {answer} Rationale: {rationale}" if rationale else f"Answer: {answer}"
 
 
-def drawn_row(row: Row, views: int, seed: int, rng: np.random.Generator) -> Drawn:
+def fixed_view(row: Row, which: int) -> View:
+    """One of a row's fixed shuffles, the same whatever is trained from it."""
+    return View(row.image, _fixed_shuffle(row, which)[0]) if row.regions else View(row.image)
+
+
+def _fixed_shuffle(row: Row, which: int):
+    mentioned = row.mentioned if which % 2 else ()  # in turn: all regions, the mentioned ones
+    return shuffle_ids(row.regions, mentioned, np.random.default_rng([_number(row.image), which, *row.mentioned]) if which % 2 else
+                       np.random.default_rng([_number(row.image), which]), share_mentioned=1.0)
+
+
+def drawn_row(row: Row, views: int, rng: np.random.Generator) -> Drawn:
     """Shuffle a row's regions and renumber its texts. With ``views`` > 0 the shuffle is one of that many fixed ones."""
     if not row.regions:
         text = answer_text(row.answer) if row.question else row.answer
         return Drawn(View(row.image), row.question, text, None)
-    shuffler = np.random.default_rng([seed, _number(row.image), int(rng.integers(views))]) if views else rng
-    regions, mapping = shuffle_ids(row.regions, row.mentioned, shuffler)
+    regions, mapping = _fixed_shuffle(row, int(rng.integers(views))) if views else shuffle_ids(row.regions, row.mentioned, rng)
     text = answer_text(row.answer, row.rationale if rng.random() < 0.5 else "")
     question, text = renumber(row.question, mapping), renumber(text, mapping)
     return Drawn(View(row.image, regions), question, text, _swap(question, text, len(regions), rng))
 
 
 def _number(text: str) -> int:
-    import zlib
-
     return zlib.crc32(text.encode())
 
 
@@ -145,7 +154,7 @@ def batch_at(step: int, config: DistillationConfig, rows: list[Row], plain: list
     rehearsed = round(config.batch * config.rehearsal_share) if plain else 0
     picked = [rows[i] for i in _epoch_indices(len(rows), config.batch - rehearsed, step, config.seed)]
     picked += [plain[i] for i in rng.integers(len(plain), size=rehearsed)] if rehearsed else []
-    return [drawn_row(row, config.views, config.seed if not config.views else 0, rng) for row in picked]
+    return [drawn_row(row, config.views, rng) for row in picked]
 
 
 def _epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:

@@ -92,13 +92,9 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, resamples: int = RESAMPL
     return dict(mean=float(values.mean()), low=float(low), high=float(high), n=len(values), clusters=len(counts))
 
 
-def _clusters(frame: pd.DataFrame) -> np.ndarray:
-    return (frame["seed"].astype(str) + "/" + frame["image_id"]).to_numpy()
-
-
 def accuracy(frame: pd.DataFrame) -> dict[str, float]:
-    """Accuracy of prediction rows with its interval; an image in each seed is a cluster of its own."""
-    return bootstrap(frame["correct"].to_numpy(), _clusters(frame))
+    """Accuracy of prediction rows with its interval; an image is one cluster, however many seeds looked at it."""
+    return bootstrap(frame["correct"].to_numpy(), frame["image_id"].to_numpy())
 
 
 def paired_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
@@ -106,7 +102,7 @@ def paired_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float
     both = one.merge(other, on=["item_id", "seed", "image_id"], suffixes=("", "_other"), validate="1:1")
     if len(both) != len(one) or len(both) != len(other):
         raise ValueError(f"systems answered different items: {len(one)} and {len(other)}, {len(both)} in common")
-    return bootstrap(both["correct"].astype(float) - both["correct_other"].astype(float), _clusters(both))
+    return bootstrap(both["correct"].astype(float) - both["correct_other"].astype(float), both["image_id"].to_numpy())
 
 
 def summary(frame: pd.DataFrame) -> dict:
@@ -123,13 +119,13 @@ def summary(frame: pd.DataFrame) -> dict:
 
 
 def _set(found: dict, task: str, system: str, value: dict) -> None:
-    """vcr.q_a is filed as vcr.SYSTEM.q_a, snli_ve as nonlocalized.snli_ve.SYSTEM, grounding as grounding.SYSTEM."""
+    """vcr.q_a is filed as vcr.SYSTEM.q_a, snli_ve as nonlocalized.snli_ve.SYSTEM, others by their name."""
     if task.startswith("difference."):
         path = [*task.split("."), system]
     elif task.startswith("vcr."):
         path = ["vcr", system, task.split(".")[1]]
     else:
-        path = [task, system] if task == "grounding" else ["nonlocalized", task, system]
+        path = [task, system] if task in ("grounding", "acceptability") else ["nonlocalized", task, system]
     for part in path[:-1]:
         found = found.setdefault(part, {})
     found[path[-1]] = value

@@ -142,13 +142,13 @@ def blend(under: np.ndarray, color: Color) -> np.ndarray:
 
 
 def shuffle_ids(
-    regions: Sequence[Region], mentioned: Sequence[int], rng: np.random.Generator
+    regions: Sequence[Region], mentioned: Sequence[int], rng: np.random.Generator, share_mentioned: float = 0.5
 ) -> tuple[tuple[Region, ...], dict[int, int]]:
     """The paper's augmentation: half the time only the mentioned regions, else all of them, in random order.
 
     Returns the regions to draw, numbered 0, 1, … in that order, and the mapping from old to new ids.
     """
-    chosen = [r for r in regions if r.id in mentioned] if mentioned and rng.random() < 0.5 else list(regions)
+    chosen = [r for r in regions if r.id in mentioned] if mentioned and rng.random() < share_mentioned else list(regions)
     order = [chosen[i] for i in rng.permutation(len(chosen))]
     return tuple(replace(r, id=new) for new, r in enumerate(order)), {r.id: new for new, r in enumerate(order)}
 

@@ -64,7 +64,7 @@ class Retriever:
         from transformers import AutoTokenizer, CLIPModel
 
         self.name, self.device = name, device
-        self.model = CLIPModel.from_pretrained(name).eval().to(device)
+        self.model = CLIPModel.from_pretrained(name, dtype=_dtype(device)).eval().to(device)
         self.version = version_of(name, self.model)
         self.words = {kind: read_vocabulary(Path(vocabularies) / f"{kind}.txt") for kind in VOCABULARIES}
         tokenizer = AutoTokenizer.from_pretrained(name)
@@ -98,7 +98,7 @@ class Speaker:
         from transformers import AutoTokenizer, Blip2ForConditionalGeneration
 
         self.name, self.device = name, device
-        self.model = Blip2ForConditionalGeneration.from_pretrained(name).eval().to(device)
+        self.model = Blip2ForConditionalGeneration.from_pretrained(name, dtype=_dtype(device)).eval().to(device)
         self.tokenizer = AutoTokenizer.from_pretrained(name)
         self.tokenizer.padding_side = "left"
         self.version = version_of(name, self.model)
@@ -126,7 +126,7 @@ class Asker:
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
         self.name, self.device = name, device
-        self.model = AutoModelForSeq2SeqLM.from_pretrained(name).eval().to(device)
+        self.model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=_dtype(device)).eval().to(device)
         self.tokenizer = AutoTokenizer.from_pretrained(name)
         self.version = version_of(name, self.model)
 
@@ -136,7 +136,7 @@ class Asker:
         inputs = self.tokenizer(list(contexts), padding=True, truncation=True, return_tensors="pt").to(self.device)
         number = settings.questions
         with autocast(self.device):
-            out = self.model.generate(**inputs, num_beams=max(number, 1), num_return_sequences=number, do_sample=False,
+            out = self.model.generate(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, num_beams=max(number, 1), num_return_sequences=number, do_sample=False,
                                       max_new_tokens=settings.max_new_tokens)
         texts = [t.strip() for t in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
         return [list(dict.fromkeys(filter(None, texts[i : i + number]))) for i in range(0, len(texts), number)]
@@ -305,6 +305,10 @@ def _plan(images: Sequence[LocatedImage], verbalizers: Verbalizers, settings: Se
     told = json.dumps([[(i.image_id, i.path, [r.box for r in i.regions]) for i in images], vars(verbalizers), vars(settings), part],
                       default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _stack(images: Sequence[Image.Image], size: int) -> Tensor:

@@ -55,7 +55,7 @@ def test_ids_and_boxes_follow_each_other(world):
     row = d.corpus_rows(world / "corpus.parquet")[1]
     seen = set()
     for trial in range(40):
-        drawn = d.drawn_row(row, 0, 0, np.random.default_rng(trial))
+        drawn = d.drawn_row(row, 0, np.random.default_rng(trial))
         subject = mentions(drawn.question)[0]
         box = {r.id: r.box for r in drawn.view.regions}
         assert box[subject] == row.regions[1].box  # whatever its new id, it is the same thing
@@ -68,7 +68,7 @@ def test_ids_and_boxes_follow_each_other(world):
 def test_a_swap_tells_the_same_of_another_region(world):
     row = d.corpus_rows(world / "corpus.parquet")[0]
     for trial in range(30):
-        drawn = d.drawn_row(row, 0, 0, np.random.default_rng(trial))
+        drawn = d.drawn_row(row, 0, np.random.default_rng(trial))
         question, text = drawn.swapped
         assert (question, text) != (drawn.question, drawn.text)
         assert sorted(mentions(question + text)) == sorted(set(mentions(question + text)))
@@ -77,7 +77,7 @@ def test_a_swap_tells_the_same_of_another_region(world):
 
 def test_one_region_offers_no_swap():
     row = d.Row("m.png", "Why is [0] here?", "To rest.", "", (Region(0, (0, 0, 9, 9)),), (0,))
-    assert d.drawn_row(row, 0, 0, np.random.default_rng(0)).swapped is None
+    assert d.drawn_row(row, 0, np.random.default_rng(0)).swapped is None
 
 
 def test_every_row_is_seen_once_an_epoch():
@@ -88,7 +88,7 @@ def test_every_row_is_seen_once_an_epoch():
 
 def test_fixed_views_are_few_and_fresh_ones_many(world):
     def seen(row: d.Row, views: int) -> set[str]:
-        return {d.drawn_row(row, views, 0, np.random.default_rng(t)).view.key for t in range(40)}
+        return {d.drawn_row(row, views, np.random.default_rng(t)).view.key for t in range(40)}
 
     rows = d.corpus_rows(world / "corpus.parquet")[:6]
     assert {len(seen(r, 2)) for r in rows} <= {1, 2} and any(len(seen(r, 2)) == 2 for r in rows)

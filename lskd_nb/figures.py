@@ -1,0 +1,228 @@
+"""Figures of the notebooks: each takes data and returns a Figure or HTML; all texts of a corpus are escaped.
+
+Colours of regions are those the models see; what is drawn beside them, ids and captions, is for people only.
+"""
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lskd_nb.filtering import Point
+from lskd_nb.regions import Region, highlight, highlight_colors, mentions
+
+STAGES = ("verbalization", "prompting", "critic", "filtering", "distillation", "evaluation")
+INK, BLUE, ORANGE, GREEN, GREY = "#2b2d42", "#3a6ea5", "#e07a3f", "#3a9a6b", "#9aa0aa"
+SYSTEM_COLORS = {"base": GREY, "unfiltered": ORANGE, "lskd": BLUE}
+PAPER = {  # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE, Visual7W
+    "CLIP ViT-B-16": (54.8, 48.6, 26.6, 9.9, 33.0, 58.3, 36.0, 65.9),
+    "CLIP ViT-L-14x336": (56.3, 51.3, 29.9, 10.9, 34.8, 61.0, 31.9, 66.7),
+    "BLIP-2 ViT-L": (52.3, 48.1, 25.3, 18.7, 36.7, 65.0, 31.7, 73.6),
+    "BLIP-2 ViT-G": (56.1, 49.8, 28.0, 19.5, 39.0, 68.0, 33.4, 77.1),
+    "BLIP-2 ViT-G + LSKD": (59.0, 56.4, 33.4, 29.7, 40.3, 68.9, 40.3, 79.5),
+}
+_MENTION = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
+
+
+def style() -> None:
+    """The quiet look that all figures share."""
+    sns.set_theme(context="notebook", style="whitegrid", rc={
+        "axes.edgecolor": "#c8ccd2", "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+        "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#eceef1", "figure.dpi": 80, "savefig.dpi": 80,
+        "figure.constrained_layout.use": True})
+
+
+# ------------------------------------------------------------------------------------------- images and texts
+
+
+def show_regions(image: Image.Image, regions: Sequence[Region], title: str = "", ax=None) -> Figure:
+    """An image with its regions highlighted, as models see them, and a readable id beside each box."""
+    figure, ax = (ax.figure, ax) if ax is not None else plt.subplots(figsize=(5.2, 5.2 * image.height / image.width + 0.3))
+    ax.imshow(highlight(image, regions))
+    for region in regions:
+        _, outline = highlight_colors(region.id)
+        ax.text(region.box[0] + 3, max(region.box[1] - 4, 9), str(region.id), fontsize=10, fontweight="bold", color="black",
+                bbox=dict(boxstyle="round,pad=0.2", facecolor=[c / 255 for c in outline[:3]], edgecolor="none"), va="bottom", zorder=5)
+    ax.set_axis_off()
+    if title:
+        ax.set_title(title, fontsize=11, loc="left")
+    return figure
+
+
+def image_grid(images: Sequence[Image.Image], regions: Sequence[Sequence[Region]], titles: Sequence[str] = (), columns: int = 3) -> Figure:
+    """Several highlighted images side by side."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.0 * rows), squeeze=False)
+    for number, ax in enumerate(axes.flat):
+        ax.set_axis_off()
+        if number < len(images):
+            show_regions(images[number], regions[number], titles[number] if number < len(titles) else "", ax)
+    return figure
+
+
+def mention_html(text: str) -> str:
+    """Text, escaped, with each mention on the colour of its region."""
+
+    def colored(match: re.Match) -> str:
+        first = int(match[1].split(",")[0])
+        color = "#" + bytes(highlight_colors(first)[1][:3]).hex()
+        return f'<b style="background:{color};color:#111;border-radius:3px;padding:0 3px">[{match[1]}]</b>'
+
+    return _MENTION.sub(colored, html.escape(text))
+
+
+def triple_html(row: Mapping) -> str:
+    """Question, answer and rationale of a row, mentions coloured like their boxes."""
+    lines = [f'<div style="margin:2px 0"><span style="color:#777;display:inline-block;width:5.5em">{name}</span>{mention_html(row[name])}</div>'
+             for name in ("question", "answer", "rationale")]
+    return '<div style="font-size:14px;line-height:1.5">' + "".join(lines) + "</div>"
+
+
+def pipeline_strip(active: int) -> str:
+    """The six stages as a strip of SVG with one lit (1 to 6; 0 lights all, 7 none)."""
+    parts = []
+    for number, name in enumerate(STAGES, 1):
+        x, lit = (number - 1) * 122, active in (0, number)
+        fill, ink = (BLUE, "#fff") if lit else ("#eef1f4", "#667")
+        parts.append(f'<rect x="{x}" y="2" width="110" height="30" rx="6" fill="{fill}"/>'
+                     f'<text x="{x + 55}" y="21" font-size="12" text-anchor="middle" fill="{ink}">{number} {name}</text>')
+        if number < len(STAGES):
+            parts.append(f'<path d="M{x + 112} 17 h7 m-3 -3 l3 3 l-3 3" stroke="#889" fill="none"/>')
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="The six stages, {STAGES[active - 1] if 0 < active < 7 else "all"} lit" '
+            f'viewBox="0 0 724 34" width="724" height="34" font-family="sans-serif">{"".join(parts)}</svg>')
+
+
+# ------------------------------------------------------------------------------------------- curves
+
+
+def error_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
+    """How often each verbalizer is wrong about what it speaks of."""
+    flat = [(f"{verbalizer}: {name}", rate) for verbalizer, names in rates.items() for name, rate in names.items()]
+    figure, ax = plt.subplots(figsize=(6.4, 0.32 * len(flat) + 1.1))
+    ax.barh([n for n, _ in flat][::-1], [100 * r for _, r in flat][::-1], color=BLUE)
+    ax.set(xlabel="lines that are wrong (%)", xlim=(0, max([100 * r for _, r in flat] + [10]) * 1.15))
+    for place, (_, rate) in enumerate(flat[::-1]):
+        ax.text(100 * rate + 0.4, place, f"{100 * rate:.0f}", va="center", fontsize=9)
+    ax.grid(axis="y", visible=False)
+    return figure
+
+
+def precision_recall(accepted: np.ndarray, probability: np.ndarray) -> Figure:
+    """Precision against recall of the critic, with the share of accepted labels as what guessing gives."""
+    from sklearn.metrics import auc, precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(accepted, probability)
+    figure, ax = plt.subplots(figsize=(4.6, 4))
+    ax.plot(recall, precision, color=BLUE, lw=2, label=f"critic (area {auc(recall, precision):.2f})")
+    ax.axhline(np.mean(accepted), color=GREY, ls="--", lw=1.2, label=f"guessing ({np.mean(accepted):.2f})")
+    ax.set(xlabel="recall: accepted triples found", ylabel="precision: found triples accepted", xlim=(0, 1.01), ylim=(0, 1.02))
+    ax.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def calibration(accepted: np.ndarray, probability: np.ndarray, bins: int = 8) -> Figure:
+    """Share accepted against predicted probability, in bins of equally many triples."""
+    from sklearn.calibration import calibration_curve
+
+    true, predicted = calibration_curve(accepted, probability, n_bins=bins, strategy="quantile")
+    figure, ax = plt.subplots(figsize=(4.6, 4))
+    ax.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.2, label="perfectly calibrated")
+    ax.plot(predicted, true, "o-", color=BLUE, lw=2, label="critic")
+    ax.set(xlabel="predicted probability of accept", ylabel="share accepted by annotators", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def threshold_curves(by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float) -> Figure:
+    """Acceptability against the share kept, and against the threshold, with 95% intervals."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.8), sharey=True)
+    for ax, points, x in ((axes[0], by_share, "share"), (axes[1], by_threshold, "threshold")):
+        shown = [p for p in points if p.kept]
+        xs = [100 * p.share if x == "share" else p.threshold for p in shown]
+        ax.plot(xs, [100 * p.mean for p in shown], "o-", color=BLUE, ms=4)
+        ax.fill_between(xs, [100 * p.low for p in shown], [100 * p.high for p in shown], color=BLUE, alpha=0.18, lw=0)
+    axes[0].axvline(100 * chosen, color=ORANGE, ls="--", lw=1.4)
+    axes[0].annotate("kept", (100 * chosen, axes[0].get_ylim()[0]), textcoords="offset points", xytext=(5, 6), color=ORANGE)
+    axes[0].set(xlabel="share of triples kept (%)", ylabel="acceptable among the kept (%)")
+    axes[1].set(xlabel="critic's probability at least")
+    return figure
+
+
+def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: int = 15) -> Figure:
+    """Losses by step of several trainings: one panel a loss, running means."""
+    names = [k for k in next(iter(histories.values()))[0] if k not in ("step", "seconds")]
+    figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.1), squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        for (system, lines), color in zip(histories.items(), sns.color_palette("deep"), strict=False):
+            values = np.array([line[name] for line in lines])
+            width = min(smooth, len(values))
+            mean = np.convolve(values, np.ones(width) / width, mode="valid")
+            ax.plot(np.arange(len(mean)) + width, mean, label=system, color=SYSTEM_COLORS.get(system, color), lw=1.6)
+        ax.set(xlabel="step", ylabel=f"{name} loss")
+    axes[0][-1].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = None) -> Figure:
+    """VCR Q→AR against the number of triples distilled, with 95% intervals."""
+    figure, ax = plt.subplots(figsize=(5, 3.8))
+    xs, means = [p["triples"] for p in points], np.array([p["q_ar"]["mean"] for p in points]) * 100
+    spread = [[m - 100 * p["q_ar"]["low"] for m, p in zip(means, points, strict=True)], [100 * p["q_ar"]["high"] - m for m, p in zip(means, points, strict=True)]]
+    ax.errorbar(xs, means, yerr=spread, fmt="o-", color=BLUE, capsize=3, lw=2, label="student + LSKD")
+    if base:
+        ax.axhline(100 * base["mean"], color=GREY, ls="--", label="base student")
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(xs, [f"{x:,}" for x in xs])
+    ax.minorticks_off()
+    ax.set(xlabel="triples in the corpus", ylabel="VCR Q→AR (%)")
+    ax.legend(frameon=False, loc="best")
+    return figure
+
+
+def accuracy_bars(metrics: Mapping) -> Figure:
+    """VCR's three accuracies by system, with intervals and the chance levels."""
+    figure, ax = plt.subplots(figsize=(6.6, 3.8))
+    parts, systems = ("q_a", "qa_r", "q_ar"), [s for s in SYSTEM_COLORS if s in metrics]
+    for place, system in enumerate(systems):
+        values = [metrics[system][p] for p in parts]
+        xs = np.arange(3) + (place - (len(systems) - 1) / 2) * 0.26
+        means = np.array([v["mean"] for v in values]) * 100
+        error = [means - [100 * v["low"] for v in values], [100 * v["high"] for v in values] - means]
+        ax.bar(xs, means, 0.24, yerr=error, capsize=2.5, color=SYSTEM_COLORS[system], label={"lskd": "LSKD"}.get(system, system))
+    for x, chance in enumerate((25, 25, 6.25)):
+        ax.plot([x - 0.42, x + 0.42], [chance, chance], color=INK, ls=":", lw=1.4, label="chance" if x == 0 else None)
+    ax.set_xticks(range(3), ["Q→A", "QA→R", "Q→AR"])
+    ax.set(ylabel="accuracy (%)", ylim=(0, 100))
+    ax.legend(frameon=False, ncols=4, loc="upper center", fontsize=9)
+    ax.grid(axis="x", visible=False)
+    return figure
+
+
+def result_table(metrics: Mapping) -> str:
+    """The run's VCR results with intervals beside the paper's own, as HTML."""
+
+    def cell(value: Mapping | None) -> str:
+        return "–" if not value else f'{100 * value["mean"]:.1f} <small style="color:#888">[{100 * value["low"]:.1f}, {100 * value["high"]:.1f}]</small>'
+
+    names = {"base": "mini BLIP-2", "unfiltered": "mini + unfiltered, same size", "lskd": "mini + LSKD"}
+    tasks = ("snli_ve", "visual7w")
+    rows = []
+    for system, name in names.items():
+        own = [metrics.get("vcr", {}).get(system, {}).get(p) for p in ("q_a", "qa_r", "q_ar")]
+        own += [metrics.get("nonlocalized", {}).get(t, {}).get(system) for t in tasks]
+        rows.append((name, [cell(v) for v in own]))
+    rows += [(f"paper: {name}", [str(values[i]) for i in (0, 1, 2, 6, 7)]) for name, values in PAPER.items()]
+    head = "".join(f"<th>{h}</th>" for h in ("", "VCR Q→A", "QA→R", "Q→AR", "SNLI-VE", "Visual7W"))
+    body = "".join(f'<tr><td style="text-align:left">{name}</td>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>" for name, cells in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def regions_of(row: Mapping, mentioned_only: bool = False) -> list[Region]:
+    """The regions of a corpus row; only those its texts mention if asked."""
+    ids = set(mentions(" ".join((row["question"], row["answer"], row["rationale"]))))
+    return [Region(r["id"], tuple(r["box"]), r["label"] or "") for r in row["references"] if not mentioned_only or r["id"] in ids]

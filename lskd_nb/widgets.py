@@ -1,0 +1,128 @@
+"""Widgets to look at a corpus: plain ipywidgets with ``observe``, safe to run headless, each with a static twin.
+
+``interact`` and ``Output`` are avoided: they swallow exceptions and can hang a headless run.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import ipywidgets as w
+import numpy as np
+from IPython.display import HTML
+from PIL import Image
+
+from lskd_nb.corpus import find
+from lskd_nb.figures import mention_html, regions_of, triple_html
+from lskd_nb.filtering import acceptability
+from lskd_nb.regions import highlight
+from lskd_nb.views import open_image
+
+
+def _png(image: Image.Image, width: int = 420) -> bytes:
+    image = image.resize((width, round(width * image.height / image.width)), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.quantize(128).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+class CorpusBrowser(w.VBox):
+    """Step through a corpus: filter by family, critic score and words; see the highlighted image beside its triple.
+
+    ``context`` maps image ids to the words the teacher saw, shown where given.
+    """
+
+    def __init__(self, corpus: str | Path, image_root: str | Path, context: Mapping[str, str] | None = None):
+        self.path, self.image_root, self.context = Path(corpus), image_root, context or {}
+        self.rows: list[dict] = []
+        self.family = w.Dropdown(options=[("both families", ""), ("by id", "id"), ("by description", "description")], description="prompt")
+        self.score = w.FloatRangeSlider(value=(0.0, 1.0), min=0.0, max=1.0, step=0.01, description="critic", continuous_update=False)
+        self.text = w.Text(placeholder="words to look for", description="text", continuous_update=False)
+        self.order = w.Dropdown(options=[("best first", "score DESC"), ("worst first", "score ASC"), ("as written", "triple_id")], description="order")
+        self.back, self.forward = w.Button(description="◀ previous"), w.Button(description="next ▶")
+        self.place = w.IntText(value=0, description="number", layout=w.Layout(width="12em"))
+        self.count, self.image, self.body = w.HTML(), w.Image(format="png"), w.HTML()
+        for control in (self.family, self.score, self.text, self.order):
+            control.observe(self._refill, "value")
+        self.place.observe(self._show, "value")
+        self.back.on_click(lambda _: self._step(-1))
+        self.forward.on_click(lambda _: self._step(1))
+        super().__init__([w.HBox([self.family, self.score]), w.HBox([self.text, self.order]),
+                          w.HBox([self.back, self.forward, self.place, self.count]), w.HBox([self.image, self.body])])
+        self._refill()
+
+    def _query(self, offset: int) -> list[dict]:
+        low, high = self.score.value
+        self.total, rows = find(self.path, self.family.value or None, self.text.value.strip(), low, high, self.order.value, 1, offset)
+        return rows
+
+    def _refill(self, _change=None) -> None:
+        if self.place.value:
+            self.place.value = 0  # shows by itself
+        else:
+            self._show()
+
+    def _step(self, by: int) -> None:
+        if self.total:
+            self.place.value = (self.place.value + by) % self.total
+
+    def _show(self, _change=None) -> None:
+        self.rows = self._query(max(self.place.value, 0))
+        self.count.value = f"of {self.total:,}"
+        if not self.rows:
+            self.image.value, self.body.value = b"", "<i>no triple fits these filters</i>"
+            return
+        row = self.rows[0]
+        self.image.value = _png(highlight(open_image(self.image_root, row["image"]), regions_of(row)))
+        self.body.value = self._html(row)
+
+    def _html(self, row: Mapping) -> str:
+        import html
+
+        told = f'<b>critic</b> {row["score"]:.3f} · {html.escape(row["family"])} · {html.escape(row["model"])} · {html.escape(row["triple_id"])}'
+        seen = self.context.get(row["image_id"])
+        words = f'<details open><summary>what the teacher saw</summary><pre style="white-space:pre-wrap;font-size:12px">{mention_html(seen)}</pre></details>' if seen else ""
+        return f'<div style="padding:0 1em;max-width:36em">{triple_html(row)}<div style="color:#777;font-size:12px">{told}</div>{words}</div>'
+
+    def static(self) -> HTML:
+        """The sample now shown, as plain HTML."""
+        import base64
+
+        picture = base64.b64encode(bytes(self.image.value)).decode()
+        return HTML(f'<div style="display:flex"><img alt="image with its regions highlighted" width="420" src="data:image/png;base64,{picture}"/>{self.body.value}</div>')
+
+
+class ThresholdExplorer(w.VBox):
+    """Drag the threshold and see what is kept: acceptability with its interval, share, and the triples at the border."""
+
+    def __init__(self, scores: Sequence[float], accepted: Sequence[bool], image_ids: Sequence[str], rows: Sequence[Mapping], threshold: float = 0.8):
+        self.scores, self.accepted, self.image_ids, self.rows = np.asarray(scores), np.asarray(accepted), list(image_ids), list(rows)
+        if not len(self.scores) == len(self.accepted) == len(self.image_ids) == len(self.rows):
+            raise ValueError("scores, accepted, image_ids and rows must be of the same triples")
+        self.order = np.argsort(self.scores)
+        self.slider = w.FloatSlider(value=threshold, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False, layout=w.Layout(width="32em"))
+        self.summary, self.border = w.HTML(), w.HTML()
+        self.slider.observe(self._show, "value")
+        super().__init__([self.slider, self.summary, self.border])
+        self._show()
+
+    def _show(self, _change=None) -> None:
+        point = acceptability(self.scores, self.accepted, self.image_ids, [self.slider.value], resamples=300)[0]
+        if point.kept:
+            told = f"<b>{100 * point.mean:.1f}%</b> acceptable <small>[{100 * point.low:.1f}, {100 * point.high:.1f}]</small>"
+        else:
+            told = "nothing is kept"
+        self.summary.value = f'<div style="font-size:16px">{told} · kept {point.kept:,} of {len(self.scores):,} ({100 * point.share:.1f}%)</div>'
+        cut = int(np.searchsorted(self.scores[self.order], self.slider.value))
+        self.border.value = "".join(
+            f'<h4 style="margin:8px 0 2px">{title}</h4>' + ("".join(self._line(i) for i in picked) or "<i>none</i>")
+            for title, picked in (("just above: kept", self.order[cut : cut + 3][::-1]), ("just below: dropped", self.order[max(cut - 3, 0) : cut][::-1])))
+
+    def _line(self, index: int) -> str:
+        mark = "✓ acceptable" if self.accepted[index] else "✗ not acceptable"
+        return (f'<div style="border-left:3px solid #ccc;padding:0 8px;margin:4px 0"><small>{self.scores[index]:.3f} · {mark}</small>'
+                f"{triple_html(self.rows[index])}</div>")
+
+    def static(self) -> HTML:
+        """What is shown now, as plain HTML."""
+        return HTML(self.summary.value + self.border.value)
