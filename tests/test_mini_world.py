@@ -61,6 +61,7 @@ def test_damaged_world_is_written_anew(tmp_path, damage):
         next((tmp_path / "w/visual_genome/VG_100K").glob("*.jpg")).unlink()
     assert write_world(tmp_path / "w", 3, 3, seed=0) == marker
     assert path.read_bytes() == good
+    assert len(list((tmp_path / "w/visual_genome/VG_100K").glob("*.jpg"))) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["w"]
 
 
@@ -214,6 +215,12 @@ def test_exactly_one_answer_is_right_and_one_is_true_of_another_region():
         assert q.swap != q.answer_label
         assert any(claimed[q.swap] is t for r, t in enumerate(truths) if r != q.region)
         assert grammar.read_question(q.question) == (q.kind, q.region)
+
+
+def test_either_of_two_regions_is_the_pointed_one():
+    """Neither the one further left nor the other: pictures of two show it."""
+    left = [q.region == 0 for q in QUESTIONS if len(SCENES[q.scene].entities) == 2]
+    assert len(left) > 100 and 0.35 < np.mean(left) < 0.65
 
 
 def test_exactly_one_rationale_is_true_and_enough():

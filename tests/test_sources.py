@@ -408,12 +408,12 @@ def test_vcr_tolerates_boxes_without_score_and_prefixed_paths(copy):
     questions, _ = read_vcr(copy / "vcr", "val")
     path = copy / "vcr" / questions[0].image.path.replace(".jpg", ".json")
     metadata = json.loads(path.read_text())
-    metadata["boxes"] = [box[:4] for box in metadata["boxes"]]
+    metadata["boxes"] = [[*metadata["boxes"][0][:4], 0.75], *(box[:4] for box in metadata["boxes"][1:])]
     path.write_text(json.dumps(metadata))
     _edit(copy / "vcr/val.jsonl", lambda rows: rows[0].update(img_fn="vcr1images/" + rows[0]["img_fn"]))
     found, rejects = read_vcr(copy / "vcr", "val")
     assert not rejects and found[0].image.path == questions[0].image.path
-    assert [r.score for r in found[0].image.regions] == [None] * len(metadata["boxes"])
+    assert [r.score for r in found[0].image.regions] == [0.75] + [None] * (len(metadata["boxes"]) - 1)
 
 
 def test_damaged_vcr_files_are_errors(copy):

@@ -39,7 +39,7 @@ def judge(scene: Scene, question: str, answer: str, rationale: str) -> Judgement
     judged = grammar.judge(scene, question, answer, rationale)
     if judged is not None:
         right, share = judged
-        return Judgement(right and share == 1.0, 1.0 if right else _misplaced(scene, kind, region, answer), share)
+        return Judgement(right and share == 1.0, 1.0 if right else _misplaced(scene, kind, answer), share)
     for other in QUESTION_TYPES:  # an answer to another question than the one asked
         judged = grammar.judge(scene, grammar.question(other, region), answer, rationale)
         if judged is not None:
@@ -47,10 +47,11 @@ def judge(scene: Scene, question: str, answer: str, rationale: str) -> Judgement
     return Judgement(False, 0.0, 0.0, understood=False)
 
 
-def _misplaced(scene: Scene, kind: str, region: int, answer: str) -> float:
+def _misplaced(scene: Scene, kind: str, answer: str) -> float:
+    """The score of an answer that is not right for the pointed region: is it right for any?"""
     claimed = grammar.read_answer(kind, answer)
-    others = (situation_of(scene, r) for r in range(len(scene.entities)) if r != region)
-    return MISPLACED if any(found is not None and found[0] is claimed for found in others) else 0.0
+    true = (situation_of(scene, region) for region in range(len(scene.entities)))
+    return MISPLACED if any(found is not None and found[0] is claimed for found in true) else 0.0
 
 
 def judge_all(triples: pa.Table, truth: Mapping[str, Scene]) -> list[Judgement]:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 
 from lskd_nb.mini import formats, other_sets
@@ -176,10 +176,10 @@ def _draw(folder: Path, pictures: Sequence[Picture], workers: int) -> None:
     jobs = [(p.scene, _drawn(folder, p)) for p in pictures]
     for parent in {path.parent for _, path in jobs}:
         parent.mkdir(parents=True, exist_ok=True)
-    if workers <= 1 or len(jobs) < 500:
+    if workers <= 1 or len(jobs) < 500 or "fork" not in get_all_start_methods():  # spawning would run the caller's script
         _draw_some(jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
         list(pool.map(_draw_some, [jobs[i : i + 250] for i in range(0, len(jobs), 250)]))
 
 
