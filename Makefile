@@ -1,9 +1,11 @@
 # Everything runs in .venv, which `make setup` makes once and again only when the pins change.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.up-to-date
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
 .PHONY: help setup mini test lab lint renderings
+.DEFAULT_GOAL := help
 
 help:
 	@echo "make mini        run notebooks 00-07 on the mini world, print the result table"
@@ -18,10 +20,9 @@ setup: $(STAMP)
 # LAVIS pins a transformers of 2022: it is installed last and alone, beside the current one.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up .venv (a few minutes, once)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt "torch"
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e ".[test]"
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps salesforce-lavis==1.0.2
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(PIP) -c constraints.txt -e ".[test]"
+	@$(PIP) --no-deps salesforce-lavis==1.0.2
 	@touch $(STAMP)
 
 mini: setup
@@ -31,7 +32,7 @@ test: setup
 	@$(BIN)/python -m pytest tests
 
 lab: setup
-	@$(BIN)/jupyter lab notebooks/
+	@$(BIN)/jupyter lab notebooks/ $(if $(filter 0,$(shell id -u)),--allow-root)
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -126,8 +126,6 @@ def train_critic(critic: Critic, rows: Sequence[Judged], views: FrozenViews, con
                  on_step: Callable[[int, float], None] = lambda step, loss: None) -> list[float]:
     """Train on labelled triples, the vision encoder frozen; returns the loss of each step."""
     torch.manual_seed(config.seed)
-    if not torch.cuda.is_available():
-        critic.blip2.blip2.set_attn_implementation("eager")
     parameters = [p for p in critic.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98))
     history = []

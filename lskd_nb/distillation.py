@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from lskd_nb.records import CORPUS, atomic_path, read_parquet
 from lskd_nb.regions import mentions, region_of, renumber, shuffle_ids
-from lskd_nb.student import Student, autocast, itc_loss, lm_loss, load_student
+from lskd_nb.student import Student, autocast, counted_tokens, itc_loss, lm_loss, lm_mask, load_student
 from lskd_nb.views import FrozenViews, View
 
 CHECKPOINT = "checkpoint.pt"
@@ -166,33 +166,43 @@ def _epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:
 
 def losses(student: Student, image: Tensor, batch: list[Drawn], config: DistillationConfig, rng: np.random.Generator) -> dict[str, Tensor]:
     """ITC, ITM, LM and question-conditioned LM of a batch; ``image`` is (B, patches + 1, width)."""
+    size, queries = len(batch), student.blip2.query_tokens.shape[1]
     texts = student.tokenize([d.question for d in batch], [d.text for d in batch])
     image_ids = torch.tensor([_number(d.view.image) for d in batch], device=image.device)
-    queries, words = student.query_features(image), student.text_features(texts)
-    itc, similarity = itc_loss(queries, words, image_ids, student.temperature)
-    found = {"itc": itc, "itm": itm_loss(student, image, batch, similarity, config.swaps, rng)}
-    for name, conditioned in (("lm", False), ("lm_conditioned", True)):
-        if getattr(config, name) > 0:
-            log_probability, counted = student.lm_log_probabilities(image, texts, conditioned)
-            found[name] = lm_loss(log_probability, counted, texts.ids[:, 1:])
+    # ITC needs the queries alone: so they are where the text only follows them, in the published LM pass
+    alone = student.fused(image, student.start_ids(texts), lm_mask(texts.mask, torch.zeros_like(texts.prefix), queries))
+    itc, similarity = itc_loss(student.project_queries(alone[:, :queries]), student.text_features(texts), image_ids, student.temperature)
+    found = {"itc": itc}
+    if config.lm > 0:
+        found["lm"] = lm_loss(student.predict(alone[:, queries:]), counted_tokens(texts, False), texts.ids[:, 1:])
+    negatives = negative_texts(batch, similarity, config.swaps, rng)
+    three = [(d.question, d.text) for d in batch], *negatives
+    by_image = [three[k][i] for i in range(size) for k in range(3)]
+    match = student.itm_logits(image, student.tokenize(*zip(*by_image, strict=True)))
+    target = torch.zeros(3 * size, dtype=torch.long, device=image.device)
+    target[::3] = 1
+    found["itm"] = F.cross_entropy(match, target)
+    if config.lm_conditioned > 0:
+        log_probability, counted = student.lm_log_probabilities(image, texts, True)
+        found["lm_conditioned"] = lm_loss(log_probability, counted, texts.ids[:, 1:])
     return found
 
 
-def itm_loss(student: Student, image: Tensor, batch: list[Drawn], similarity: Tensor, swaps: float, rng: np.random.Generator) -> Tensor:
-    """Match against a hard negative image and a hard negative text for each row (BLIP-2), or a region swap as the text."""
-    size = len(batch)
-    image_for_text = torch.multinomial(similarity.T.softmax(1), 1).squeeze(1)
-    text_for_image = torch.multinomial(similarity.softmax(1), 1).squeeze(1).tolist()
-    negative = [
-        d.swapped if d.swapped is not None and rng.random() < swaps else (batch[j].question, batch[j].text)
-        for d, j in zip(batch, text_for_image, strict=True)
+def negative_texts(
+    batch: list[Drawn], similarity: Tensor, swaps: float, rng: np.random.Generator
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Two wrong (question, text) for each image: hard ones of the batch, as ITC finds them like the image, the second one a swap.
+
+    BLIP-2 draws a hard text for each image and a hard image for each text. Both are pairs of the batch that do not belong together;
+    drawn by image, the features of each image are used where they are.
+    """
+    hard = torch.multinomial(similarity.softmax(1), 2, replacement=True).tolist()
+    first = [(batch[a].question, batch[a].text) for a, _ in hard]
+    second = [
+        d.swapped if d.swapped is not None and rng.random() < swaps else (batch[b].question, batch[b].text)
+        for d, (_, b) in zip(batch, hard, strict=True)
     ]
-    questions = [d.question for d in batch] * 2 + [q for q, _ in negative]
-    continuations = [d.text for d in batch] * 2 + [t for _, t in negative]
-    logits = student.itm_logits(torch.cat([image, image[image_for_text], image]), student.tokenize(questions, continuations))
-    target = torch.zeros(3 * size, dtype=torch.long, device=image.device)
-    target[:size] = 1
-    return F.cross_entropy(logits, target)
+    return first, second
 
 
 def learning_rate(step: int, config: DistillationConfig) -> float:
@@ -215,8 +225,6 @@ def train(config: DistillationConfig) -> Path:
     student = load_student(config.student, config.max_tokens)
     if torch.cuda.is_available():
         student.cuda()
-    else:
-        student.blip2.set_attn_implementation("eager")  # the CPU's fused attention has a slow backward pass
     rows = corpus_rows(config.corpus)
     plain = rehearsal_rows(config.rehearsal) if config.rehearsal else []
     views = FrozenViews(student, config.image_root, config.view_store)

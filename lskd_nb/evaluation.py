@@ -37,22 +37,25 @@ class Item:
 
 
 @torch.no_grad()
-def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, batch: int = 384) -> list[np.ndarray]:
-    """ITM scores, log P(match) - log P(no match), of every item's choices. Texts of similar length share a batch."""
-    texts = [(i, item.question, choice) for i, item in enumerate(items) for choice in item.choices]
-    order = sorted(range(len(texts)), key=lambda t: (len(texts[t][1]) + len(texts[t][2])) // 12 * 100_000 + texts[t][0])
-    scores = np.zeros(len(texts), np.float32)
-    for start in range(0, len(order), batch):
-        part = order[start : start + batch]
-        owners = [texts[t][0] for t in part]
-        unique = sorted(set(owners))
-        features = views.features([items[i].view for i in unique])
-        image = features[[unique.index(i) for i in owners]]
+def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, batch: int = 96) -> list[np.ndarray]:
+    """ITM scores, log P(match) - log P(no match), of every item's choices; ``batch`` items of like length at a time."""
+    def size(number: int) -> tuple[int, int]:
+        item = items[number]
+        return len(item.choices), (len(item.question) + max(map(len, item.choices))) // 8
+
+    order = sorted(range(len(items)), key=size)
+    scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(items)
+    start = 0
+    while start < len(order):
+        part = [n for n in order[start : start + batch] if len(items[n].choices) == len(items[order[start]].choices)]
+        start += len(part)
+        texts = [(items[n].question, choice) for n in part for choice in items[n].choices]
         with autocast(student.device):
-            logits = student.itm_logits(image, student.tokenize([texts[t][1] for t in part], [texts[t][2] for t in part]))
-        scores[part] = (logits[:, 1] - logits[:, 0]).cpu().numpy()
-    ends = np.cumsum([len(item.choices) for item in items])
-    return np.split(scores, ends[:-1])
+            logits = student.itm_logits(views.features([items[n].view for n in part]), student.tokenize(*zip(*texts, strict=True)))
+        match = (logits[:, 1] - logits[:, 0]).cpu().numpy().reshape(len(part), -1)
+        for number, row in zip(part, match, strict=True):
+            scores[number] = row
+    return scores
 
 
 def predictions(items: Sequence[Item], scores: Sequence[np.ndarray], system: str, seed: int) -> pa.Table:

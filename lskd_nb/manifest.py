@@ -1,7 +1,8 @@
 """What a run was made of: versions, parameters, and hashes of everything read and written.
 
 A notebook's *fingerprint* covers its source, its parameters, the package's code and the content of the files it reads; as long as
-it and the outputs stay the same, running the notebook again would give what is already there.
+it and the outputs stay the same, running the notebook again would give what is already there. Environment variables, where
+keys live, are never recorded.
 """
 
 import hashlib
@@ -17,27 +18,30 @@ from pathlib import Path
 
 import nbformat
 
+from lskd_nb.parameters import Notebook
 from lskd_nb.records import atomic_path
 
-PACKAGES = ("torch", "transformers", "openai", "numpy", "pandas", "pyarrow", "duckdb", "scikit-learn", "pillow", "papermill", "salesforce-lavis")
+PACKAGE = Path(__file__).parent
+CODE = (".py", ".txt", ".yaml", ".json", ".safetensors")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A notebook as the fingerprint sees it. ``reads`` and ``writes`` are relative to the run's folder, or "param:NAME"."""
+    """A notebook about to run with ``parameters`` in ``run_dir``.
 
-    notebook: Path
+    What it reads and writes are files, folders or glob patterns relative to the run's folder, or "param:NAME" for the path that a
+    parameter holds, relative to ``root``.
+    """
+
+    notebook: Notebook
     parameters: Mapping[str, object]
-    defaults: Mapping[str, object]
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
     run_dir: Path
     root: Path
 
     def resolve(self, entry: str) -> Path | None:
         """The path behind an entry; None where a path parameter is not set."""
         if entry.startswith("param:"):
-            value = {**self.defaults, **self.parameters}.get(entry.removeprefix("param:"))
+            value = {**self.notebook.defaults, **self.parameters}[entry.removeprefix("param:")]
             return (self.root / str(value)) if value else None
         return self.run_dir / entry
 
@@ -53,14 +57,23 @@ class Hashes:
             self._known = {}
 
     def of(self, path: Path) -> str | None:
-        """Hash of a file's content, or of a folder's names and contents; None where there is nothing."""
+        """Hash of a file's content, or of the names and contents in a folder or of a glob pattern; None where there is nothing."""
         if path.is_dir():
-            digest = hashlib.sha256()
-            for file in sorted(p for p in path.rglob("*") if p.is_file()):
-                digest.update(f"{file.relative_to(path)}\0{self.of(file)}\0".encode())
-            return digest.hexdigest()
-        if not path.exists():
-            return None
+            return self._of_all(path, sorted(p for p in path.rglob("*") if p.is_file()))
+        if path.is_file():
+            return self._of_file(path)
+        if any(sign in path.name for sign in "*?["):
+            found = sorted(p for p in path.parent.glob(path.name) if p.is_file())
+            return self._of_all(path.parent, found) if found else None
+        return None
+
+    def _of_all(self, folder: Path, files: list[Path]) -> str:
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(f"{file.relative_to(folder)}\0{self._of_file(file)}\0".encode())
+        return digest.hexdigest()
+
+    def _of_file(self, path: Path) -> str:
         stat = path.stat()
         seen = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._known.get(str(path))
@@ -76,49 +89,52 @@ class Hashes:
 
 
 def notebook_source(path: Path) -> str:
-    """The cells of a notebook, outputs and injected parameters aside."""
+    """The cells of a notebook as text, outputs and injected parameters aside."""
     cells = nbformat.read(path, as_version=4).cells
     kept = [c for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
-    return json.dumps([[c.cell_type, c.source, sorted(t for t in c.metadata.get("tags", []))] for c in kept])
+    return json.dumps([[c.cell_type, c.source, sorted(c.metadata.get("tags", []))] for c in kept])
 
 
 def code_hash() -> str:
-    """Hash of the package: its modules, prompts and weights."""
-    folder, digest = Path(__file__).parent, hashlib.sha256()
-    for file in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".txt", ".yaml", ".safetensors", ".json")):
-        digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    """Hash of the package: its modules, prompts, vocabularies and weights."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in PACKAGE.rglob("*") if p.suffix in CODE and "__pycache__" not in p.parts):
+        digest.update(f"{file.relative_to(PACKAGE)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
 def fingerprint(stage: Stage, hashes: Hashes) -> dict:
     """``digest`` of everything the stage depends on, and the hashes of its ``inputs``."""
-    inputs = {}
-    for entry in stage.reads:
-        path = stage.resolve(entry)
-        if path is not None:
-            inputs[entry] = hashes.of(path)
+    paths = {entry: stage.resolve(entry) for entry in stage.notebook.reads}
+    inputs = {entry: hashes.of(path) for entry, path in paths.items() if path is not None}
     parameters = {k: v for k, v in stage.parameters.items() if k != "run_dir"}
-    parts = [notebook_source(stage.notebook), json.dumps(parameters, sort_keys=True, default=str), code_hash(), json.dumps(inputs, sort_keys=True)]
+    parts = [notebook_source(stage.notebook.path), json.dumps(parameters, sort_keys=True, default=str), code_hash(),
+             json.dumps(inputs, sort_keys=True)]
     return dict(digest=hashlib.sha256("\0".join(parts).encode()).hexdigest(), inputs=inputs)
 
 
 def written(stage: Stage, hashes: Hashes) -> dict[str, str | None]:
-    return {entry: hashes.of(stage.resolve(entry)) for entry in stage.writes}
+    """Hashes of what the stage has written: all that it declares (None for what is not there), and its metrics."""
+    return {entry: hashes.of(stage.resolve(entry)) for entry in (*stage.notebook.writes, f"{stage.notebook.name}.metrics.json")}
+
+
+def begun(stage: Stage, before: Mapping) -> dict:
+    """A notebook's entry in the manifest when it starts; ``before`` is its fingerprint."""
+    parameters = dict(stage.parameters)
+    return dict(status="running", parameters=parameters, seed=(stage.notebook.defaults | parameters).get("seed"),
+                started=_now(), fingerprint=before["digest"], inputs=before["inputs"])
 
 
 def is_current(record: Mapping, stage: Stage, hashes: Hashes) -> bool:
     """Whether the last run of this stage was good, of the same fingerprint, and left what is still there."""
-    entry = record["notebooks"].get(stage.notebook.stem)
-    if not entry or entry["status"] != "done" or not (stage.run_dir / "notebooks" / stage.notebook.name).exists():
+    entry = record["notebooks"].get(stage.notebook.name)
+    if not entry or entry["status"] != "done" or not (stage.run_dir / "notebooks" / stage.notebook.path.name).exists():
         return False
-    if fingerprint(stage, hashes)["digest"] != entry["fingerprint"]:
-        return False
-    now = written(stage, hashes)
-    return now == entry["outputs"] and None not in now.values()
+    return written(stage, hashes) == entry["outputs"] and fingerprint(stage, hashes)["digest"] == entry["fingerprint"]
 
 
 def open_manifest(run_dir: Path, profile: str, root: Path) -> dict:
-    """The manifest of a run's folder, brought up to date; made where there is none."""
+    """The manifest of a run's folder, brought up to date; made where there is none. Raises ``ValueError`` for a damaged one."""
     path = run_dir / "manifest.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -126,10 +142,10 @@ def open_manifest(run_dir: Path, profile: str, root: Path) -> dict:
         record = {"notebooks": {}}
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged ({error}); remove it to run everything again") from None
-    record |= dict(
-        profile=profile, started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), git=git_state(root), python=platform.python_version(),
-        platform=platform.platform(), cpus=os.cpu_count(), packages={name: _version(name) for name in PACKAGES})
-    return record
+    packages = {d.metadata["Name"] or "": d.version for d in importlib.metadata.distributions()}
+    return record | dict(
+        profile=profile, started=_now(), git=git_state(root), python=platform.python_version(), platform=platform.platform(),
+        cpus=os.cpu_count(), packages=dict(sorted(packages.items(), key=lambda item: item[0].lower())))
 
 
 def save(record: Mapping, run_dir: Path) -> None:
@@ -148,8 +164,5 @@ def git_state(root: Path) -> dict:
         return {}
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

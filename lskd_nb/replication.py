@@ -5,45 +5,53 @@ each seed, in a folder of their own, each as resumable as any run.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lskd_nb.evaluation import read_predictions, summary
 from lskd_nb.records import atomic_path
-from lskd_nb.run import LIMITS, parse_overrides, read_notebook, run_profile
+from lskd_nb.run import Say, Tick, read_notebooks, run_profile
 
 LEARNING = ("03", "04", "05", "06")
 
 
-def replicate(profile: str, root: Path, seeds: int, say=print) -> dict:
-    """Run ``seeds`` seeds and write their pooled figures to outputs/PROFILE/metrics.json; returns them."""
+def replicate(
+    profile: str, root: Path, seeds: int, limits: tuple[float | None, float | None] = (None, None), say: Say = print,
+    tick: Tick | None = None,
+) -> Path:
+    """Run ``seeds`` seeds and write their pooled figures; returns the path of outputs/PROFILE/metrics.json."""
     runs = root / "outputs" / "runs"
-    first = runs / profile
-    run_profile(profile, root, first, say=say)
-    folders = [first]
-    notebooks = [read_notebook(p) for p in sorted((root / "notebooks").glob("[0-9]*.ipynb"))]
-    shared = [entry for n in notebooks if n.number in ("01", "02") for entry in n.writes]
+    folders = [runs / profile, *(runs / f"{profile}-seed{seed}" for seed in range(1, seeds))]
+    notebooks = read_notebooks(root)
+    shared = [entry for n in notebooks if n.number < LEARNING[0] for entry in n.writes]
     seeded = [n.number for n in notebooks if n.number in LEARNING and "seed" in n.defaults]
-    for seed in range(1, seeds):
-        folder = runs / f"{profile}-seed{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for entry in shared:
-            if not (folder / entry).exists():
-                (folder / entry).symlink_to(first / entry)
+    run_profile(profile, root, folders[0], limits=limits, say=say, tick=tick)
+    for seed, folder in enumerate(folders[1:], 1):
         say(f"seed {seed}")
+        _link(shared, folders[0], folder)
         overrides = [f"{number}.seed={seed}" for number in seeded]
-        parse_overrides(overrides, notebooks)
-        run_profile(profile, root, folder, only=LEARNING, overrides=overrides, limits=LIMITS.get(profile), say=say)
-        folders.append(folder)
-    pooled = pool(folders)
-    with atomic_path(root / "outputs" / profile / "metrics.json") as temporary:
-        temporary.write_text(json.dumps(pooled, indent=1) + "\n", encoding="utf-8")
-    return pooled
+        run_profile(profile, root, folder, LEARNING, None, overrides, limits, say, tick)
+    out = root / "outputs" / profile / "metrics.json"
+    with atomic_path(out) as temporary:
+        temporary.write_text(json.dumps(pool(folders), indent=1) + "\n", encoding="utf-8")
+    return out
 
 
-def pool(folders: list[Path]) -> dict:
+def _link(entries: Sequence[str], home: Path, folder: Path) -> None:
+    """Make what the first run wrote appear in another run's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in entries:
+        link = folder / entry
+        if (home / entry).exists() and not link.is_symlink():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to((home / entry).resolve())
+
+
+def pool(folders: Sequence[Path]) -> dict:
     """Figures of several runs together: predictions pooled, the critic's metrics averaged, seconds of the first run."""
+    from lskd_nb.evaluation import read_predictions, summary
+
     runs = [json.loads((f / "metrics.json").read_text(encoding="utf-8")) for f in folders]
     pooled = summary(read_predictions(folders))
     names = runs[0]["critic"].keys()

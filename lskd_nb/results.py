@@ -3,10 +3,13 @@
 import json
 import shutil
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import nbformat
 
+from lskd_nb.manifest import notebook_source
+from lskd_nb.parameters import read_notebooks
 from lskd_nb.records import atomic_path
 
 LARGEST = 500_000  # bytes of a rendering
@@ -33,9 +36,9 @@ def look_up(metrics: Mapping, path: str) -> object:
 
 def figure_text(value: object) -> str:
     """A mean in percent with its interval; a plain number with two digits; a dash for nothing."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and {"mean", "low", "high"} <= value.keys():
         return f"{100 * value['mean']:5.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
-    return "–" if value is None else f"{value:.3f}"
+    return f"{value:.3f}" if isinstance(value, (int, float)) else "–"
 
 
 def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
@@ -43,6 +46,9 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     pooled = json.loads(pooled_path.read_text(encoding="utf-8")) if pooled_path.exists() else {}
     rows = [(name, figure_text(look_up(metrics, path)), figure_text(look_up(pooled, path))) for name, path in TABLE]
+    both = zip_longest(metrics.get("scaling", ()), pooled.get("scaling", ()), fillvalue={})
+    rows += [(f"VCR Q→AR, {(own or other).get('triples')} triples", figure_text(own.get("q_ar")), figure_text(other.get("q_ar")))
+             for own, other in both]
     lines = []
     if any(own != "–" for _, own, _ in rows):
         seeds = len(pooled.get("seeds", []))
@@ -51,25 +57,44 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
     return [*lines, "", f"look at the executed notebooks in {run_dir / 'notebooks'}", f"and at {run_dir / 'metrics.json'}"]
 
 
-def promote(run_dir: Path, folder: Path) -> None:
-    """Copy a finished run's executed notebooks to ``folder``, for readers. Raises ``ValueError`` for an unfinished run."""
-    manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
-    unfinished = [n for n, entry in manifest["notebooks"].items() if entry["status"] != "done"]
-    if unfinished or not manifest["notebooks"]:
-        raise ValueError(f"{run_dir} is not finished: {unfinished or 'nothing has run'}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in sorted(manifest["notebooks"]):
-        book = rendering(nbformat.read(run_dir / "notebooks" / f"{name}.ipynb", as_version=4), run_dir)
-        text = nbformat.writes(book)
-        if len(text.encode()) > LARGEST:
-            raise ValueError(f"{name} has {len(text.encode()):,} bytes, more than {LARGEST:,}: make its figures smaller")
+def promote(run_dir: Path, root: Path, folder: Path) -> list[Path]:
+    """Write a finished run's executed notebooks to ``folder``, for readers; returns their paths.
+
+    Raises ``ValueError`` for a run that is not finished, or of other sources than notebooks/ holds now. Figures that are there
+    already are kept: those of several seeds say more than this run's.
+    """
+    names = [n.name for n in read_notebooks(root)]
+    _check_finished(run_dir, root, names)
+    texts = {}
+    for name in names:
+        texts[name] = nbformat.writes(rendering(nbformat.read(run_dir / "notebooks" / f"{name}.ipynb", as_version=4), run_dir, root))
+        if (size := len(texts[name].encode())) > LARGEST:
+            raise ValueError(f"{name} has {size:,} bytes, more than {LARGEST:,}: make its figures smaller")
+    for name, text in texts.items():
         with atomic_path(folder / f"{name}.ipynb") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
+    for old in set(folder.glob("*.ipynb")) - {folder / f"{name}.ipynb" for name in names}:
+        old.unlink()
     if not (folder / "metrics.json").exists():
         shutil.copyfile(run_dir / "metrics.json", folder / "metrics.json")
+    return [folder / f"{name}.ipynb" for name in names]
 
 
-def rendering(book: nbformat.NotebookNode, run_dir: Path) -> nbformat.NotebookNode:
+def _check_finished(run_dir: Path, root: Path, names: list[str]) -> None:
+    try:
+        told = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
+    except FileNotFoundError:
+        raise ValueError(f"nothing has run in {run_dir}") from None
+    unfinished = [n for n in names if told.get(n, {}).get("status") != "done"]
+    if unfinished:
+        raise ValueError(f"{run_dir} is not finished: {', '.join(unfinished)}")
+    pairs = {n: [notebook_source(folder / "notebooks" / f"{n}.ipynb") for folder in (run_dir, root)] for n in names}
+    moved = [n for n, (executed, source) in pairs.items() if executed != source]
+    if moved:
+        raise ValueError(f"{', '.join(moved)} changed since {run_dir} was made: run it again first")
+
+
+def rendering(book: nbformat.NotebookNode, run_dir: Path, root: Path) -> nbformat.NotebookNode:
     """An executed notebook for readers: without timings, widget views and this machine's paths."""
     book.metadata.pop("papermill", None)
     book.metadata.pop("widgets", None)
@@ -81,6 +106,6 @@ def rendering(book: nbformat.NotebookNode, run_dir: Path) -> nbformat.NotebookNo
                 del data["application/vnd.jupyter.widget-view+json"]
                 data.setdefault("text/plain", "(an interactive widget: run the notebook to use it)")
     text = nbformat.writes(book)
-    for path in (str(run_dir), str(run_dir.parent.parent.parent)):
-        text = text.replace(json.dumps(path)[1:-1], "outputs/runs/" + run_dir.name if path == str(run_dir) else ".")
+    for path, shown in ((run_dir, f"outputs/runs/{run_dir.name}"), (root, ".")):
+        text = text.replace(json.dumps(str(path))[1:-1], shown)
     return nbformat.reads(text, as_version=4)

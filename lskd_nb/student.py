@@ -20,6 +20,8 @@ from transformers import AutoTokenizer, Blip2Config, Blip2ForImageTextRetrieval,
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
+from lskd_nb.qformer import run_qformer
+
 EXTRA_WEIGHTS = "stage1.safetensors"  # temperature and LM head, beside the class's own weights
 LABEL_SMOOTHING = 0.1  # of ITC and LM, as in BLIP-2
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the vision encoders' pre-training (CLIP)
@@ -90,32 +92,36 @@ class Student(nn.Module):
     def query_features(self, image: Tensor) -> Tensor:
         """(B, P, width) image features -> (B, queries, d) unit vectors for the contrast."""
         queries = self.blip2.query_tokens.expand(len(image), -1, -1)
-        out = self.blip2.qformer(query_embeds=queries, encoder_hidden_states=image).last_hidden_state
-        return F.normalize(self.blip2.vision_projection(out).float(), dim=-1)
+        return self.project_queries(run_qformer(self.blip2.qformer, queries, None, queries.shape[1], image))
+
+    def project_queries(self, outputs: Tensor) -> Tensor:
+        return F.normalize(self.blip2.vision_projection(outputs).float(), dim=-1)
 
     def text_features(self, texts: Texts) -> Tensor:
         """(B, d) unit vectors of texts alone, from their [CLS]."""
-        out = self.blip2.qformer(
-            query_embeds=self.blip2.embeddings(texts.ids), query_length=0, attention_mask=texts.mask
-        ).last_hidden_state
+        mask = texts.mask.bool()[:, None, None, :]
+        out = run_qformer(self.blip2.qformer, self.blip2.embeddings(texts.ids), mask, 0, None)
         return F.normalize(self.blip2.text_projection(out[:, 0]).float(), dim=-1)
 
     def fused(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Queries and text together under ``mask``, (B, L) padding or (B, 1, Q + L, Q + L) bool -> (B, Q + L, hidden)."""
-        queries = self.blip2.query_tokens.expand(len(image), -1, -1)
+        """Queries and text together -> (R, Q + L, hidden).
+
+        ``image`` is (B, P, width) with R a multiple of B texts, those of one image next to each other. ``mask`` is (R, L) padding or
+        (R, 1, Q + L, Q + L) bool.
+        """
+        queries = self.blip2.query_tokens.expand(len(ids), -1, -1)
         if mask.dim() == 2:
-            mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1)
-        return self.blip2.qformer(
-            query_embeds=self.blip2.embeddings(ids, query_embeds=queries),
-            query_length=queries.shape[1],
-            attention_mask=mask,
-            encoder_hidden_states=image,
-        ).last_hidden_state
+            mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1).bool()[:, None, None, :]
+        return run_qformer(self.blip2.qformer, self.blip2.embeddings(ids, query_embeds=queries), mask, queries.shape[1], image)
 
     def itm_logits(self, image: Tensor, texts: Texts) -> Tensor:
-        """(B, 2): no match, match. Mean over the queries of the two-way head."""
+        """(R, 2): no match, match, for R texts about (B, P, width) images, grouped by image. Mean over the queries' two-way heads."""
         queries = self.blip2.query_tokens.shape[1]
         return self.blip2.itm_head(self.fused(image, texts.ids, texts.mask)[:, :queries]).float().mean(1)
+
+    def start_ids(self, texts: Texts) -> Tensor:
+        """Token ids for generation: [DEC] in place of [CLS]."""
+        return torch.cat([torch.full_like(texts.ids[:, :1], self.tokenizer.bos_token_id), texts.ids[:, 1:]], dim=1)
 
     def lm_log_probabilities(self, image: Tensor, texts: Texts, conditioned: bool) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, L - 1, vocabulary) of the next tokens, and which of them count (B, L - 1) bool.
@@ -124,12 +130,13 @@ class Student(nn.Module):
         ``conditioned=True``: the queries see the question, and only what follows the question is predicted.
         """
         queries = self.blip2.query_tokens.shape[1]
-        bos = self.tokenizer.bos_token_id
-        ids = torch.cat([torch.full_like(texts.ids[:, :1], bos), texts.ids[:, 1:]], dim=1)
         prefix = texts.prefix if conditioned else torch.zeros_like(texts.prefix)
-        hidden = self.fused(image, ids, lm_mask(texts.mask, prefix, queries))[:, queries:-1]
-        counted = texts.mask[:, 1:].bool() & (torch.arange(1, ids.shape[1], device=ids.device) >= prefix[:, None])
-        return self.lm_head(hidden).float().log_softmax(-1), counted
+        hidden = self.fused(image, self.start_ids(texts), lm_mask(texts.mask, prefix, queries))
+        return self.predict(hidden[:, queries:]), counted_tokens(texts, conditioned)
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities of the next tokens from (B, L, hidden) outputs at the words."""
+        return self.lm_head(hidden[:, :-1]).float().log_softmax(-1)
 
     def save(self, folder: str | Path) -> None:
         """Write the model in Hugging Face's layout, the temperature and LM head beside it."""
@@ -179,6 +186,13 @@ def lm_mask(mask: Tensor, prefix: Tensor, queries: int) -> Tensor:
     see[:, :, queries:] = in_prefix[:, None, :]
     see[:, queries:, queries:] |= (position[:, None] >= position[None, :]) & mask.bool()[:, None, :]
     return see[:, None]
+
+
+def counted_tokens(texts: Texts, conditioned: bool) -> Tensor:
+    """(B, L - 1) bool: which next tokens are predicted; all, or those after the question."""
+    position = torch.arange(1, texts.ids.shape[1], device=texts.ids.device)
+    prefix = texts.prefix if conditioned else torch.zeros_like(texts.prefix)
+    return texts.mask[:, 1:].bool() & (position >= prefix[:, None])
 
 
 def itc_loss(queries: Tensor, texts: Tensor, image_ids: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:

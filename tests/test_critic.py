@@ -29,7 +29,7 @@ def row(image: str, answer: str, accept: float, qa: float = 0.0, rationale: floa
 
 def test_each_head_learns_its_own_score(folder):
     critic = fresh()
-    image = FrozenViews(critic.blip2, folder).encode([View("red.png")])
+    image = FrozenViews(critic.blip2, folder).encode([View("red.png")]).float()
 
     def gradient(**changes) -> tuple[torch.Tensor, torch.Tensor]:
         critic.zero_grad()

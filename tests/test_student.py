@@ -148,3 +148,20 @@ def test_pixels_are_normalised_like_blip2s_own_processor():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
     theirs = BlipImageProcessorPil(size={"height": 32, "width": 32})(image, return_tensors="np")["pixel_values"][0]
     assert np.abs(pixels(image, 32) - theirs).max() < 1e-5
+
+
+def test_several_texts_of_an_image_share_it(student, image):
+    t = texts(student)
+    rows = torch.tensor([0, 1, 1, 2, 2, 0])
+    together = student.itm_logits(image, t[rows])  # two texts for each of three images
+    apart = student.itm_logits(image.repeat_interleave(2, 0), t[rows])
+    assert torch.allclose(together, apart, atol=1e-6)
+
+
+def test_features_equal_the_class_it_wraps(student):
+    t = texts(student)
+    pixel_values = torch.randn(3, 3, 32, 32)
+    theirs = student.blip2(pixel_values=pixel_values, input_ids=t.ids, attention_mask=t.mask, use_image_text_matching_head=False)
+    queries = student.query_features(student.encode_images(pixel_values))
+    assert torch.allclose(queries, theirs.image_embeds, atol=1e-6)
+    assert torch.allclose(student.text_features(t), theirs.text_embeds, atol=1e-6)

@@ -113,12 +113,12 @@ def stage1_losses(student: Student, image: Tensor, batch: list[Example], rng: np
     both = student.tokenize([e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch])
     views = torch.tensor([e.view for e in batch])
     itc, similarity = itc_loss(student.query_features(image), student.text_features(right), views, student.temperature)
-    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(1)  # image whose text is most like the right one
-    rows = torch.cat([torch.arange(len(batch)), torch.arange(len(batch)), torch.arange(len(batch), 2 * len(batch))])
-    images = torch.cat([image, image[elsewhere], image])
-    logits = student.itm_logits(images, both[rows])
-    target = torch.zeros(len(rows), dtype=torch.long)
-    target[: len(batch)] = 1
+    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(1)  # the text of another image that fits best
+    size = len(batch)
+    rows = torch.stack([torch.arange(size), elsewhere, torch.arange(size, 2 * size)], dim=1).flatten()
+    logits = student.itm_logits(image, both[rows])
+    target = torch.zeros(3 * size, dtype=torch.long)
+    target[::3] = 1
     conditioned = bool(rng.random() < 0.5)
     log_probability, counted = student.lm_log_probabilities(image, right, conditioned)
     return dict(itc=itc, itm=F.cross_entropy(logits, target), lm=lm_loss(log_probability, counted, right.ids[:, 1:]))
