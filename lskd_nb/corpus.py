@@ -28,7 +28,7 @@ def build(triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Se
             db.register(name, table)
         joined = db.sql(
             "SELECT t.*, s.score, r.image, r.width, r.height, r.source, r.split, "
-            "list_filter(r.regions, x -> list_contains(t.regions_offered, x.id)) AS \"references\" "
+            "list_filter(r.regions, lambda x: list_contains(t.regions_offered, x.id)) AS \"references\" "
             "FROM triples t JOIN wanted USING (triple_id) JOIN scores s USING (triple_id) JOIN regions r USING (image_id) ORDER BY t.place"
         ).to_arrow_table()
     if joined.num_rows != wanted.num_rows:

@@ -25,13 +25,13 @@ def replicate(
     folders = [runs / profile, *(runs / f"{profile}-seed{seed}" for seed in range(1, seeds))]
     notebooks = read_notebooks(root)
     shared = [entry for n in notebooks if n.number < LEARNING[0] for entry in n.writes]
-    seeded = [n.number for n in notebooks if n.number in LEARNING and "seed" in n.defaults]
+    learning = [n for n in notebooks if n.number in LEARNING]
     run_profile(profile, root, folders[0], limits=limits, say=say, tick=tick)
     for seed, folder in enumerate(folders[1:], 1):
         say(f"seed {seed}")
         _link(shared, folders[0], folder)
-        overrides = [f"{number}.seed={seed}" for number in seeded]
-        run_profile(profile, root, folder, LEARNING, None, overrides, limits, say, tick)
+        overrides = [f"{n.number}.seed={seed}" for n in learning if "seed" in n.defaults]
+        run_profile(profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick)
     out = root / "outputs" / profile / "metrics.json"
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(pool(folders), indent=1) + "\n", encoding="utf-8")

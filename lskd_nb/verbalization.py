@@ -51,7 +51,7 @@ class Settings:
     region_view: str = "highlight"
     vqa_prompt: str = "Question: {} Answer:"
     questions: int = 3
-    max_new_tokens: int = 24
+    max_new_tokens: int = 32
     temperature: float = 0.0  # 0: greedy
     batch: int = 128
     seed: int = 0
@@ -184,6 +184,8 @@ class _Voices:
     """The loaded models, each model loaded once however many parts it speaks."""
 
     def __init__(self, verbalizers: Verbalizers, settings: Settings):
+        if bool(verbalizers.vqa) != bool(verbalizers.question_generator):
+            raise ValueError("dynamic descriptors need both a question_generator and a vqa model; only one is set")
         self.settings = settings
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         speakers: dict[str, Speaker] = {}
@@ -221,7 +223,7 @@ class _Voices:
             rows += [_row(i, "global", "captioner", t, self.captioner, p) for i, (t, p) in zip(located, spoken, strict=True)]
         if self.region_captioner:
             rows += self._regions(located, pictures)
-        if self.asker and self.vqa:
+        if self.asker and self.vqa and self.settings.questions > 0:
             rows += self._questions(located, pictures, rows)
         return rows
 
@@ -301,9 +303,11 @@ def _short(name: str) -> str:
 
 
 def _plan(images: Sequence[LocatedImage], verbalizers: Verbalizers, settings: Settings, part: int) -> str:
-    """A name for the parts of this very call: other images, models or settings do not find them."""
-    told = json.dumps([[(i.image_id, i.path, [r.box for r in i.regions]) for i in images], vars(verbalizers), vars(settings), part],
-                      default=str)
+    """A name for the parts of this very call: other images, models, weights, vocabularies or settings do not find them."""
+    files = [f for name in (*vars(verbalizers).values(), settings.vocabularies) if name and Path(name).is_dir() for f in sorted(Path(name).iterdir())]
+    weights = [(str(f), hashlib.sha256(f.read_bytes()).hexdigest()) for f in dict.fromkeys(files) if f.is_file()]
+    located = [(i.image_id, i.path, [r.box for r in i.regions]) for i in images]
+    told = json.dumps([located, vars(verbalizers), vars(settings), weights, part], default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
