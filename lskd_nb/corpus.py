@@ -133,9 +133,9 @@ def find(path: str | Path, family: str | None = None, text: str = "", low: float
         values.append(text)
     clause = " AND ".join(where)
     with duckdb.connect() as db:
-        total = db.execute(f"SELECT count(*) FROM read_parquet(?) WHERE {clause}", [str(path), *values]).fetchone()[0]
-        page = db.execute(
-            f"SELECT * FROM read_parquet(?) WHERE {clause} ORDER BY {orders[order]} LIMIT ? OFFSET ?", [str(path), *values, limit, offset]
+        total = db.sql(f"SELECT count(*) FROM read_parquet(?) WHERE {clause}", params=[str(path), *values]).fetchall()[0][0]
+        page = db.sql(
+            f"SELECT * FROM read_parquet(?) WHERE {clause} ORDER BY {orders[order]} LIMIT ? OFFSET ?", params=[str(path), *values, limit, offset]
         ).to_arrow_table()
     return total, page.to_pylist()
 

@@ -172,7 +172,8 @@ def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = 
     """VCR Q→AR against the number of triples distilled, with 95% intervals."""
     figure, ax = plt.subplots(figsize=(5, 3.8))
     xs, means = [p["triples"] for p in points], np.array([p["q_ar"]["mean"] for p in points]) * 100
-    spread = [[m - 100 * p["q_ar"]["low"] for m, p in zip(means, points, strict=True)], [100 * p["q_ar"]["high"] - m for m, p in zip(means, points, strict=True)]]
+    low, high = (np.array([p["q_ar"][end] for p in points]) * 100 for end in ("low", "high"))
+    spread = [means - low, high - means]
     ax.errorbar(xs, means, yerr=spread, fmt="o-", color=BLUE, capsize=3, lw=2, label="student + LSKD")
     if base:
         ax.axhline(100 * base["mean"], color=GREY, ls="--", label="base student")

@@ -70,8 +70,11 @@ class Retriever:
         tokenizer = AutoTokenizer.from_pretrained(name)
         with torch.no_grad():
             self.features = {
-                kind: _unit(self.model.get_text_features(**tokenizer(
-                    [RETRIEVAL_PROMPT.format(w) for w in words], padding=True, truncation=True, return_tensors="pt").to(device)))
+                kind: _unit(
+                    self.model.get_text_features(
+                        **tokenizer([RETRIEVAL_PROMPT.format(w) for w in words], padding=True, truncation=True, return_tensors="pt").to(device)
+                    )
+                )
                 for kind, words in self.words.items()
             }
 
@@ -114,8 +117,8 @@ class Speaker:
         mask = torch.cat([torch.ones_like(image_ids), inputs.attention_mask], dim=1)
         with autocast(self.device):
             out = self.model.generate(
-                pixel_values=pixels, input_ids=ids, attention_mask=mask, return_dict_in_generate=True, output_logits=True,
-                **_sampling(settings))
+                pixel_values=pixels, input_ids=ids, attention_mask=mask, return_dict_in_generate=True, output_logits=True, **_sampling(settings)
+            )
         return _spoken(self.tokenizer, out, ids.shape[1], self.model.config.text_config.is_encoder_decoder)
 
 
@@ -136,8 +139,14 @@ class Asker:
         inputs = self.tokenizer(list(contexts), padding=True, truncation=True, return_tensors="pt").to(self.device)
         number = settings.questions
         with autocast(self.device):
-            out = self.model.generate(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask, num_beams=max(number, 1), num_return_sequences=number, do_sample=False,
-                                      max_new_tokens=settings.max_new_tokens)
+            out = self.model.generate(
+                input_ids=inputs.input_ids,
+                attention_mask=inputs.attention_mask,
+                num_beams=max(number, 1),
+                num_return_sequences=number,
+                do_sample=False,
+                max_new_tokens=settings.max_new_tokens,
+            )
         texts = [t.strip() for t in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
         return [list(dict.fromkeys(filter(None, texts[i : i + number]))) for i in range(0, len(texts), number)]
 
@@ -256,8 +265,7 @@ def human_rows(image_id: str, texts: Iterable[tuple[int | None, str | None, str]
     """Rows of the dataset verbalizer from (region, question, text): a region's description, a question and answer, or a caption."""
     for region, question, text in texts:
         kind = "dynamic" if question else "global" if region is None else "local"
-        yield dict(image_id=image_id, kind=kind, verbalizer="dataset", region=region, question=question, text=text,
-                   score=None, model="human", version=source)
+        yield dict(image_id=image_id, kind=kind, verbalizer="dataset", region=region, question=question, text=text, score=None, model="human", version=source)
 
 
 def region_view(picture: Image.Image, region: Region, size: int, how: str) -> Image.Image:
@@ -291,10 +299,18 @@ def version_of(name: str, model) -> str:
     return digest.hexdigest()[:12]
 
 
-def _row(image: LocatedImage, kind: str, verbalizer: str, text: str, model, score: float, region: int | None = None,
-         question: str | None = None) -> dict:
-    return dict(image_id=image.image_id, kind=kind, verbalizer=verbalizer, region=region, question=question, text=text,
-                score=score, model=_short(model.name), version=model.version)
+def _row(image: LocatedImage, kind: str, verbalizer: str, text: str, model, score: float, region: int | None = None, question: str | None = None) -> dict:
+    return dict(
+        image_id=image.image_id,
+        kind=kind,
+        verbalizer=verbalizer,
+        region=region,
+        question=question,
+        text=text,
+        score=score,
+        model=_short(model.name),
+        version=model.version,
+    )
 
 
 def _short(name: str) -> str:
@@ -334,7 +350,7 @@ def _sampling(settings: Settings) -> dict:
 
 def _spoken(tokenizer, out, prompt: int, encoder_decoder: bool) -> list[tuple[str, float]]:
     """Texts and their probabilities from generated ids and logits (a decoder-only model repeats its prompt)."""
-    new = out.sequences[:, 1:] if encoder_decoder else out.sequences[:, -len(out.logits):]
+    new = out.sequences[:, 1:] if encoder_decoder else out.sequences[:, -len(out.logits) :]
     log_probability = torch.stack(out.logits, 1).float().log_softmax(-1)
     picked = log_probability.gather(-1, new[:, : log_probability.shape[1], None]).squeeze(-1)
     counted = new[:, : picked.shape[1]] != tokenizer.pad_token_id

@@ -3,6 +3,8 @@
 ``interact`` and ``Output`` are avoided: they swallow exceptions and can hang a headless run.
 """
 
+import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,8 +49,14 @@ class CorpusBrowser(w.VBox):
         self.place.observe(self._show, "value")
         self.back.on_click(lambda _: self._step(-1))
         self.forward.on_click(lambda _: self._step(1))
-        super().__init__([w.HBox([self.family, self.score]), w.HBox([self.text, self.order]),
-                          w.HBox([self.back, self.forward, self.place, self.count]), w.HBox([self.image, self.body])])
+        super().__init__(
+            [
+                w.HBox([self.family, self.score]),
+                w.HBox([self.text, self.order]),
+                w.HBox([self.back, self.forward, self.place, self.count]),
+                w.HBox([self.image, self.body]),
+            ]
+        )
         self._refill()
 
     def _query(self, offset: int) -> list[dict]:
@@ -77,30 +85,36 @@ class CorpusBrowser(w.VBox):
         self.body.value = self._html(row)
 
     def _html(self, row: Mapping) -> str:
-        import html
-
-        told = f'<b>critic</b> {row["score"]:.3f} · {html.escape(row["family"])} · {html.escape(row["model"])} · {html.escape(row["triple_id"])}'
+        told = f"<b>critic</b> {row['score']:.3f} · {html.escape(row['family'])} · {html.escape(row['model'])} · {html.escape(row['triple_id'])}"
         seen = self.context.get(row["image_id"])
-        words = f'<details open><summary>what the teacher saw</summary><pre style="white-space:pre-wrap;font-size:12px">{mention_html(seen)}</pre></details>' if seen else ""
+        words = (
+            f'<details open><summary>what the teacher saw</summary><pre style="white-space:pre-wrap;font-size:12px">{mention_html(seen)}</pre></details>'
+            if seen
+            else ""
+        )
         return f'<div style="padding:0 1em;max-width:36em">{triple_html(row)}<div style="color:#777;font-size:12px">{told}</div>{words}</div>'
 
     def static(self) -> HTML:
         """The sample now shown, as plain HTML."""
-        import base64
-
         picture = base64.b64encode(bytes(self.image.value)).decode()
-        return HTML(f'<div style="display:flex"><img alt="image with its regions highlighted" width="420" src="data:image/png;base64,{picture}"/>{self.body.value}</div>')
+        return HTML(
+            f'<div style="display:flex"><img alt="image with its regions highlighted" width="420" src="data:image/png;base64,{picture}"/>{self.body.value}</div>'
+        )
 
 
 class ThresholdExplorer(w.VBox):
     """Drag the threshold and see what is kept: acceptability with its interval, share, and the triples at the border."""
 
-    def __init__(self, scores: Sequence[float], accepted: Sequence[bool], image_ids: Sequence[str], rows: Sequence[Mapping], threshold: float = 0.8):
+    def __init__(
+        self, scores: Sequence[float], accepted: Sequence[bool], image_ids: Sequence[str], rows: Sequence[Mapping], threshold: float = 0.8
+    ):
         self.scores, self.accepted, self.image_ids, self.rows = np.asarray(scores), np.asarray(accepted), list(image_ids), list(rows)
         if not len(self.scores) == len(self.accepted) == len(self.image_ids) == len(self.rows):
             raise ValueError("scores, accepted, image_ids and rows must be of the same triples")
         self.order = np.argsort(self.scores)
-        self.slider = w.FloatSlider(value=threshold, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False, layout=w.Layout(width="32em"))
+        self.slider = w.FloatSlider(
+            value=threshold, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False, layout=w.Layout(width="32em")
+        )
         self.summary, self.border = w.HTML(), w.HTML()
         self.slider.observe(self._show, "value")
         super().__init__([self.slider, self.summary, self.border])
@@ -116,12 +130,15 @@ class ThresholdExplorer(w.VBox):
         cut = int(np.searchsorted(self.scores[self.order], self.slider.value))
         self.border.value = "".join(
             f'<h4 style="margin:8px 0 2px">{title}</h4>' + ("".join(self._line(i) for i in picked) or "<i>none</i>")
-            for title, picked in (("just above: kept", self.order[cut : cut + 3][::-1]), ("just below: dropped", self.order[max(cut - 3, 0) : cut][::-1])))
+            for title, picked in (("just above: kept", self.order[cut : cut + 3][::-1]), ("just below: dropped", self.order[max(cut - 3, 0) : cut][::-1]))
+        )
 
     def _line(self, index: int) -> str:
         mark = "✓ acceptable" if self.accepted[index] else "✗ not acceptable"
-        return (f'<div style="border-left:3px solid #ccc;padding:0 8px;margin:4px 0"><small>{self.scores[index]:.3f} · {mark}</small>'
-                f"{triple_html(self.rows[index])}</div>")
+        return (
+            f'<div style="border-left:3px solid #ccc;padding:0 8px;margin:4px 0"><small>{self.scores[index]:.3f} · {mark}</small>'
+            f"{triple_html(self.rows[index])}</div>"
+        )
 
     def static(self) -> HTML:
         """What is shown now, as plain HTML."""

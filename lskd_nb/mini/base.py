@@ -26,13 +26,15 @@ from lskd_nb.student import Student
 
 IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 112, 8, 12, 128
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-COMMON = """a an the and or of to in on at with for from by is are was were be been has have had do does did what who where when
-why how many which this that these there here it its they them their his her he she someone somebody person people animal
-animals thing things one two three four five no not yes picture photo image frame framed frames wearing wears next left right
-near between front behind around answer question rationale because while time place weather color colour same other another
-outside outdoors indoors inside raining snowing shining sun rain snow clouds dark light kind wears looks like some any none
-shirt shirts holding doing dogs cats birds horses cows sheep cars bicycles boats tents benches trees lamps
-all more most green blue purple orange red yellow white black pink brown gray""".split()
+COMMON = tuple("""
+a an the and or of to in on at with for from by is are was were be been has have had do does did what who where when why how many
+which this that these there here it its they them their his her he she someone somebody person people animal animals thing things
+one two three four five no not yes picture photo image frame framed frames wearing wears next left right near between front behind
+around answer question rationale because while time place weather color colour same other another outside outdoors indoors inside
+raining snowing shining sun rain snow clouds dark light kind wears looks like some any none shirt shirts holding doing dogs cats
+birds horses cows sheep cars bicycles boats tents benches trees lamps all more most green blue purple orange red yellow white
+black pink brown gray
+""".split())  # noqa: SIM905
 
 
 def vocabulary() -> list[str]:

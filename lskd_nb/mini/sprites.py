@@ -8,8 +8,15 @@ from collections.abc import Callable
 from lskd_nb.mini.world import PEOPLE, Entity
 
 RGB = dict(
-    red=(214, 40, 40), yellow=(250, 206, 46), blue=(40, 92, 206), white=(246, 246, 244), black=(38, 38, 44),
-    pink=(246, 132, 182), brown=(140, 92, 54), gray=(146, 150, 158), green=(62, 138, 66),
+    red=(214, 40, 40),
+    yellow=(250, 206, 46),
+    blue=(40, 92, 206),
+    white=(246, 246, 244),
+    black=(38, 38, 44),
+    pink=(246, 132, 182),
+    brown=(140, 92, 54),
+    gray=(146, 150, 158),
+    green=(62, 138, 66),
 )
 SKIN, HAIR, TROUSERS = (244, 200, 164), (92, 58, 36), (70, 76, 104)
 
@@ -92,11 +99,37 @@ def _person(u: Unit, e: Entity) -> None:
     u.polygon([(cx - half + lean, neck), (cx + half + lean, neck), (cx + half, hip + 0.02), (cx - half, hip + 0.02)], shirt)
     u.circle(hx, head, radius, SKIN)
     if e.kind == "man":
-        u.polygon([(hx - radius, head), (hx - radius, head - radius * u.w / u.h), (hx + radius, head - radius * u.w / u.h), (hx + radius * 0.9, head - 0.02), (hx, head - 0.035)], HAIR)
+        u.polygon(
+            [
+                (hx - radius, head),
+                (hx - radius, head - radius * u.w / u.h),
+                (hx + radius, head - radius * u.w / u.h),
+                (hx + radius * 0.9, head - 0.02),
+                (hx, head - 0.035),
+            ],
+            HAIR,
+        )
     elif e.kind == "woman":
-        u.polygon([(hx - radius, head + 0.01), (hx - radius * 0.8, head - radius * u.w / u.h * 1.1), (hx + radius, head - radius * u.w / u.h), (hx + radius * 0.6, head - 0.03)], HAIR)
+        u.polygon(
+            [
+                (hx - radius, head + 0.01),
+                (hx - radius * 0.8, head - radius * u.w / u.h * 1.1),
+                (hx + radius, head - radius * u.w / u.h),
+                (hx + radius * 0.6, head - 0.03),
+            ],
+            HAIR,
+        )
     else:
-        u.polygon([(hx - radius * 1.05, head - 0.01), (hx - radius * 0.8, head - radius * u.w / u.h * 1.05), (hx + radius * 0.8, head - radius * u.w / u.h * 1.05), (hx + radius * 1.05, head - 0.01), (hx + radius * 1.7, head + 0.005)], (64, 170, 140))
+        u.polygon(
+            [
+                (hx - radius * 1.05, head - 0.01),
+                (hx - radius * 0.8, head - radius * u.w / u.h * 1.05),
+                (hx + radius * 0.8, head - radius * u.w / u.h * 1.05),
+                (hx + radius * 1.05, head - 0.01),
+                (hx + radius * 1.7, head + 0.005),
+            ],
+            (64, 170, 140),
+        )
     u.circle(hx + radius * 0.4, head + 0.005, radius * 0.14, (40, 30, 30))
     shoulder = neck + 0.03
     _arms_and_held(u, e, hx, head, shoulder, hip, dark)
@@ -155,8 +188,28 @@ def _ball(u, arm, cx, head, shoulder, middle, hip):
 
 def _book(u, arm, cx, head, shoulder, middle, hip):
     arm(1, (cx + 0.18, middle))
-    u.polygon([(cx - 0.24, middle - 0.05), (cx + 0.05, middle - 0.02), (cx + 0.34, middle - 0.05), (cx + 0.34, middle + 0.1), (cx + 0.05, middle + 0.13), (cx - 0.24, middle + 0.1)], (20, 120, 130))
-    u.polygon([(cx - 0.2, middle - 0.06), (cx + 0.05, middle - 0.03), (cx + 0.3, middle - 0.06), (cx + 0.3, middle + 0.07), (cx + 0.05, middle + 0.1), (cx - 0.2, middle + 0.07)], (255, 255, 246))
+    u.polygon(
+        [
+            (cx - 0.24, middle - 0.05),
+            (cx + 0.05, middle - 0.02),
+            (cx + 0.34, middle - 0.05),
+            (cx + 0.34, middle + 0.1),
+            (cx + 0.05, middle + 0.13),
+            (cx - 0.24, middle + 0.1),
+        ],
+        (20, 120, 130),
+    )
+    u.polygon(
+        [
+            (cx - 0.2, middle - 0.06),
+            (cx + 0.05, middle - 0.03),
+            (cx + 0.3, middle - 0.06),
+            (cx + 0.3, middle + 0.07),
+            (cx + 0.05, middle + 0.1),
+            (cx - 0.2, middle + 0.07),
+        ],
+        (255, 255, 246),
+    )
     u.line([(cx + 0.05, middle - 0.03), (cx + 0.05, middle + 0.1)], (20, 120, 130), 0.03)
 
 
@@ -190,7 +243,13 @@ def _suitcase(u, arm, cx, head, shoulder, middle, hip):
 
 def _flowers(u, arm, cx, head, shoulder, middle, hip):
     u.polygon([(cx + 0.34, middle + 0.12), (cx + 0.18, middle - 0.08), (cx + 0.52, middle - 0.08)], (70, 170, 70))
-    for dx, dy, color in ((0.2, -0.1, (250, 90, 150)), (0.35, -0.14, (255, 220, 60)), (0.5, -0.1, (250, 90, 150)), (0.28, -0.05, (255, 160, 210)), (0.43, -0.05, (250, 250, 250))):
+    for dx, dy, color in (
+        (0.2, -0.1, (250, 90, 150)),
+        (0.35, -0.14, (255, 220, 60)),
+        (0.5, -0.1, (250, 90, 150)),
+        (0.28, -0.05, (255, 160, 210)),
+        (0.43, -0.05, (250, 250, 250)),
+    ):
         u.circle(cx + dx, middle + dy, 0.09, color)
     arm(1, (cx + 0.33, middle + 0.09))
 
@@ -213,8 +272,17 @@ def _pan(u, arm, cx, head, shoulder, middle, hip):
 
 
 HELD_SPRITES: dict[str, Callable] = dict(
-    umbrella=_umbrella, guitar=_guitar, ball=_ball, book=_book, rod=_rod, broom=_broom, balloon=_balloon,
-    suitcase=_suitcase, flowers=_flowers, camera=_camera, pan=_pan,
+    umbrella=_umbrella,
+    guitar=_guitar,
+    ball=_ball,
+    book=_book,
+    rod=_rod,
+    broom=_broom,
+    balloon=_balloon,
+    suitcase=_suitcase,
+    flowers=_flowers,
+    camera=_camera,
+    pan=_pan,
 )
 
 
@@ -409,6 +477,17 @@ def _lamp(u, color, pose):
 
 
 SPRITES: dict[str, Callable] = dict(
-    dog=_dog, cat=_cat, horse=_horse, cow=_cow, sheep=_sheep, bird=_bird,
-    car=_car, bicycle=_bicycle, boat=_boat, tent=_tent, bench=_bench, tree=_tree, lamp=_lamp,
+    dog=_dog,
+    cat=_cat,
+    horse=_horse,
+    cow=_cow,
+    sheep=_sheep,
+    bird=_bird,
+    car=_car,
+    bicycle=_bicycle,
+    boat=_boat,
+    tent=_tent,
+    bench=_bench,
+    tree=_tree,
+    lamp=_lamp,
 )
