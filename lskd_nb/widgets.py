@@ -98,7 +98,7 @@ class CorpusBrowser(w.VBox):
         """The sample now shown, as plain HTML."""
         picture = base64.b64encode(bytes(self.image.value)).decode()
         return HTML(
-            f'<div style="display:flex"><img alt="image with its regions highlighted" width="420" src="data:image/png;base64,{picture}"/>{self.body.value}</div>'
+            f'<div style="display:flex"><img alt="the highlighted image" width="420" src="data:image/png;base64,{picture}"/>{self.body.value}</div>'
         )
 
 
