@@ -25,7 +25,7 @@ TRAINING_STREAM, HELD_OUT_STREAM = 90_001, 90_002
 
 def pretrain_student(folder: Path, seed: int, scenes: int, vision_steps: int, reading_steps: int, log: Callable) -> dict:
     """Train and save the base student; returns what it scores on held-out scenes."""
-    pool, held_out = make_pool(scenes, TRAINING_STREAM + seed, "p"), make_pool(600, HELD_OUT_STREAM + seed, "q")
+    pool, held_out = make_pool(scenes, TRAINING_STREAM + seed, "p"), make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
     student = base.fresh_student(seed, layers=3)
     head = train_vision(student, pool, vision_steps, 1.5e-3, seed, log)
     scores = {"vision": vision_scores(student, head, held_out, word_index(pool), seed)}
@@ -80,7 +80,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=10_000, help="training scenes of the student")
     parser.add_argument("--vision-steps", type=int, default=1600)
-    parser.add_argument("--reading-steps", type=int, default=1500)
+    parser.add_argument("--reading-steps", type=int, default=1300)
+    parser.add_argument("--verbalizer-scenes", type=int, default=4_000)
+    parser.add_argument("--verbalizer-steps", type=int, nargs=3, metavar=("CLIP", "VLM", "QUESTIONS"), default=(900, 1200, 300))
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +98,8 @@ def main(arguments: list[str] | None = None) -> None:
             from lskd_nb.mini.verbalizers import train_verbalizers
 
             what = "CLIP, BLIP-2 with T5, T5: the verbalizers"
-            scores = train_verbalizers(options.out, options.seed)
+            steps = dict(zip(("clip", "vlm", "questions"), options.verbalizer_steps, strict=True))
+            scores = train_verbalizers(options.out, options.seed, options.verbalizer_scenes, steps)
         known = json.loads(told.read_text()) if told.exists() else {}
         known[part] = dict(what=what, seed=options.seed, minutes=(time.time() - begin) / 60, scores=scores)
         told.write_text(json.dumps(known, indent=1))
