@@ -169,12 +169,15 @@ def losses(student: Student, image: Tensor, batch: list[Drawn], config: Distilla
     size, queries = len(batch), student.blip2.query_tokens.shape[1]
     texts = student.tokenize([d.question for d in batch], [d.text for d in batch])
     image_ids = torch.tensor([_number(d.view.image) for d in batch], device=image.device)
-    # ITC needs the queries alone: so they are where the text only follows them, in the published LM pass
-    alone = student.fused(image, student.start_ids(texts), lm_mask(texts.mask, torch.zeros_like(texts.prefix), queries))
-    itc, similarity = itc_loss(student.project_queries(alone[:, :queries]), student.text_features(texts), image_ids, student.temperature)
+    if config.lm > 0:  # in the published LM pass the text only follows the queries: they come out as without it
+        outputs = student.fused(image, student.start_ids(texts), lm_mask(texts.mask, torch.zeros_like(texts.prefix), queries))
+        features = student.project_queries(outputs[:, :queries])
+    else:
+        features = student.query_features(image)
+    itc, similarity = itc_loss(features, student.text_features(texts), image_ids, student.temperature)
     found = {"itc": itc}
     if config.lm > 0:
-        found["lm"] = lm_loss(student.predict(alone[:, queries:]), counted_tokens(texts, False), texts.ids[:, 1:])
+        found["lm"] = lm_loss(student.predict(outputs[:, queries:]), counted_tokens(texts, False), texts.ids[:, 1:])
     negatives = negative_texts(batch, similarity, config.swaps, rng)
     three = [(d.question, d.text) for d in batch], *negatives
     by_image = [three[k][i] for i in range(size) for k in range(3)]
