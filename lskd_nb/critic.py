@@ -10,8 +10,9 @@ the rationale:
 is *accept* wherever a label, a probability or a metric is meant.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lskd_nb.distillation import answer_text, learning_rate
-from lskd_nb.regions import Region, mentions, renumber
+from lskd_nb.batches import answer_text
+from lskd_nb.distillation import clip_gradients, learning_rate, optimizer_of, set_learning_rate
+from lskd_nb.regions import Region, mentions, renumber, shuffle_ids
 from lskd_nb.student import Student, autocast, load_student
 from lskd_nb.views import FrozenViews, View
 
@@ -41,6 +43,8 @@ class CriticConfig:
     warmup: int = 0
     seed: int = 0
     swaps: float = 0.0  # share of a batch replaced by region swaps of accepted triples, labelled reject
+    embedding_lr: float = 1.0  # of the word embeddings, as a multiple
+    shuffles: int = 0  # further fixed numberings of each image's regions; a label holds under any of them
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,15 @@ def judged(image: str, regions: Sequence[Region], triple: dict, label: dict | No
     return Judged(View(image, offered), triple["question"], answer_text(triple["answer"], triple["rationale"]), **scores)
 
 
+def shuffled(row: Judged, which: int) -> Judged:
+    """The same triple with its regions numbered another way, one of several fixed ones for each image; 0 leaves it as it is."""
+    if which == 0 or not row.view.regions:
+        return row
+    rng = np.random.default_rng([zlib.crc32(row.view.image.encode()), which])
+    regions, mapping = shuffle_ids(row.view.regions, (), rng)
+    return replace(row, view=View(row.view.image, regions), question=renumber(row.question, mapping), text=renumber(row.text, mapping))
+
+
 def swapped(row: Judged, rng: np.random.Generator) -> Judged | None:
     """An accepted triple told of the wrong region: two drawn ids exchanged. A reject that costs no annotator's time."""
     drawn, told = [r.id for r in row.view.regions], mentions(row.question)
@@ -126,21 +139,21 @@ def train_critic(critic: Critic, rows: Sequence[Judged], views: FrozenViews, con
                  on_step: Callable[[int, float], None] = lambda step, loss: None) -> list[float]:
     """Train on labelled triples, the vision encoder frozen; returns the loss of each step."""
     torch.manual_seed(config.seed)
-    parameters = [p for p in critic.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.98))
+    optimizer = optimizer_of(critic, critic.blip2.word_embeddings, config.weight_decay, config.embedding_lr)
     history = []
     critic.train()
     for step in range(config.steps):
         rng = np.random.default_rng([config.seed, 4, step])
-        batch = [rows[i] for i in rng.integers(len(rows), size=config.batch)]
+        drawn = zip(rng.integers(len(rows), size=config.batch), rng.integers(config.shuffles + 1, size=config.batch), strict=True)
+        batch = [shuffled(rows[row], int(which)) for row, which in drawn]
         for place in range(round(config.swaps * config.batch)):
             if batch[place].accept and (wrong := swapped(batch[place], rng)) is not None:
                 batch[place] = wrong
-        optimizer.param_groups[0]["lr"] = learning_rate(step, config)
+        set_learning_rate(optimizer, learning_rate(step, config))
         with autocast(critic.blip2.device):
             loss = critic_loss(critic, views.features([r.view for r in batch]), batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        clip_gradients(optimizer)
         optimizer.step()
         optimizer.zero_grad()
         history.append(loss.item())

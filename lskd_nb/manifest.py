@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-
 from lskd_nb.parameters import Notebook
 from lskd_nb.records import atomic_path
 
@@ -90,6 +88,8 @@ class Hashes:
 
 def notebook_source(path: Path) -> str:
     """The cells of a notebook as text, outputs and injected parameters aside."""
+    import nbformat
+
     cells = nbformat.read(path, as_version=4).cells
     kept = [c for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
     return json.dumps([[c.cell_type, c.source, sorted(c.metadata.get("tags", []))] for c in kept])

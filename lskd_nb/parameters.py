@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 import yaml
 
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
@@ -53,6 +52,8 @@ def read_notebooks(root: Path) -> list[Notebook]:
 
 def read_notebook(path: Path) -> Notebook:
     """Read a notebook and its parameters cell. Raises ``RunError`` where it has none or a default is no literal."""
+    import nbformat
+
     try:
         book = nbformat.read(path, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:

@@ -5,19 +5,38 @@ cross-attention every query token looks at the image by itself, so the queries o
 and the image's keys and values are computed once, not once for each text.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def run_qformer(qformer: nn.Module, embeddings: Tensor, mask: Tensor | None, queries: int, image: Tensor | None) -> Tensor:
+@dataclass(frozen=True)
+class Seen:
+    """What the queries of each layer may look at: keys and values (B, patches, hidden); None for layers that do not look."""
+
+    layers: tuple[tuple[Tensor, Tensor] | None, ...]
+
+    def __len__(self) -> int:
+        return len(next(pair for pair in self.layers if pair)[0])
+
+
+def look_at(qformer: nn.Module, image: Tensor) -> Seen:
+    """Keys and values of (B, patches, width) image features, for any number of passes that look at the same images."""
+    blocks = (layer.crossattention.attention if layer.has_cross_attention else None for layer in qformer.encoder.layer)
+    return Seen(tuple((block.key(image), block.value(image)) if block is not None else None for block in blocks))
+
+
+def run_qformer(qformer: nn.Module, embeddings: Tensor, mask: Tensor | None, queries: int, image: Tensor | Seen | None) -> Tensor:
     """(R, S, hidden) embeddings, the first ``queries`` of S being query tokens -> (R, S, hidden) outputs.
 
     ``mask``: (R, 1, S, S) bool, True where a row may look; None: everywhere. ``image``: (B, patches, width) with R a multiple of
-    B, rows grouped by image; None without queries.
+    B, rows grouped by image, or what ``look_at`` made of it; None without queries.
     """
+    seen_image = look_at(qformer, image) if isinstance(image, Tensor) else image
     hidden = qformer.dropout(qformer.layernorm(embeddings))
-    for layer in qformer.encoder.layer:
+    for number, layer in enumerate(qformer.encoder.layer):
         own = layer.attention.attention
         seen = _attend(own, own.query(hidden), own.key(hidden), own.value(hidden), mask)
         hidden = layer.attention.output(seen, hidden)
@@ -26,7 +45,7 @@ def run_qformer(qformer: nn.Module, embeddings: Tensor, mask: Tensor | None, que
             continue
         asking = hidden[:, :queries]
         if layer.has_cross_attention:
-            asking = _look(layer.crossattention, asking, image)
+            asking = _look(layer.crossattention, asking, *seen_image.layers[number])
         asking = layer.output_query(layer.intermediate_query(asking), asking)
         if hidden.shape[1] > queries:
             words = hidden[:, queries:]
@@ -35,12 +54,11 @@ def run_qformer(qformer: nn.Module, embeddings: Tensor, mask: Tensor | None, que
     return hidden
 
 
-def _look(block: nn.Module, asking: Tensor, image: Tensor) -> Tensor:
-    """Cross-attention of (R, Q, hidden) query tokens to their (B, P, width) images."""
+def _look(block: nn.Module, asking: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Cross-attention of (R, Q, hidden) query tokens to the keys and values of B images."""
     rows, queries, width = asking.shape
-    side_by_side = asking.reshape(len(image), rows // len(image) * queries, width)
-    cross = block.attention
-    seen = _attend(cross, cross.query(side_by_side), cross.key(image), cross.value(image), None)
+    side_by_side = asking.reshape(len(keys), rows // len(keys) * queries, width)
+    seen = _attend(block.attention, block.attention.query(side_by_side), keys, values, None)
     return block.output(seen.reshape(rows, queries, width), asking)
 
 

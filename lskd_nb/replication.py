@@ -29,7 +29,7 @@ def replicate(
     run_profile(profile, root, folders[0], limits=limits, say=say, tick=tick)
     for seed, folder in enumerate(folders[1:], 1):
         say(f"seed {seed}")
-        _link(shared, folders[0], folder)
+        _link([*shared, "views"], folders[0], folder)  # the vision encoder is frozen: its features are those of any seed
         overrides = [f"{n.number}.seed={seed}" for n in learning if "seed" in n.defaults]
         run_profile(profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick)
     out = root / "outputs" / profile / "metrics.json"

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, Blip2Config, Blip2ForImageTextRetrieval,
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
-from lskd_nb.qformer import run_qformer
+from lskd_nb.qformer import Seen, look_at, run_qformer
 
 EXTRA_WEIGHTS = "stage1.safetensors"  # temperature and LM head, beside the class's own weights
 LABEL_SMOOTHING = 0.1  # of ITC and LM, as in BLIP-2
@@ -59,6 +59,10 @@ class Student(nn.Module):
         return self.blip2.config.vision_config.image_size
 
     @property
+    def word_embeddings(self) -> nn.Parameter:
+        return self.blip2.embeddings.word_embeddings.weight
+
+    @property
     def device(self) -> torch.device:
         return self.temperature.device
 
@@ -89,12 +93,14 @@ class Student(nn.Module):
         prefix = torch.tensor([min(1 + len(q), self.max_tokens - 1) for q in first])
         return Texts(ids.to(self.device), mask.to(self.device), prefix.to(self.device))
 
-    def query_features(self, image: Tensor) -> Tensor:
+    def look(self, image: Tensor) -> Seen:
+        """What the Q-Former sees of (B, P, width) features; the methods below take it in their place, to compute it once."""
+        return look_at(self.blip2.qformer, image)
+
+    def query_features(self, image: Tensor | Seen) -> Tensor:
         """(B, P, width) image features -> (B, queries, d) unit vectors for the contrast."""
         queries = self.blip2.query_tokens.expand(len(image), -1, -1)
-        return self.project_queries(run_qformer(self.blip2.qformer, queries, None, queries.shape[1], image))
-
-    def project_queries(self, outputs: Tensor) -> Tensor:
+        outputs = run_qformer(self.blip2.qformer, queries, None, queries.shape[1], image)
         return F.normalize(self.blip2.vision_projection(outputs).float(), dim=-1)
 
     def text_features(self, texts: Texts) -> Tensor:
@@ -103,7 +109,7 @@ class Student(nn.Module):
         out = run_qformer(self.blip2.qformer, self.blip2.embeddings(texts.ids), mask, 0, None)
         return F.normalize(self.blip2.text_projection(out[:, 0]).float(), dim=-1)
 
-    def fused(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    def fused(self, image: Tensor | Seen, ids: Tensor, mask: Tensor) -> Tensor:
         """Queries and text together -> (R, Q + L, hidden).
 
         ``image`` is (B, P, width) with R a multiple of B texts, those of one image next to each other. ``mask`` is (R, L) padding or
@@ -114,7 +120,7 @@ class Student(nn.Module):
             mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1).bool()[:, None, None, :]
         return run_qformer(self.blip2.qformer, self.blip2.embeddings(ids, query_embeds=queries), mask, queries.shape[1], image)
 
-    def itm_logits(self, image: Tensor, texts: Texts) -> Tensor:
+    def itm_logits(self, image: Tensor | Seen, texts: Texts) -> Tensor:
         """(R, 2): no match, match, for R texts about (B, P, width) images, grouped by image. Mean over the queries' two-way heads."""
         queries = self.blip2.query_tokens.shape[1]
         return self.blip2.itm_head(self.fused(image, texts.ids, texts.mask)[:, :queries]).float().mean(1)
@@ -123,7 +129,7 @@ class Student(nn.Module):
         """Token ids for generation: [DEC] in place of [CLS]."""
         return torch.cat([torch.full_like(texts.ids[:, :1], self.tokenizer.bos_token_id), texts.ids[:, 1:]], dim=1)
 
-    def lm_log_probabilities(self, image: Tensor, texts: Texts, conditioned: bool) -> tuple[Tensor, Tensor]:
+    def lm_log_probabilities(self, image: Tensor | Seen, texts: Texts, conditioned: bool) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, L - 1, vocabulary) of the next tokens, and which of them count (B, L - 1) bool.
 
         ``conditioned=False``: the text follows the image and every token is predicted (as published).
@@ -230,7 +236,7 @@ def pixels(image, size: int) -> np.ndarray:
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     array = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
-    return ((array - PIXEL_MEAN) / PIXEL_STD).astype(np.float32).transpose(2, 0, 1)
+    return ((array - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)).transpose(2, 0, 1)
 
 
 def autocast(device: torch.device):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,8 @@ class FrozenViews:
     def encode(self, views: Sequence[View]) -> Tensor:
         """Draw and encode, nothing kept."""
         size, device = self.student.image_size, self.student.device
-        stacked = np.stack([pixels(draw(view, self.image_root, size), size) for view in views])
+        with ThreadPoolExecutor(2) as readers:  # decoding and resizing release Python's lock
+            stacked = np.stack(list(readers.map(lambda view: pixels(draw(view, self.image_root, size), size), views)))
         with autocast(device):
             return self.student.encode_images(torch.from_numpy(stacked).to(device)).to(torch.bfloat16)
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lskd_nb.critic import Critic, CriticConfig, Judged, critic_loss, critic_metrics, judged, load_critic, score, swapped, train_critic
+from lskd_nb.critic import Critic, CriticConfig, Judged, critic_loss, critic_metrics, judged, load_critic, score, shuffled, swapped, train_critic
 from lskd_nb.mini.base import fresh_student
-from lskd_nb.regions import Region
+from lskd_nb.regions import Region, mentions
 from lskd_nb.views import FrozenViews, View
 
 
@@ -85,3 +85,18 @@ def test_only_offered_regions_are_drawn():
 def test_folder_without_a_critic_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="train the critic first"):
         load_critic(tmp_path)
+
+
+def test_a_renumbered_triple_still_points_at_the_same_boxes():
+    regions = tuple(Region(i, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(4))
+    told = Judged(View("a.png", regions), "What is [2] about to do?", "Answer: bark at [0]. Rationale: [0] and [2] are near [3].", 1.0, 0.9, 0.8)
+    assert shuffled(told, 0) is told
+    seen = {shuffled(told, which).view for which in (1, 2, 3)}
+    assert len(seen) > 1
+    for which in (1, 2, 3):
+        other = shuffled(told, which)
+        box = {r.id: r.box for r in other.view.regions}
+        assert set(box) == {0, 1, 2, 3} and other == shuffled(told, which)
+        assert [box[i] for i in mentions(other.question)] == [regions[2].box]
+        assert [box[i] for i in mentions(other.text)] == [regions[i].box for i in mentions(told.text)]
+        assert (other.accept, other.qa_score, other.rationale_score) == (1.0, 0.9, 0.8)

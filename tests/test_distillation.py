@@ -10,10 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from lskd_nb import batches
 from lskd_nb import distillation as d
 from lskd_nb.mini.base import fresh_student
 from lskd_nb.records import CORPUS, write_parquet
@@ -52,10 +55,10 @@ def config(world: Path, out: Path, **changes) -> d.DistillationConfig:
 
 
 def test_ids_and_boxes_follow_each_other(world):
-    row = d.corpus_rows(world / "corpus.parquet")[1]
+    row = batches.corpus_rows(world / "corpus.parquet")[1]
     seen = set()
     for trial in range(40):
-        drawn = d.drawn_row(row, 0, np.random.default_rng(trial))
+        drawn = batches.drawn_row(row, 0, np.random.default_rng(trial))
         subject = mentions(drawn.question)[0]
         box = {r.id: r.box for r in drawn.view.regions}
         assert box[subject] == row.regions[1].box  # whatever its new id, it is the same thing
@@ -66,9 +69,9 @@ def test_ids_and_boxes_follow_each_other(world):
 
 
 def test_a_swap_tells_the_same_of_another_region(world):
-    row = d.corpus_rows(world / "corpus.parquet")[0]
+    row = batches.corpus_rows(world / "corpus.parquet")[0]
     for trial in range(30):
-        drawn = d.drawn_row(row, 0, np.random.default_rng(trial))
+        drawn = batches.drawn_row(row, 0, np.random.default_rng(trial))
         question, text = drawn.swapped
         assert (question, text) != (drawn.question, drawn.text)
         assert sorted(mentions(question + text)) == sorted(set(mentions(question + text)))
@@ -76,21 +79,78 @@ def test_a_swap_tells_the_same_of_another_region(world):
 
 
 def test_one_region_offers_no_swap():
-    row = d.Row("m.png", "Why is [0] here?", "To rest.", "", (Region(0, (0, 0, 9, 9)),), (0,))
-    assert d.drawn_row(row, 0, np.random.default_rng(0)).swapped is None
+    row = batches.Row("m.png", "Why is [0] here?", "To rest.", "", (Region(0, (0, 0, 9, 9)),), (0,))
+    assert batches.drawn_row(row, 0, np.random.default_rng(0)).swapped is None
+
+
+def test_a_plain_pair_is_denied_with_another_answer_to_its_question(tmp_path):
+    pairs = [("a.png", "Where is this?", "on the beach"), ("b.png", "Where is this?", "in a kitchen"), ("a.png", "", "a dog"), ("b.png", "Who?", "he")]
+    pq.write_table(pa.Table.from_pylist([dict(image=i, question=q, text=t) for i, q, t in pairs]), tmp_path / "r.parquet")
+    rows = batches.rehearsal_rows(tmp_path / "r.parquet")
+    drawn = [[batches.drawn_row(r, 2, np.random.default_rng(t), batches.by_question(rows)) for t in range(9)] for r in rows]
+    told = [{x.exchanged for x in several} - {None} for several in drawn]  # now and then the few draws meet only the row itself
+    assert told == [{("Where is this?", "Answer: in a kitchen")}, {("Where is this?", "Answer: on the beach")}, set(), set()]
+    assert drawn[0][0].text == "Answer: on the beach" and drawn[2][0].text == "a dog"
+    assert all(x.swapped is None for several in drawn for x in several)
+
+
+def test_an_exchange_tells_another_answer_or_rationale_of_the_own_regions():
+    regions = tuple(Region(i, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(3))
+    row = batches.Row("a.png", "Why is [2] here?", "To rest.", "[2] is sitting and [0] is a dog.", regions, (2, 0))
+    rival = batches.Row("b.png", "Why is [1] here?", "To swim.", "[1] is wet and [0] is a boat.", regions, (1, 0))
+    other = batches.Row("b.png", "Where is [1]?", "Here.", "[1] is here.", regions, (1,))
+    asked = batches.by_question([row, rival, other])
+    assert sorted(map(len, asked.values())) == [1, 2]
+    seen = set()
+    for trial in range(80):
+        drawn = batches.drawn_row(row, 0, np.random.default_rng(trial), asked)
+        if drawn.exchanged is None:
+            continue
+        question, text = drawn.exchanged
+        asked_about, second = (mentions(drawn.text.split(" Rationale")[0] + drawn.question)[0], mentions(drawn.text)[-1:])
+        assert question == drawn.question and text != drawn.text
+        answer, _, rationale = text.partition(" Rationale: ")
+        assert bool(rationale) == (" Rationale: " in drawn.text)
+        seen.add((answer, bool(rationale) and ("wet" in rationale)))
+        if rationale:
+            assert mentions(rationale) == [asked_about, *second]
+    assert seen == {("Answer: To swim.", False), ("Answer: To swim.", True), ("Answer: To rest.", True)}
+
+
+def test_shares_of_hard_negatives_are_kept(world):
+    rows = batches.corpus_rows(world / "corpus.parquet")
+    drawn = [batches.drawn_row(r, 0, np.random.default_rng(i)) for i, r in enumerate(rows)]
+    drawn = [replace(x, exchanged=("exchanged", "?")) for x in drawn]
+    similarity = torch.zeros(len(drawn), len(drawn))
+    of_batch = {(x.question, x.text) for x in drawn}
+    first, second = d.negative_texts(drawn, similarity, 0.0, 0.0, np.random.default_rng(0))
+    assert set(first) | set(second) <= of_batch
+    first, second = d.negative_texts(drawn, similarity, 1.0, 1.0, np.random.default_rng(0))
+    assert set(first) == {("exchanged", "?")}
+    assert all(n == x.swapped if x.swapped else n in of_batch for n, x in zip(second, drawn, strict=True))
+
+
+def test_word_embeddings_have_a_learning_rate_of_their_own():
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    optimizer = d.optimizer_of(student, student.word_embeddings, weight_decay=0.05, embedding_lr=4.0)
+    sizes = [sum(p.numel() for p in g["params"]) for g in optimizer.param_groups]
+    assert sizes[0] == student.blip2.embeddings.word_embeddings.weight.numel()
+    assert sum(sizes) == sum(p.numel() for p in student.parameters() if p.requires_grad)
+    d.set_learning_rate(optimizer, 0.5)
+    assert [g["lr"] for g in optimizer.param_groups] == [2.0, 0.5]
 
 
 def test_every_row_is_seen_once_an_epoch():
-    seen = [i for step in range(5) for i in d._epoch_indices(10, 6, step, seed=3)]
+    seen = [i for step in range(5) for i in batches.epoch_indices(10, 6, step, seed=3)]
     assert sorted(seen[:10]) == sorted(seen[10:20]) == sorted(seen[20:30]) == list(range(10))
     assert seen[:10] != seen[10:20]
 
 
 def test_fixed_views_are_few_and_fresh_ones_many(world):
-    def seen(row: d.Row, views: int) -> set[str]:
-        return {d.drawn_row(row, views, np.random.default_rng(t)).view.key for t in range(40)}
+    def seen(row: batches.Row, views: int) -> set[str]:
+        return {batches.drawn_row(row, views, np.random.default_rng(t)).view.key for t in range(40)}
 
-    rows = d.corpus_rows(world / "corpus.parquet")[:6]
+    rows = batches.corpus_rows(world / "corpus.parquet")[:6]
     assert {len(seen(r, 2)) for r in rows} <= {1, 2} and any(len(seen(r, 2)) == 2 for r in rows)
     assert all(len(seen(r, 0)) > 4 for r in rows)
 
@@ -99,7 +159,7 @@ def test_unknown_region_names_the_triple(world, tmp_path):
     bad = triple(0, 0) | dict(answer="Give [7] the ball.")
     write_parquet([bad], tmp_path / "c.parquet", CORPUS)
     with pytest.raises(ValueError, match=r"triple t0 mentions the regions \[7\]"):
-        d.corpus_rows(tmp_path / "c.parquet")
+        batches.corpus_rows(tmp_path / "c.parquet")
 
 
 def test_config_errors_name_the_key(tmp_path):
@@ -186,3 +246,4 @@ def test_images_outside_the_root_and_damaged_ones_are_refused(world, tmp_path):
         open_image(tmp_path, "bad.jpg")
     with pytest.raises(FileNotFoundError, match="none.jpg"):
         open_image(tmp_path, "none.jpg")
+

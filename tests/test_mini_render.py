@@ -25,7 +25,7 @@ from lskd_nb.mini.world import (
 )
 
 SCENES = sample_scenes(40, 11, "r")
-SLACK = 3.5  # pixels outside a box: line ends, the shadow under the feet, and rounding to whole pixels
+SLACK = 2.5  # pixels outside a box: line ends, the shadow under the feet, and rounding to whole pixels
 BOXES = {kind: (100.0, 60.0, 200.0, 140.0) for kind in KINDS}
 BOXES.update(dict.fromkeys((*PEOPLE, "tree", "lamp"), (120.0, 90.0, 190.0, 220.0)))
 

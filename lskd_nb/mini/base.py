@@ -24,7 +24,7 @@ from lskd_nb.mini.rules import SITUATIONS
 from lskd_nb.mini.world import COLORS, HELD, KINDS, PLACES, POSES, TIMES, WEATHER
 from lskd_nb.student import Student
 
-IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 112, 8, 12, 128
+IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 224, 16, 12, 128
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 COMMON = tuple("""
 a an the and or of to in on at with for from by is are was were be been has have had do does did what who where when why how many

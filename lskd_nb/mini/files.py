@@ -66,7 +66,7 @@ def write_world(folder: str | Path, train: int, val: int, seed: int, workers: in
 def _code() -> str:
     """A hash of the modules that decide what a world looks like."""
     digest = hashlib.sha256()
-    for name in ("world", "rules", "grammar", "render", "sprites", "benchmarks", "questions", "formats", "other_sets", "files"):
+    for name in ("world", "rules", "grammar", "canvas", "places", "people", "sprites", "render", "benchmarks", "questions", "formats", "other_sets", "files"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 

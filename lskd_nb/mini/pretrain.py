@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,25 +18,37 @@ import torch
 from lskd_nb.mini import base
 from lskd_nb.mini.reading import reading_scores, train_reading
 from lskd_nb.mini.seeing import make_pool, train_vision, vision_scores, word_index
-from lskd_nb.student import load_student
+from lskd_nb.mini.verbalizers import train_verbalizers
+from lskd_nb.student import Student, load_student
 
 WEIGHTS = Path(__file__).parent / "weights"
 TRAINING_STREAM, HELD_OUT_STREAM = 90_001, 90_002
+PARTS = {
+    "vision": "the base student's vision encoder",
+    "reading": "the base student's Q-Former: BLIP-2, stage 1",
+    "verbalizers": "CLIP, BLIP-2 with T5, T5",
+}
+say = partial(print, flush=True)
 
 
-def pretrain_student(folder: Path, seed: int, scenes: int, vision_steps: int, reading_steps: int, log: Callable) -> dict:
-    """Train and save the base student; returns what it scores on held-out scenes."""
-    pool, held_out = make_pool(scenes, TRAINING_STREAM + seed, "p"), make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
+def pretrain_vision(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
+    """Train a fresh student's vision encoder and save all of it; returns what is read from its features on held-out scenes."""
     student = base.fresh_student(seed, layers=3)
-    head = train_vision(student, pool, vision_steps, 1.5e-3, seed, log)
-    scores = {"vision": vision_scores(student, head, held_out, word_index(pool), seed)}
-    train_reading(student, pool, reading_steps, 1.5e-3, seed, log)
-    scores["reading"] = reading_scores(student, held_out, seed)
+    head = train_vision(student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log)
     save_half(student, folder)
-    return scores
+    held_out = make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
+    return {"vision": vision_scores(student, head, held_out, word_index(), seed)}
 
 
-def save_half(student: base.Student, folder: Path) -> None:
+def pretrain_reading(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
+    """Train the Q-Former of the student in ``folder``; returns what it tells apart on held-out scenes."""
+    student = load_student(str(folder))
+    train_reading(student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log)
+    save_half(student, folder)
+    return {"reading": reading_scores(student, make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q"), seed)}
+
+
+def save_half(student: Student, folder: Path) -> None:
     """Save in half precision, complete or not at all."""
     temporary = folder.with_name(folder.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -76,32 +89,29 @@ def write_card(folder: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="lskd mini pretrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=["student", "verbalizers"], default=["student", "verbalizers"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="each goes on from what the one before it saved")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=10_000, help="training scenes of the student")
-    parser.add_argument("--vision-steps", type=int, default=1600)
-    parser.add_argument("--reading-steps", type=int, default=1300)
+    parser.add_argument("--scenes", type=int, default=12_000, help="training scenes of the student")
+    parser.add_argument("--vision-steps", type=int, default=3000)
+    parser.add_argument("--reading-steps", type=int, default=3000)
     parser.add_argument("--verbalizer-scenes", type=int, default=4_000)
-    parser.add_argument("--verbalizer-steps", type=int, nargs=3, metavar=("CLIP", "VLM", "QUESTIONS"), default=(900, 1200, 300))
+    parser.add_argument("--verbalizer-steps", type=int, nargs=3, metavar=("CLIP", "VLM", "QUESTIONS"), default=(1200, 1800, 300))
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     told = options.out / "scores.json"
+    student, seed = options.out / "student", options.seed
     for part in options.parts:
         begin = time.time()
-        if part == "student":
-            what = "BLIP-2 stage 1: the base student"
-            scores = pretrain_student(options.out / "student", options.seed, options.scenes, options.vision_steps,
-                                      options.reading_steps, lambda line: print(line, flush=True))
-            load_student(str(options.out / "student"))
+        if part == "vision":
+            scores = pretrain_vision(student, seed, options.scenes, options.vision_steps, say)
+        elif part == "reading":
+            scores = pretrain_reading(student, seed, options.scenes, options.reading_steps, say)
         else:
-            from lskd_nb.mini.verbalizers import train_verbalizers
-
-            what = "CLIP, BLIP-2 with T5, T5: the verbalizers"
             steps = dict(zip(("clip", "vlm", "questions"), options.verbalizer_steps, strict=True))
-            scores = train_verbalizers(options.out, options.seed, options.verbalizer_scenes, steps)
+            scores = train_verbalizers(options.out, seed, options.verbalizer_scenes, steps, say)
         known = json.loads(told.read_text()) if told.exists() else {}
-        known[part] = dict(what=what, seed=options.seed, minutes=(time.time() - begin) / 60, scores=scores)
+        known[part] = dict(what=PARTS[part], seed=seed, minutes=(time.time() - begin) / 60, scores=scores)
         told.write_text(json.dumps(known, indent=1))
     write_card(options.out)
     print(f"weights and card are in {options.out}")

@@ -6,7 +6,7 @@ question-conditioned LM loss. No region ids and no commonsense: those are left f
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lskd_nb.mini import grammar
 from lskd_nb.mini.seeing import BATCH, CPU, Pool, View, draw_view, schedule, to_pixels
-from lskd_nb.mini.world import Entity, Scene
+from lskd_nb.mini.world import COLORS, HELD, PEOPLE, POSES, THINGS, Entity, Scene
 from lskd_nb.regions import COLOR_NAMES
 from lskd_nb.student import Student, autocast, itc_loss, lm_loss
 
@@ -39,33 +39,62 @@ def encode_views(student: Student, views: list[View]) -> Tensor:
 
 
 def example(views: list[View], index: int, rng: np.random.Generator) -> Example:
-    """One caption or framed statement of a view, and a wrong one: of another scene, or of another frame of this one."""
+    """One caption or framed statement of a view, and a wrong one: of another frame or scene, or with one detail altered."""
     view = views[index]
-    frames = [e for e in view.frames if _tells_apart(view, e)]
-    if frames and rng.random() < 0.75:
-        entity = int(rng.choice(frames))
-        color = COLOR_NAMES[view.frames[entity]]
-        this = view.scene.entities[entity]
-        others = [view.scene.entities[e] for e in view.frames if e != entity and _content(view.scene.entities[e]) != _content(this)]
-        wrong = others[rng.integers(len(others))] if others and rng.random() < 0.8 else _other_entity(views, this, rng)
-        if rng.random() < 0.5:
-            return Example(index, f"What is framed in {color}?", "Answer: " + _content(this), "Answer: " + _content(wrong))
-        return Example(index, "", grammar.framed(this, color), grammar.framed(wrong, color))
-    order = rng.permutation(len(view.scene.entities))[: int(rng.integers(1, len(view.scene.entities) + 1))].tolist()
-    text = grammar.caption(view.scene, order)
-    wrong = grammar.caption(_changed(view.scene, views, rng), order) if rng.random() < 0.6 else _any_caption(views, rng)
+    if view.frames and rng.random() < 0.75:
+        return _framed_example(views, index, int(rng.choice(list(view.frames))), rng)
     if rng.random() < 0.3:
-        question, text, wrong = _scene_question(view.scene, views, rng)
-        return Example(index, question, text, wrong)
-    return Example(index, "", text, wrong)
+        return Example(index, *_scene_question(view.scene, views, rng))
+    order = rng.permutation(len(view.scene.entities))[: int(rng.integers(1, len(view.scene.entities) + 1))].tolist()
+    wrong = grammar.caption(_changed(view.scene, views, order, rng), order) if rng.random() < 0.8 else _any_caption(views, rng)
+    return Example(index, "", grammar.caption(view.scene, order), wrong)
+
+
+def _framed_example(views: list[View], index: int, entity: int, rng: np.random.Generator) -> Example:
+    """A statement, or a question and its answer, about one frame."""
+    view = views[index]
+    color, this = COLOR_NAMES[view.frames[entity]], view.scene.entities[entity]
+    others = [view.scene.entities[e] for e in view.frames if e != entity and _content(view.scene.entities[e]) != _content(this)]
+    how = rng.random()
+    if others and how < 0.5:
+        wrong = others[rng.integers(len(others))]
+    else:
+        wrong = _altered(this, rng) if how < 0.9 else _other_entity(views, this, rng)
+    form = rng.random()
+    if form < 0.35:
+        return Example(index, f"What is framed in {color}?", "Answer: " + _content(this), "Answer: " + _content(wrong))
+    right, other = grammar.framed(this, color), grammar.framed(wrong, color)
+    if form < 0.6:  # two clauses, of which either may be the wrong one
+        context, donor = _context_clause(view.scene, rng), _context_clause(views[rng.integers(len(views))].scene, rng)
+        if donor not in _context_clauses(view.scene) and rng.random() < 0.5:
+            other = right
+        else:
+            donor = context
+        right, other = f"{right[:-1]} and {context}.", f"{other[:-1]} and {donor}."
+    return Example(index, "", right, other)
+
+
+def _context_clauses(scene: Scene) -> list[str]:
+    found = (grammar.WEATHER_CLAUSE.get(scene.weather), grammar.TIME_CLAUSE.get(scene.time), f"this is {grammar.IN_PLACE[scene.place]}")
+    return [clause for clause in found if clause]
+
+
+def _context_clause(scene: Scene, rng: np.random.Generator) -> str:
+    return str(rng.choice(_context_clauses(scene)))
 
 
 def _content(entity: Entity) -> str:
     return grammar.describe(entity).capitalize() + "."
 
 
-def _tells_apart(view: View, entity: int) -> bool:
-    return view.frames[entity] < len(COLOR_NAMES)
+def _altered(entity: Entity, rng: np.random.Generator) -> Entity:
+    """The same with one detail changed, so that the picture, not the noun, tells the wrong text from the right one."""
+    ways = [replace(entity, color=c) for c in COLORS[entity.kind] if c != entity.color]
+    ways += 2 * [replace(entity, pose=p, held="") for p in POSES[entity.kind] if p != entity.pose]
+    if entity.kind in PEOPLE:
+        ways += [replace(entity, held=h, pose="standing") for h in HELD if h != entity.held]
+        ways += [replace(entity, kind=k) for k in PEOPLE if k != entity.kind]
+    return ways[rng.integers(len(ways))] if ways else replace(entity, kind=str(rng.choice([k for k in THINGS if k != entity.kind])))
 
 
 def _other_entity(views: list[View], like: Entity, rng: np.random.Generator) -> Entity:
@@ -76,15 +105,18 @@ def _other_entity(views: list[View], like: Entity, rng: np.random.Generator) -> 
             return entity
 
 
-def _changed(scene: Scene, views: list[View], rng: np.random.Generator) -> Scene:
-    """The scene with its context, or one of its entities, taken from another."""
-    from dataclasses import replace
-
-    other = views[rng.integers(len(views))].scene
-    if rng.random() < 0.5 and (other.place, other.weather, other.time) != (scene.place, scene.weather, scene.time):
-        return replace(scene, place=other.place, weather=other.weather, time=other.time)
-    entities = tuple(_other_entity(views, e, rng) for e in scene.entities)
-    return replace(scene, entities=entities)
+def _changed(scene: Scene, views: list[View], order: list[int], rng: np.random.Generator) -> Scene:
+    """The scene with its place, weather or time, or one of the entities of ``order``, as they are not."""
+    donor = views[rng.integers(len(views))].scene
+    if rng.random() < 0.4 and (donor.place, donor.weather, donor.time) != (scene.place, scene.weather, scene.time):
+        ways = [replace(scene, place=donor.place, weather=donor.weather, time=donor.time)]
+        if scene.weather and donor.weather:
+            ways += [w for w in (replace(scene, weather=donor.weather), replace(scene, time=donor.time)) if w != scene]
+        return ways[rng.integers(len(ways))]
+    one = int(rng.choice(order))
+    entity = scene.entities[one]
+    other = _altered(entity, rng) if rng.random() < 0.6 else _other_entity(views, entity, rng)
+    return replace(scene, entities=(*scene.entities[:one], other, *scene.entities[one + 1 :]))
 
 
 def _any_caption(views: list[View], rng: np.random.Generator) -> str:
@@ -112,6 +144,7 @@ def stage1_losses(student: Student, image: Tensor, batch: list[Example], rng: np
     right = student.tokenize([e.question for e in batch], [e.text for e in batch])
     both = student.tokenize([e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch])
     views = torch.tensor([e.view for e in batch])
+    image = student.look(image)
     itc, similarity = itc_loss(student.query_features(image), student.text_features(right), views, student.temperature)
     elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(1)  # the text of another image that fits best
     size = len(batch)
@@ -128,7 +161,8 @@ def train_reading(student: Student, pool: Pool, steps: int, peak: float, seed: i
     """Step 2: the Q-Former and its heads, the vision encoder frozen and its features computed once."""
     rng = np.random.default_rng([seed, 3])
     torch.manual_seed(seed)
-    views = [draw_view(pool, i, rng, 0.75) for i in range(len(pool.scenes))]
+    student.blip2.set_attn_implementation("eager")  # as for the vision encoder
+    views = [draw_view(pool, i, rng, 0.75) for i in range(len(pool.scenes)) for _ in range(2)]
     features = encode_views(student, views)
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.05, betas=(0.9, 0.98))

@@ -8,6 +8,7 @@ from annotated pictures, this one learns from frames in colours: never from regi
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from lskd_nb.mini import base
 from lskd_nb.mini.render import render
-from lskd_nb.mini.world import COLORS, HEIGHT, WIDTH, Entity, Scene, sample_scenes
+from lskd_nb.mini.world import COLORS, HEIGHT, HELD, KINDS, PEOPLE, PLACES, POSES, TIMES, WEATHER, WIDTH, Entity, Scene, sample_scenes
 from lskd_nb.regions import COLOR_NAMES, Region, highlight
 from lskd_nb.student import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
@@ -110,10 +111,13 @@ def _patch_weights(entity: Entity) -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def word_index(pool: Pool) -> dict[str, int]:
-    """The words that the vision encoder learns to see."""
-    words = {w for s in pool.scenes for w in _scene_words(s)}
-    words |= {w for s in pool.scenes for e in s.entities for c in (None, *range(5)) for w in _entity_words(e, c)}
+def word_index() -> dict[str, int]:
+    """The words that the vision encoder learns to see: everything that a scene of the world can hold."""
+    words = {f"at-{p}" for p in PLACES} | {f"sky-{w}" for w in (*WEATHER, *TIMES)}
+    for kind in KINDS:
+        held = (*HELD, "") if kind in PEOPLE else ("",)
+        for color, pose, thing, frame in product(COLORS[kind], POSES[kind], held, (None, *range(len(COLOR_NAMES)))):
+            words |= set(_entity_words(Entity(kind, color, pose, thing), frame))
     return {w: i for i, w in enumerate(sorted(words))}
 
 
@@ -145,7 +149,7 @@ def vision_loss(student: Student, head: nn.Linear, batch: tuple[Tensor, ...]) ->
 
 def train_vision(student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print) -> nn.Linear:
     """Step 1. Returns the word head, which is thrown away after scoring."""
-    rng, words = np.random.default_rng([seed, 1]), word_index(pool)
+    rng, words = np.random.default_rng([seed, 1]), word_index()
     student.blip2.set_attn_implementation("eager")  # the CPU's fused attention has a slow backward pass
     vision = student.blip2.vision_model.requires_grad_(True).train()
     head = nn.Linear(student.blip2.config.vision_config.hidden_size, len(words))

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from aiohttp import web
 
-from lskd_nb.mini.writer import NAME, write_triples
+from lskd_nb.mini.writer import IMAGINATION, NAME, write_triples
 from lskd_nb.records import atomic_path
 
 
@@ -27,7 +27,7 @@ def _error(status: int, message: str, kind: str = "invalid_request_error") -> we
     return web.json_response({"error": {"message": message, "type": kind, "param": None, "code": None}}, status=status)
 
 
-def application(error_rate: float = 0.0, seed: int = 0, delay: float = 0.0, imagination: float = 0.22) -> web.Application:
+def application(error_rate: float = 0.0, seed: int = 0, delay: float = 0.0, imagination: float = IMAGINATION) -> web.Application:
     """The server. ``error_rate`` of requests end as 500 or 429, ``delay`` seconds pass before each reply."""
     import asyncio
 
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--error-rate", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0)
-    parser.add_argument("--imagination", type=float, default=0.22)
+    parser.add_argument("--imagination", type=float, default=IMAGINATION)
     options = parser.parse_args()
     app = application(options.error_rate, options.seed, options.delay, options.imagination)
     asyncio.run(_serve(app, options.port_file, os.getppid()))

@@ -2,7 +2,7 @@
 
 It sees the words of a prompt and nothing else: reads them back into a belief about the scene, looks up what follows by the
 world's rules of common sense, and writes that down. It is fallible as LLMs are: where a verbalizer was wrong it believes it,
-and with probability ``imagination`` it confuses regions, asserts what nobody said, or exchanges ids. Of what is
+and with a probability that grows with the temperature it confuses regions, asserts what is typical, or exchanges ids. Of what is
 outside its world, a real photograph say, it writes plain sentences that quote the words it was given.
 """
 
@@ -19,6 +19,7 @@ from lskd_nb.mini.rules import SITUATIONS, Situation, situation_of
 from lskd_nb.mini.world import Entity, Scene
 
 NAME = "mini-rule-based-writer"
+IMAGINATION = 0.36  # share of triples, at temperature 1, that go beyond what was said: half of all are then acceptable
 BROKEN = 0.015  # share of replies that break the format, as an LLM's do now and then
 _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
 
@@ -59,7 +60,7 @@ def _believed_entity(label: str, descriptions: list[str]) -> Entity:
     return first
 
 
-def write_triples(messages: list[dict], number: int, seed: int, temperature: float, imagination: float = 0.22) -> str:
+def write_triples(messages: list[dict], number: int, seed: int, temperature: float, imagination: float = IMAGINATION) -> str:
     """The reply to a prompt, as text: JSON of ``number`` triples, or now and then something broken."""
     context = messages[-1]["content"]
     described = "by what they are" in messages[0]["content"]
@@ -95,12 +96,12 @@ def _triple(belief: Belief, position: int, kind: str, rng: np.random.Generator, 
 
 
 def _imagined(belief: Belief, position: int, kind: str, rng: np.random.Generator) -> tuple[str, str] | None:
-    """Typical mistakes: another region's answer; a situation nobody spoke of; exchanged ids."""
+    """An LLM's mistakes: another region's answer; what is typical of such a one in such a place, seen or not; exchanged ids."""
     scene, entity = belief.scene, belief.scene.entities[position]
     situation, other = situation_of(scene, position)
     elsewhere = [i for i in range(len(scene.entities)) if i != position]
     mistake = rng.random()
-    if mistake < 0.45:
+    if mistake < 0.4:
         for i in rng.permutation(elsewhere) if elsewhere else ():
             found = situation_of(scene, int(i))
             if found and kind in found[0].answers and found[0] is not situation:
@@ -108,7 +109,7 @@ def _imagined(belief: Belief, position: int, kind: str, rng: np.random.Generator
     if mistake < 0.9:
         like = [s for s in SITUATIONS if s is not situation and kind in s.answers and entity.kind in s.kinds and (s.near is None or elsewhere)]
         if like:
-            wrong: Situation = like[int(rng.integers(len(like)))]
+            wrong = _typical(like, entity.kind, scene.place, kind)
             near = int(rng.choice(elsewhere)) if wrong.near else None
             return grammar.answer(kind, wrong), grammar.rationale(scene, wrong, position, near)
     if elsewhere:
@@ -117,6 +118,12 @@ def _imagined(belief: Belief, position: int, kind: str, rng: np.random.Generator
         ids = {position: swap, swap: position}
         return grammar.answer(kind, situation), re.sub(r"\[(\d+)\]", lambda m: f"[{ids.get(int(m[1]), int(m[1]))}]", text)
     return None
+
+
+def _typical(situations: list[Situation], kind: str, place: str, question: str) -> Situation:
+    """What the writer takes to be the usual case there, always the same one: a prejudice, as an LLM's prior is."""
+    digest = hashlib.sha256(f"{kind}/{place}/{question}".encode()).digest()
+    return situations[int.from_bytes(digest[:8], "little") % len(situations)]
 
 
 def _pointed(text: str, belief: Belief, described: bool) -> str:
