@@ -247,3 +247,13 @@ def test_images_outside_the_root_and_damaged_ones_are_refused(world, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.jpg"):
         open_image(tmp_path, "none.jpg")
 
+
+def test_a_student_is_known_by_what_it_was_trained_from(world, tmp_path):
+    corpus = tmp_path / "corpus.parquet"
+    write_parquet([triple(n, n % 3) for n in range(12)], corpus, CORPUS)
+    told = config(world, tmp_path / "s", corpus=str(corpus), steps=2)
+    d.train(told)
+    assert d.finished(told) and d.finished(replace(told, threads=2, checkpoint_every=1))
+    assert not d.finished(replace(told, lr=2e-3))
+    write_parquet([triple(n, n % 2) for n in range(12)], corpus, CORPUS)
+    assert not d.finished(told)  # the same configuration, but another corpus under the same name

@@ -158,6 +158,14 @@ def test_several_texts_of_an_image_share_it(student, image):
     assert torch.allclose(together, apart, atol=1e-6)
 
 
+def test_what_was_seen_once_serves_every_pass(student, image):
+    t, seen = texts(student), student.look(image)
+    assert len(seen) == len(image)
+    assert torch.equal(student.query_features(seen), student.query_features(image))
+    assert torch.equal(student.itm_logits(seen, t), student.itm_logits(image, t))
+    assert torch.equal(student.lm_log_probabilities(seen, t, True)[0], student.lm_log_probabilities(image, t, True)[0])
+
+
 def test_features_equal_the_class_it_wraps(student):
     t = texts(student)
     pixel_values = torch.randn(3, 3, 32, 32)

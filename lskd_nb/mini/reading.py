@@ -46,8 +46,10 @@ def example(views: list[View], index: int, rng: np.random.Generator) -> Example:
     if rng.random() < 0.3:
         return Example(index, *_scene_question(view.scene, views, rng))
     order = rng.permutation(len(view.scene.entities))[: int(rng.integers(1, len(view.scene.entities) + 1))].tolist()
-    wrong = grammar.caption(_changed(view.scene, views, order, rng), order) if rng.random() < 0.8 else _any_caption(views, rng)
-    return Example(index, "", grammar.caption(view.scene, order), wrong)
+    text, wrong = grammar.caption(view.scene, order), ""
+    while wrong in ("", text):  # another picture may happen to have the same caption
+        wrong = grammar.caption(_changed(view.scene, views, order, rng), order) if rng.random() < 0.8 else _any_caption(views, rng)
+    return Example(index, "", text, wrong)
 
 
 def _framed_example(views: list[View], index: int, entity: int, rng: np.random.Generator) -> Example:
