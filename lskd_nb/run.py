@@ -189,6 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     renderings = commands.add_parser("renderings", help="promote a finished run's notebooks to outputs/PROFILE/, for readers")
     renderings.add_argument("profile")
     renderings.set_defaults(command=_renderings_command)
+    check = commands.add_parser("check", help="look at every path, model, key, GPU and the disk that a profile needs, before anything is spent")
+    check.add_argument("profile")
+    check.set_defaults(command=_check_command)
     mini = commands.add_parser("mini", help="the mini world").add_subparsers(required=True, metavar="COMMAND")
     mini.add_parser("pretrain", help="make its weights: the base student and the verbalizers")
     return parser
@@ -226,6 +229,15 @@ def _renderings_command(options: argparse.Namespace, root: Path) -> int:
         for path in promote(run_dir, root, root / "outputs" / options.profile):
             _say(str(path))
     return 0
+
+
+def _check_command(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.readiness import check, report
+
+    findings = check(options.profile, root)
+    for line in report(findings):
+        _say(line)
+    return 1 if any(f.ok is False for f in findings) else 0
 
 
 def _shown(line: str) -> str:

@@ -1,0 +1,136 @@
+"""``lskd check``: what a profile lacks is found before anything is spent."""
+
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from lskd_nb.readiness import DATA, check, report
+from lskd_nb.records import LABELS, write_parquet
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def project(tmp_path, root):
+    """The notebooks, the paper's parameters and nothing else."""
+    shutil.copytree(root / "notebooks", tmp_path / "notebooks")
+    shutil.copytree(root / "params" / "a100", tmp_path / "params" / "a100")
+    return tmp_path
+
+
+def with_parameters(project, notebook, **changes):
+    path = project / "params" / "a100" / f"{notebook}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+def local_models(project):
+    """Parameters that name a folder in place of every model of the hub."""
+    folder = project / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"")
+    for path in (project / "params" / "a100").glob("*.yaml"):
+        given = yaml.safe_load(path.read_text())
+        names = {k: "model" for k in ("base", "clip", "captioner", "region_captioner", "question_generator", "vqa") if k in given}
+        path.write_text(yaml.safe_dump(given | names | ({"baselines": []} if "baselines" in given else {})))
+    return folder
+
+
+def by_subject(findings):
+    return {f.subject: f for f in findings}
+
+
+def test_the_mini_profile_lacks_nothing(root):
+    found = check("mini", root)
+    assert [f for f in found if f.ok is False] == []
+    assert by_subject(found)["03 base, 05 base, 06 base"].ok
+
+
+def test_data_sets_are_missed_file_by_file(project, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    local_models(project)
+    folder = project / "data" / "visual_genome"
+    for name in DATA["visual_genome"]:
+        (folder / name).mkdir(parents=True)
+    found = by_subject(check("a100", project))
+    assert found["01 visual_genome"].ok
+    (folder / "objects.json").rmdir()
+    found = by_subject(check("a100", project))
+    assert not found["01 visual_genome"].ok and found["01 visual_genome"].detail.endswith("lacks objects.json")
+    assert "train.jsonl, val.jsonl, vcr1images" in found["06 vcr_folder"].detail
+    assert not found["02 key"].ok
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    told = by_subject(check("a100", project))["02 key"]
+    assert told.ok and "sk-secret" not in str(told)
+
+
+def test_labels_must_be_a_table_with_the_columns_of_labels(project):
+    local_models(project)
+    path = project / "data" / "critic_labels.parquet"
+    assert by_subject(check("a100", project))["03 labels_file"].detail == f"{path} is not there"
+    write_parquet([dict(triple_id="t", annotator="a", accept=True, qa_score=1.0, rationale_score=0.5)], path, LABELS)
+    assert by_subject(check("a100", project))["03 labels_file"].detail == f"{path}, 1 labels"
+    pq.write_table(pq.read_table(path).drop(["accept"]), path)
+    assert by_subject(check("a100", project))["03 labels_file"].detail == f"{path} lacks the columns accept"
+    path.write_bytes(b"PAR1 and then something else")
+    assert not by_subject(check("a100", project))["03 labels_file"].ok
+
+
+def test_a_model_folder_must_hold_a_model(project):
+    folder = local_models(project)
+    (folder / "model.safetensors").unlink()
+    bad = next(f for f in check("a100", project) if "05 base" in f.subject)
+    assert not bad.ok and bad.detail.endswith("lacks config.json or *.safetensors")
+    with_parameters(project, "05_distillation", base="models/deep/student.pth")
+    bad = by_subject(check("a100", project))["05 base"]
+    assert not bad.ok and bad.detail.startswith("models/deep/student.pth is not there")
+
+
+def test_disk_grows_with_the_images(project):
+    local_models(project)
+    needed = []
+    for limit in (1_000, 10_000_000):
+        with_parameters(project, "01_verbalization", limit=limit)
+        needed.append(by_subject(check("a100", project))["disk"])
+    assert needed[0].ok and "1,000 images" in needed[0].detail
+    assert "10,000,000 images" in needed[1].detail and "about 120 GB" in needed[1].detail
+
+
+def test_parameters_that_do_not_fit_are_found_first(project):
+    with_parameters(project, "05_distillation", stepps=3)
+    local_models(project)
+    found = check("a100", project)
+    assert found[0].ok is False and "did you mean 'steps'?" in found[0].detail
+    assert "missing" in report(found)[-1]
+
+
+def test_the_command_asks_the_hub_for_sizes_and_fails_while_something_is_missing(project, lskd, tmp_path):
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            name = self.path.split("?")[0].removeprefix("/api/models/")
+            known = name == "Salesforce/blip2-itm-vit-g"
+            files = [dict(rfilename="model.safetensors", size=4_700_000_000), dict(rfilename="README.md", size=5)]
+            body = json.dumps(dict(id=name, siblings=files) if known else dict(error="Repository not found")).encode()
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    home = dict(HF_HOME=str(tmp_path / "cache"), HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+    done = lskd(project, "check", "a100", **home)
+    server.shutdown()
+    assert done.returncode == 1
+    assert "Salesforce/blip2-itm-vit-g, to be downloaded: 4.7 GB" in done.stdout
+    assert "google/flan-t5-xl is not in the cache, and the hub did not give it" in done.stdout
+    assert "things are missing" in done.stdout.splitlines()[-1]
+    assert "google/flan-t5-xl is not in the cache" in lskd(project, "check", "a100", **home | {"HF_ENDPOINT": NOWHERE}).stdout
