@@ -228,6 +228,11 @@ def _renderings_command(options: argparse.Namespace, root: Path) -> int:
     with locked(run_dir):
         for path in promote(run_dir, root, root / "outputs" / options.profile):
             _say(str(path))
+    if options.profile == "mini":
+        from lskd_nb.mini.teaser import draw_teaser
+
+        draw_teaser(teaser := root / "outputs" / "mini" / "teaser.png")
+        _say(str(teaser))
     return 0
 
 

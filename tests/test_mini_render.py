@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lskd_nb.mini import teaser
 from lskd_nb.mini.render import contact_sheet, render
+from lskd_nb.mini.rules import situation_of
 from lskd_nb.mini.world import (
     COLORS,
     HEIGHT,
@@ -114,3 +116,12 @@ def test_contact_sheet_holds_every_picture():
     sheet = contact_sheet(SCENES[:5], columns=3)
     assert sheet.mode == "RGB" and sheet.width >= 3 * WIDTH and sheet.height >= 2 * HEIGHT
     assert np.array_equal(np.asarray(sheet)[:HEIGHT, :WIDTH], np.asarray(render(SCENES[0])))
+
+
+def test_the_teaser_shows_three_scenes_with_what_is_asked_of_them(tmp_path):
+    scenes = sample_scenes(900, teaser.SEED, "z")
+    chosen = teaser.chosen_scenes(scenes)
+    assert [situation_of(s, region)[0].name for s, region, _ in chosen] == [name for name, *_ in teaser.SHOWN]
+    teaser.draw_teaser(tmp_path / "t.png")
+    with Image.open(tmp_path / "t.png") as image:
+        assert image.width > 1000 and (tmp_path / "t.png").stat().st_size < 300_000
