@@ -23,7 +23,12 @@ class Seen:
 
 
 def look_at(qformer: nn.Module, image: Tensor) -> Seen:
-    """Keys and values of (B, patches, width) image features, for any number of passes that look at the same images."""
+    """Keys and values of (B, patches, width) image features, for any number of passes that look at the same images.
+
+    Features are kept in bf16 whatever the model computes in; here they take its type, or autocast's.
+    """
+    if not torch.is_autocast_enabled(image.device.type):
+        image = image.to(qformer.dtype)
     blocks = (layer.crossattention.attention if layer.has_cross_attention else None for layer in qformer.encoder.layer)
     return Seen(tuple((block.key(image), block.value(image)) if block is not None else None for block in blocks))
 

@@ -4,7 +4,7 @@ The Q-Former's query tokens look at the image through cross-attention and, depen
 and text, serve three objectives (BLIP-2, Li et al. 2023, section 3.2; LSKD section 3.3): image-text contrast (ITC, query
 and text apart), image-text matching (ITM, both see each other) and language modelling (LM, the text sees the queries).
 The network is Hugging Face's ``Blip2ForImageTextRetrieval``; that class lacks the contrast's temperature and the LM head, so
-they are kept beside it here. The same code loads ``Salesforce/blip2-itm-vit-g`` and the mini world's student.
+they are kept beside it here. The same code loads ``Salesforce/blip2-itm-vit-g``, LAVIS's files and the mini world's student.
 """
 
 from collections.abc import Sequence
@@ -153,22 +153,48 @@ class Student(nn.Module):
         save_file({**extra, "temperature": self.temperature.detach()}, folder / EXTRA_WEIGHTS)
 
 
-def load_student(name_or_path: str, max_tokens: int = 128, dtype: torch.dtype = torch.float32) -> Student:
-    """Load a stage-1 BLIP-2 by hub name or folder. Without stage-1 extras the LM head and temperature start fresh.
+def load_student(
+    name_or_path: str, max_tokens: int = 128, dtype: torch.dtype = torch.float32, *, image_size: int | None = None, base: str | None = None,
+    ignore: Sequence[str] = (), tokenizer: str | None = None, backend: str = "hf",
+) -> Student:
+    """Load a stage-1 BLIP-2 by hub name, folder, or LAVIS ``.pth`` file (see ``lavis_weights.load_lavis`` for ``base``, ``ignore``, ``tokenizer``).
 
+    ``image_size`` in pixels, if not the one it was trained with: its position embeddings are interpolated. ``backend`` "lavis" runs
+    the same weights in LAVIS's own network. Without stage-1 extras the LM head and temperature start fresh.
     Raises ``FileNotFoundError`` where a path is meant and not there, ``ValueError`` where it holds another kind of model.
     """
+    if backend not in ("hf", "lavis"):
+        raise ValueError(f"backend {backend!r}: expected 'hf' or 'lavis'")
+    if Path(name_or_path).suffix == ".pth":
+        from lskd_nb.lavis_weights import load_lavis
+
+        student = load_lavis(name_or_path, base, image_size, ignore, tokenizer, max_tokens, dtype)
+    else:
+        if base or ignore or tokenizer:
+            raise ValueError(f"base, ignore and tokenizer are for LAVIS .pth files; {name_or_path} is none")
+        student = _load_huggingface(name_or_path, max_tokens, dtype)
+        if image_size is not None:
+            from lskd_nb.lavis_weights import resize_images
+
+            resize_images(student.blip2, image_size)
+    if backend == "lavis":
+        from lskd_nb.lavis_backend import LavisStudent
+
+        return LavisStudent.of(student)
+    return student
+
+
+def _load_huggingface(name_or_path: str, max_tokens: int, dtype: torch.dtype) -> Student:
+    from lskd_nb.lavis_weights import network_class
+
     folder = Path(name_or_path)
     if not folder.is_dir() and (folder.is_absolute() or str(name_or_path).startswith(".") or len(folder.parts) > 2):
         raise FileNotFoundError(f"no student at {name_or_path}: expected a folder with config.json and model.safetensors")
     config = Blip2Config.from_pretrained(name_or_path)
     if not config.qformer_config.use_qformer_text_input:
         raise ValueError(f"{name_or_path} has a Q-Former without text input: expected a stage-1 (image-text matching) BLIP-2")
-    blip2 = Blip2ForImageTextRetrieval.from_pretrained(name_or_path, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    if tokenizer.bos_token_id is None:
-        tokenizer.add_special_tokens({"bos_token": "[DEC]"})
-    student = Student(blip2, tokenizer, max_tokens)
+    blip2 = network_class(config).from_pretrained(name_or_path, dtype=dtype)
+    student = Student(blip2, load_tokenizer(name_or_path), max_tokens)
     extra = folder / EXTRA_WEIGHTS
     if extra.exists():
         weights = {k: v.to(dtype) for k, v in load_file(extra).items()}
@@ -176,6 +202,14 @@ def load_student(name_or_path: str, max_tokens: int = 128, dtype: torch.dtype = 
         if left:
             raise ValueError(f"{extra} holds weights this student has no place for: {left}")
     return student
+
+
+def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """A BERT tokenizer by hub name or folder, with [DEC], which starts generation in BLIP-2."""
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    if tokenizer.bos_token_id is None:
+        tokenizer.add_special_tokens({"bos_token": "[DEC]"})
+    return tokenizer
 
 
 def lm_mask(mask: Tensor, prefix: Tensor, queries: int) -> Tensor:

@@ -173,3 +173,12 @@ def test_features_equal_the_class_it_wraps(student):
     queries = student.query_features(student.encode_images(pixel_values))
     assert torch.allclose(queries, theirs.image_embeds, atol=1e-6)
     assert torch.allclose(student.text_features(t), theirs.text_embeds, atol=1e-6)
+
+
+def test_features_kept_in_bf16_serve_a_model_that_computes_in_float32(student):
+    image = student.encode_images(torch.rand(2, 3, student.image_size, student.image_size)).to(torch.bfloat16)
+    texts = student.tokenize(["What is [0]?", "Why?"], ["Answer: a dog.", "Answer: rain."])
+    with torch.no_grad():
+        scores = student.itm_logits(image, texts)
+        assert scores.dtype == torch.float32
+        torch.testing.assert_close(scores, student.itm_logits(image.float(), texts))
