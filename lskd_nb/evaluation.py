@@ -6,7 +6,7 @@ the rationale being chosen under the gold answer, as in VCR's official script. I
 since questions about one image are not independent; systems are compared on the same resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,23 +15,24 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from lskd_nb.records import PREDICTIONS, read_parquet
+from lskd_nb.records import PREDICTIONS, read_parquet, write_parquet
 from lskd_nb.student import Student, autocast
 from lskd_nb.views import FrozenViews, View
 
 RESAMPLES = 2000
+NAMED = ("grounding", "acceptability", "sherlock.comparison", "visualcomet")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One choice to make about a view. ``choices`` continue ``question``; ``label`` is the index of the right one."""
+    """One choice to make about a view. ``choices`` continue ``question``; ``label`` is the index of the right one, if one is."""
 
     item_id: str
     image_id: str
     view: View
     question: str
     choices: tuple[str, ...]
-    label: int
+    label: int | None
     task: str
     slice: str = ""
 
@@ -59,13 +60,19 @@ def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, ba
 
 
 def predictions(items: Sequence[Item], scores: Sequence[np.ndarray], system: str, seed: int) -> pa.Table:
-    """PREDICTIONS rows: the choice with the highest score is taken."""
+    """PREDICTIONS rows: the choice with the highest score is taken. Items without label are scored elsewhere (``benchmarks``)."""
     rows = [
         dict(item_id=item.item_id, image_id=item.image_id, task=item.task, system=system, seed=seed, scores=s.tolist(),
-             label=item.label, correct=bool(int(np.argmax(s)) == item.label), slice=item.slice)
+             label=item.label, correct=None if item.label is None else float(np.argmax(s) == item.label), slice=item.slice)
         for item, s in zip(items, scores, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
+
+
+def write_rows(rows: pd.DataFrame, path: str | Path) -> pa.Table:
+    """Write scored rows as PREDICTIONS; columns they lack, and what pandas holds as NaN, are null."""
+    whole = rows.reindex(columns=PREDICTIONS.names).astype(object)
+    return write_parquet(whole.where(whole.notna(), None).to_dict("records"), path, PREDICTIONS)
 
 
 def q_ar(q_a: pa.Table, qa_r: pa.Table) -> pa.Table:
@@ -73,9 +80,32 @@ def q_ar(q_a: pa.Table, qa_r: pa.Table) -> pa.Table:
     both = q_a.to_pandas().merge(qa_r.to_pandas()[["item_id", "correct"]], on="item_id", suffixes=("", "_r"), validate="1:1")
     if len(both) != len(q_a) or len(both) != len(qa_r):
         raise ValueError(f"answers and rationales are not of the same items: {len(q_a)} and {len(qa_r)}, {len(both)} in common")
-    both["correct"] &= both["correct_r"]
+    both["correct"] *= both["correct_r"]
     both["task"] = "vcr.q_ar"
     return pa.Table.from_pandas(both.drop(columns="correct_r"), schema=PREDICTIONS, preserve_index=False)
+
+
+def grounding(q_a: pd.DataFrame, swaps: Mapping[str, int]) -> pd.DataFrame:
+    """Rows that only ask whether the right answer beats the one that is true of another region, ``swaps`` by item.
+
+    What ignores the regions gets half of them right.
+    """
+    rows = q_a[q_a["item_id"].isin(list(swaps))]
+    right = [float(s[label] > s[swaps[item]]) for item, s, label in zip(rows["item_id"], rows["scores"], rows["label"], strict=True)]
+    return rows.assign(task="grounding", correct=right)
+
+
+def three_way(predictions: pa.Table, train: int) -> pd.DataFrame:
+    """Classes 0, 1, 2 from one score each, falling: two thresholds are fitted on the first ``train`` rows and applied to the others.
+
+    A matching score says how well a hypothesis fits an image: best where it is entailed, worst where it is contradicted.
+    """
+    rows = predictions.to_pandas()
+    score, label = np.array([s[0] for s in rows["scores"]]), rows["label"].to_numpy()
+    grid = np.quantile(score[:train], np.linspace(0, 1, 61))
+    pairs = [(low, high) for place, low in enumerate(grid) for high in grid[place:]]
+    best = max(pairs, key=lambda p: np.mean(2 - np.digitize(score[:train], p) == label[:train]))
+    return rows.assign(correct=(2 - np.digitize(score, best) == label).astype(float))[train:]
 
 
 # -------------------------------------------------------------------------------------------- intervals
@@ -122,13 +152,13 @@ def summary(frame: pd.DataFrame) -> dict:
 
 
 def _set(found: dict, task: str, system: str, value: dict) -> None:
-    """vcr.q_a is filed as vcr.SYSTEM.q_a, snli_ve as nonlocalized.snli_ve.SYSTEM, others by their name."""
+    """vcr.q_a is filed as vcr.SYSTEM.q_a, snli_ve as nonlocalized.snli_ve.SYSTEM, localized sets and others by their name."""
     if task.startswith("difference."):
         path = [*task.split("."), system]
     elif task.startswith("vcr."):
         path = ["vcr", system, task.split(".")[1]]
     else:
-        path = [task, system] if task in ("grounding", "acceptability") else ["nonlocalized", task, system]
+        path = [task.split(".")[0], system] if task in NAMED else ["nonlocalized", task, system]
     for part in path[:-1]:
         found = found.setdefault(part, {})
     found[path[-1]] = value

@@ -95,8 +95,8 @@ PREDICTIONS = pa.schema(
         ("system", pa.string()),  # base | unfiltered | lskd | ...
         ("seed", pa.int32()),
         ("scores", pa.list_(pa.float32())),  # one for each choice
-        ("label", pa.int32()),
-        ("correct", pa.bool_()),
+        ("label", pa.int32()),  # null where no single choice is right
+        ("correct", pa.float32()),  # what the item adds to its metric: 0 or 1, in some sets a fraction; null where that is still to be scored
         ("slice", pa.string()),  # question type
     ]
 )

@@ -99,3 +99,29 @@ def test_no_predictions_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebook 06 first"):
         evaluation.read_predictions([tmp_path])
     assert pa.Table.from_pylist([], schema=PREDICTIONS).num_rows == 0
+
+
+def test_grounding_compares_the_right_answer_with_the_other_regions():
+    rows = pd.DataFrame(dict(item_id=["a", "b", "c"], label=[0, 1, 0], scores=[[2.0, 1.0, 3.0], [5.0, 4.0, 0.0], [1.0, 1.0, 0.0]], task="vcr.q_a"))
+    found = evaluation.grounding(rows, {"a": 1, "b": 0, "c": 1, "elsewhere": 2})
+    assert found["correct"].tolist() == [1.0, 0.0, 0.0] and set(found["task"]) == {"grounding"}
+    assert evaluation.grounding(rows, {"a": 2})["correct"].tolist() == [0.0]
+
+
+def test_three_classes_from_one_score_by_thresholds_of_the_training_rows():
+    rng = np.random.default_rng(0)
+    label = rng.integers(3, size=300)
+    table = pa.Table.from_pylist([dict(item_id=str(i), image_id=str(i), task="snli_ve", system="s", seed=0, slice="", scores=[float(4 - 2 * k + rng.normal(0, 0.3))],
+                                       label=int(k), correct=None) for i, k in enumerate(label)], schema=PREDICTIONS)
+    held_out = evaluation.three_way(table, 200)
+    assert len(held_out) == 100 and held_out["correct"].mean() > 0.95
+    shuffled = table.set_column(table.column_names.index("scores"), "scores", pa.array([[float(x)] for x in rng.normal(size=300)], pa.list_(pa.float32())))
+    assert evaluation.three_way(shuffled, 200)["correct"].mean() < 0.6
+
+
+def test_rows_without_label_or_scores_are_written_as_nulls(tmp_path):
+    rows = pd.DataFrame(dict(item_id=["a", "b"], image_id=["m", "m"], task="sherlock.comparison", system="s", seed=0, slice="",
+                             correct=[-0.25, 1.0], label=[None, np.nan]))
+    evaluation.write_rows(rows, tmp_path / "predictions" / "p.parquet")
+    found = evaluation.read_predictions([tmp_path])
+    assert found["correct"].tolist() == [-0.25, 1.0] and found["label"].isna().all() and found["scores"].isna().all()

@@ -292,7 +292,7 @@ def test_replication_pools_seeds(tiny, tmp_path):
     tiny("06_evaluate", "import json\nfrom pathlib import Path\nimport pyarrow as pa\nfrom lskd_nb import records", (
         "home = Path(run_dir)\n"
         "rows = [dict(item_id=str(i), image_id=str(i // 2), task='vcr.q_ar', system=s, seed=seed, scores=[0, 1], label=1,\n"
-        "             correct=s == 'lskd' and seed > 0, slice=(home / 'a.txt').read_text()) for i in range(8) for s in ('base', 'lskd')]\n"
+        "             correct=float(s == 'lskd' and seed > 0), slice=(home / 'a.txt').read_text()) for i in range(8) for s in ('base', 'lskd')]\n"
         "records.write_parquet(rows, home / 'predictions' / 'all.parquet', records.PREDICTIONS)\n"
         "told = dict(critic=dict(auc=0.8 + seed / 10), scaling=[dict(triples=9, system='lskd', q_ar={})])\n"
         "_ = (home / '06_evaluate.metrics.json').write_text(json.dumps(told))"), reads=["a.txt"], writes=["predictions"])

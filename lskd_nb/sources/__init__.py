@@ -6,6 +6,7 @@ record in a large set becomes a ``Rejected`` with its reason, which the caller w
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def _text(path: Path) -> str:
         raise FileNotFoundError(f"{path} is not there; expected one of the data set's own files") from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise ValueError(f"{path}: not a UTF-8 text file ({error})") from error
+    except OSError as error:
+        raise ValueError(f"{path}: can't be read ({error.strerror})") from error
 
 
 def first_of(record: dict, *names: str) -> object:
@@ -125,6 +128,38 @@ def text_of(record: dict, *names: str) -> str:
     return " ".join(value.split())
 
 
+def object_of(record: dict, *names: str) -> dict:
+    """A field that holds an object. Raises ``BadRecord`` otherwise."""
+    value = first_of(record, *names)
+    if not isinstance(value, dict):
+        raise BadRecord("bad record", f"{names[0]} is {type(value).__name__}, expected an object")
+    return value
+
+
+def list_of(record: dict, *names: str) -> list:
+    """A field that holds a list. Raises ``BadRecord`` otherwise."""
+    value = first_of(record, *names)
+    if not isinstance(value, list):
+        raise BadRecord("bad list", f"{names[0]} is {type(value).__name__}, expected a list")
+    return value
+
+
+def texts_of(record: dict, *names: str) -> list[str]:
+    """A list of texts, as the record has them. Raises ``BadRecord`` otherwise."""
+    value = list_of(record, *names)
+    if not all(isinstance(v, str) for v in value):
+        raise BadRecord("bad list", f"{names[0]} is {value!r}, expected texts")
+    return value
+
+
+def choice_of(record: dict, name: str) -> int | None:
+    """Which of four choices, 0 to 3, None where the record doesn't say. Raises ``BadRecord`` otherwise."""
+    value = record.get(name)
+    if value is not None and (type(value) is not int or not 0 <= value < 4):
+        raise BadRecord("bad label", f"{name} is {value!r}, expected 0 to 3")
+    return value
+
+
 def number_of(record: dict, *names: str) -> float:
     """A finite number. Raises ``BadRecord`` otherwise."""
     return finite(first_of(record, *names), names[0])
@@ -132,9 +167,12 @@ def number_of(record: dict, *names: str) -> float:
 
 def finite(value: object, name: str) -> float:
     """``value`` as a float. Raises ``BadRecord`` when it is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadRecord("bad number", f"{name} is {value!r}, expected a finite number")
-    return float(value)
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer beyond the floats
+        pass
+    raise BadRecord("bad number", f"{name} is {value!r}, expected a finite number")
 
 
 def box_inside(xyxy: Sequence[float], width: int, height: int) -> Box:
@@ -158,7 +196,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
     Decodes JPEGs at an eighth of their size: a truncated file is found at a third of the cost.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise BadRecord("missing image", f"{path} is not there")
     try:
         with Image.open(path) as image:

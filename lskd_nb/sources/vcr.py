@@ -16,12 +16,14 @@ from lskd_nb.sources import (
     Rejected,
     box_inside,
     check_image,
+    choice_of,
     finite,
-    first_of,
+    list_of,
     read_json,
     read_jsonl,
     size_of,
     text_of,
+    texts_of,
 )
 
 SOURCE = "vcr"
@@ -68,7 +70,7 @@ def read_vcr(folder: str | Path, split: str, limit: int | None = None) -> tuple[
         try:
             key = (text_of(row, "img_fn"), text_of(row, "metadata_fn"))
             if key not in images:
-                images[key], bad = _try_image(folder, *key, text_of(row, "img_id"), split)
+                images[key], bad, _ = read_vcr_image(folder, *key, text_of(row, "img_id"), split)
                 rejects += bad
             found = images[key]
             if isinstance(found, BadRecord):
@@ -107,33 +109,46 @@ def qa_r(question: VcrQuestion, answer: int | None = None) -> MultipleChoice:
 # ------------------------------------------------------------------------------------------------ images
 
 
-def _try_image(
-    folder: Path, img_fn: str, metadata_fn: str, image_id: str, split: str
-) -> tuple[tuple[LocatedImage, list[str]] | BadRecord, list[Rejected]]:
-    """The located image and the names of all its detections, or what is wrong with it; and boxes of no area."""
+def read_vcr_image(
+    folder: Path, img_fn: str, metadata_fn: str, image_id: str, split: str, check: bool = True
+) -> tuple[tuple[LocatedImage, list[str]] | BadRecord, list[Rejected], int]:
+    """One still: the located image with the names of all its detections (a detection's index is its region's id).
+
+    Where they can't be read, what is wrong with them instead; then the boxes of no area, which have no region, and how
+    many boxes were cut to the image. ``check`` decodes the picture and compares its size; without, it may be absent.
+    """
     try:
         metadata = read_json(folder / _under_images(metadata_fn))
         if not isinstance(metadata, dict):
             raise BadRecord("damaged metadata", f"{metadata_fn}: expected an object, found {type(metadata).__name__}")
         width, height = size_of(metadata)
-        check_image(folder / _under_images(img_fn), width, height)
-        names, boxes = _strings(metadata, "names"), _list(metadata, "boxes")
+        if check:
+            _check_still(folder / _under_images(img_fn), width, height)
+        names, boxes = texts_of(metadata, "names"), list_of(metadata, "boxes")
         if len(names) != len(boxes):
             raise BadRecord("damaged metadata", f"{metadata_fn}: {len(names)} names, {len(boxes)} boxes")
-        regions, bad = [], []
+        regions, bad, clamped = [], [], 0
         for index, (label, box) in enumerate(zip(names, boxes, strict=True)):
             try:
                 regions.append(_region(index, label, box, width, height))
+                clamped += regions[-1].box != tuple(box[:4])
             except BadRecord as error:
                 bad.append(error.of(f"{metadata_fn}, box {index}"))
         image = LocatedImage(image_id, _under_images(img_fn), width, height, tuple(regions), SOURCE, split)
-        return (image, names), bad
+        return (image, names), bad, clamped
     except FileNotFoundError as error:
-        return BadRecord("missing metadata", str(error)), []
+        return BadRecord("missing metadata", f"metadata_fn: {error}"), [], 0
     except BadRecord as error:
-        return error, []
+        return error, [], 0
     except ValueError as error:
-        return BadRecord("damaged metadata", str(error)), []
+        return BadRecord("damaged metadata", f"metadata_fn: {error}"), [], 0
+
+
+def _check_still(path: Path, width: int, height: int) -> None:
+    try:
+        check_image(path, width, height)
+    except BadRecord as error:
+        raise BadRecord(error.reason, f"img_fn: {error.detail}") from error
 
 
 def _under_images(name: str) -> str:
@@ -152,17 +167,17 @@ def _region(index: int, label: str, box: object, width: int, height: int) -> Reg
 
 
 def _question(row: dict, image: LocatedImage, names: list[str]) -> VcrQuestion:
-    objects = _strings(row, "objects")
+    objects = texts_of(row, "objects")
     if objects != names:
         raise BadRecord("objects differ", f"the row has {objects}, the metadata {names}")
     known = {r.id for r in image.regions}
     answers, rationales = (tuple(_text(t, known) for t in _four(row, key)) for key in ("answer_choices", "rationale_choices"))
-    question = _text(_list(row, "question"), known)
+    question = _text(list_of(row, "question"), known)
     word = question.split()[0].lower()
     return VcrQuestion(
         text_of(row, "annot_id"), image.image_id, image, question, answers, _label(row, "answer"), rationales,
         _label(row, "rationale"), str(row.get("lskd_type") or (word if word in QUESTION_WORDS else "other")),
-        _choice(row, "lskd_swap"), _choice(row, "lskd_rationale_swap"),
+        choice_of(row, "lskd_swap"), choice_of(row, "lskd_rationale_swap"),
     )
 
 
@@ -181,37 +196,16 @@ def _text(tokens: object, known: set[int]) -> str:
     return tokens_to_text(tokens)
 
 
-def _list(record: dict, key: str) -> list:
-    value = first_of(record, key)
-    if not isinstance(value, list):
-        raise BadRecord("bad list", f"{key} is {type(value).__name__}, expected a list")
-    return value
-
-
-def _strings(record: dict, key: str) -> list[str]:
-    value = _list(record, key)
-    if not all(isinstance(v, str) for v in value):
-        raise BadRecord("bad list", f"{key} is {value!r}, expected texts")
-    return value
-
-
 def _four(row: dict, key: str) -> list:
-    choices = _list(row, key)
+    choices = list_of(row, key)
     if len(choices) != 4:
         raise BadRecord("not four choices", f"{key} has {len(choices)}")
     return choices
 
 
-def _choice(row: dict, key: str) -> int | None:
-    value = row.get(key)
-    if value is not None and (type(value) is not int or not 0 <= value < 4):
-        raise BadRecord("bad label", f"{key} is {value!r}, expected 0 to 3")
-    return value
-
-
 def _label(row: dict, part: str) -> int | None:
     """The label of answer or rationale; its ``match_iter`` is 0, as the set's authors define it."""
-    label, origin = _choice(row, f"{part}_label"), row.get(f"{part}_match_iter")
+    label, origin = choice_of(row, f"{part}_label"), row.get(f"{part}_match_iter")
     if label is not None and origin is not None and (not isinstance(origin, list) or len(origin) != 4 or origin[label] != 0):
         raise BadRecord("label disagrees", f"{part}_label is {label}, {part}_match_iter {origin!r}")
     return label
