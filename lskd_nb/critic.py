@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lskd_nb.batches import answer_text
-from lskd_nb.distillation import clip_gradients, learning_rate, optimizer_of, set_learning_rate
 from lskd_nb.regions import Region, mentions, renumber, shuffle_ids
 from lskd_nb.student import Student, autocast, load_student
+from lskd_nb.training import clip_gradients, learning_rate, optimizer_of, set_learning_rate
 from lskd_nb.views import FrozenViews, View
 
 HEADS = "critic_heads.safetensors"

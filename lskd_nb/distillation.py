@@ -1,12 +1,13 @@
 """Distillation: the student learns the filtered corpus from images with its regions drawn on them (LSKD, section 3.3).
 
 Each step draws rows, shuffles which regions are shown and under which ids, and sums BLIP-2's losses. The vision encoder is
-frozen. Three choices go beyond the published recipe, each a parameter:
+frozen. Four choices go beyond the published recipe, each a parameter:
 
 - rows of one image are never each other's negatives in ITC, and ITM gets *region swaps* as hard negatives: the same text with
   two ids exchanged, which is wrong about this very image;
 - the LM loss also runs *question-conditioned*: the queries see the question before the answer and rationale are generated;
-- a share of each batch rehearses plain captions and questions, so that the student does not forget what it could do.
+- a share of each batch rehearses plain captions and questions, so that the student does not forget what it could do;
+- what is saved may lie between the base and the trained weights, which forgets less still (WiSE-FT, Wortsman et al. 2022).
 
 Run as ``python -m lskd_nb.distillation CONFIG.json``: it writes ``metrics.jsonl`` as it goes and a checkpoint every so many
 steps, and a killed run goes on from there with the same numbers.
@@ -14,30 +15,27 @@ steps, and a killed run goes on from there with the same numbers.
 
 import hashlib
 import json
-import math
-import os
-import shutil
 import sys
-import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from pydantic import ConfigDict
+from torch import Tensor
 
 from lskd_nb.batches import Drawn, batch_at, by_question, corpus_rows, image_number, rehearsal_rows
-from lskd_nb.records import atomic_path
 from lskd_nb.student import Student, autocast, itc_loss, lm_loss, load_student
+from lskd_nb.training import clip_gradients, learning_rate, optimizer_of, read_config, set_learning_rate, train_resumably, trained
 from lskd_nb.views import FrozenViews
-
-CHECKPOINT, IDENTITY = "checkpoint.pt", "trained_from.json"
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
     """Everything a run of distillation depends on."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     student: str  # name or folder of the base
     corpus: str  # Parquet, records.CORPUS
@@ -59,10 +57,13 @@ class DistillationConfig:
     embedding_lr: float = 1.0  # of the word embeddings, as a multiple: ids are words whose meaning is all new
     rehearsal: str | None = None  # Parquet of plain image-text pairs: image, question, text
     rehearsal_share: float = 0.0
+    base_share: float = 0.0  # of the base in the weights that are saved
     views: int = 0  # fixed views per row, 0: a fresh one each time
     view_store: str | None = None
     checkpoint_every: int = 50
     max_tokens: int = 128
+    image_size: int | None = None  # pixels, the position embeddings interpolated; None: the base's own
+    backend: str = "hf"  # "lavis": LAVIS's own Q-Former
     threads: int = 0  # 0: torch's choice
 
 
@@ -103,24 +104,13 @@ def negative_texts(
     return chosen
 
 
-def learning_rate(step: int, config: DistillationConfig) -> float:
-    """Linear warm-up, then cosine from ``lr`` to ``min_lr``."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
 def train(config: DistillationConfig) -> Path:
     """Train, or go on training, and save the student under ``config.out``; returns that folder."""
-    out = Path(config.out)
     if finished(config):
-        return out
+        return Path(config.out)
     if config.threads:
         torch.set_num_threads(config.threads)
-    work = out.with_name(out.name + ".training")
-    work.mkdir(parents=True, exist_ok=True)
-    student = load_student(config.student, config.max_tokens)
+    student = _base(config)
     if torch.cuda.is_available():
         student.cuda()
     rows = corpus_rows(config.corpus)
@@ -129,31 +119,35 @@ def train(config: DistillationConfig) -> Path:
     asked = by_question([*rows, *plain])
     optimizer = optimizer_of(student, student.word_embeddings, config.weight_decay, config.embedding_lr)
     torch.manual_seed(config.seed)
-    trained_from = identity_of(config)
-    begin = _resume(work, trained_from, student, optimizer)
     student.train()
-    started = time.time()
-    for step in range(begin, config.steps):
+
+    def step_of(step: int) -> dict:
         batch = batch_at(step, rows, plain, asked, config.batch, config.rehearsal_share, config.views, config.seed)
-        line = _step(step, config, student, optimizer, views, batch)
-        with open(work / "metrics.jsonl", "a") as log:
-            log.write(json.dumps(line | {"seconds": round(time.time() - started, 2)}) + "\n")
-        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-            _checkpoint(work, step + 1, trained_from, student, optimizer)
-    student.eval()
-    student.save(work)
-    (work / CHECKPOINT).unlink(missing_ok=True)
-    (work / IDENTITY).write_text(trained_from)
-    if out.exists():
-        shutil.rmtree(out)
-    os.replace(work, out)
-    return out
+        return _step(step, config, student, optimizer, views, batch)
+
+    def save(folder: Path) -> None:
+        student.eval()
+        if config.base_share:
+            mix(student, _base(config), config.base_share)
+        student.save(folder)
+
+    return train_resumably(config.out, identity_of(config), student, optimizer, config.steps, config.checkpoint_every, step_of, save)
+
+
+def _base(config: DistillationConfig) -> Student:
+    return load_student(config.student, config.max_tokens, image_size=config.image_size, backend=config.backend)
+
+
+@torch.no_grad()
+def mix(student: Student, base: Student, share: float) -> None:
+    """Move every weight of ``student`` towards that of ``base``: (1 - share) · student + share · base."""
+    for weight, old in zip(student.parameters(), base.parameters(), strict=True):
+        weight.lerp_(old.to(weight.device), share)
 
 
 def finished(config: DistillationConfig) -> bool:
     """Whether ``config.out`` holds the student that this very configuration trains from these very files."""
-    told = Path(config.out) / IDENTITY
-    return told.exists() and told.read_text() == identity_of(config)
+    return trained(config.out, identity_of(config))
 
 
 def identity_of(config: DistillationConfig) -> str:
@@ -161,22 +155,6 @@ def identity_of(config: DistillationConfig) -> str:
     recipe = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "checkpoint_every", "view_store")}
     hashes = {p: hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in (config.corpus, config.rehearsal) if p}
     return json.dumps(recipe | {"files": hashes}, indent=1, sort_keys=True)
-
-
-def optimizer_of(model: nn.Module, words: nn.Parameter, weight_decay: float, embedding_lr: float) -> torch.optim.AdamW:
-    """AdamW over what is trained; the word embeddings are a group whose rate ``set_learning_rate`` multiplies by ``embedding_lr``."""
-    others = [p for p in model.parameters() if p.requires_grad and p is not words]
-    groups = [{"params": [words], "multiple": embedding_lr}, {"params": others, "multiple": 1.0}]
-    return torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98))
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["multiple"]
-
-
-def clip_gradients(optimizer: torch.optim.Optimizer, norm: float = 1.0) -> None:
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], norm)
 
 
 def _step(step: int, config: DistillationConfig, student: Student, optimizer: torch.optim.Optimizer, views: FrozenViews,
@@ -192,54 +170,8 @@ def _step(step: int, config: DistillationConfig, student: Student, optimizer: to
     optimizer.step()
     optimizer.zero_grad()
     student.temperature.data.clamp_(0.001, 0.5)
-    return {"step": step + 1, **{name: round(value.item(), 5) for name, value in parts.items()}}
-
-
-def _checkpoint(work: Path, step: int, identity: str, student: Student, optimizer) -> None:
-    state = {
-        "step": step,
-        "identity": identity,
-        "weights": {n: p.detach() for n, p in student.named_parameters() if p.requires_grad},
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-    }
-    with atomic_path(work / CHECKPOINT) as temporary:
-        torch.save(state, temporary)
-
-
-def _resume(work: Path, identity: str, student: Student, optimizer) -> int:
-    """The step to go on from; 0 where there is no checkpoint of this configuration."""
-    path, metrics = work / CHECKPOINT, work / "metrics.jsonl"
-    step = 0
-    if path.exists():
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path} is not a readable checkpoint ({error}); remove it to train from the start") from error
-        if state.get("identity") == identity:
-            step = state["step"]
-            named = dict(student.named_parameters())
-            with torch.no_grad():
-                for name, weight in state["weights"].items():
-                    named[name].copy_(weight)
-            optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["rng"])
-    kept = metrics.read_text().splitlines()[:step] if metrics.exists() else []
-    metrics.write_text("".join(line + "\n" for line in kept))
-    return step
-
-
-def read_config(path: str | Path) -> DistillationConfig:
-    """Read a JSON configuration. Raises ``ValueError`` naming unknown or missing keys."""
-    given = json.loads(Path(path).read_text())
-    known = {f.name for f in fields(DistillationConfig)}
-    if unknown := set(given) - known:
-        raise ValueError(f"{path}: unknown keys {sorted(unknown)}; known are {sorted(known)}")
-    try:
-        return DistillationConfig(**given)
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return {name: round(value.item(), 5) for name, value in parts.items()}
 
 
 if __name__ == "__main__":
-    train(read_config(sys.argv[1]))
+    train(read_config(sys.argv[1], DistillationConfig))

@@ -206,21 +206,30 @@ def accuracy_bars(metrics: Mapping) -> Figure:
     return figure
 
 
+COLUMNS = {  # heading -> where a system's figure is in the metrics, in the order of PAPER
+    "VCR Q→A": "vcr.{}.q_a", "QA→R": "vcr.{}.qa_r", "Q→AR": "vcr.{}.q_ar", "Sherlock": "sherlock.{}", "VisualCOMET": "visualcomet.{}",
+    "A-OKVQA": "nonlocalized.aokvqa.{}", "SNLI-VE": "nonlocalized.snli_ve.{}", "Visual7W": "nonlocalized.visual7w.{}",
+}
+STUDENTS = {"base": "BLIP-2", "unfiltered": "+ unfiltered, same size", "lskd": "+ LSKD"}
+
+
 def result_table(metrics: Mapping) -> str:
-    """The run's VCR results with intervals beside the paper's own, as HTML."""
+    """The run's results on the six benchmarks with intervals, beside the paper's own, as HTML."""
 
-    def cell(value: Mapping | None) -> str:
-        return "–" if not value else f'{100 * value["mean"]:.1f} <small style="color:#888">[{100 * value["low"]:.1f}, {100 * value["high"]:.1f}]</small>'
+    def cell(path: str) -> str:
+        value = metrics
+        for part in path.split("."):
+            value = value.get(part, {})
+        if not value:
+            return "–"
+        return f'{100 * value["mean"]:.1f} <small style="color:#888">[{100 * value["low"]:.1f}, {100 * value["high"]:.1f}]</small>'
 
-    names = {"base": "mini BLIP-2", "unfiltered": "mini + unfiltered, same size", "lskd": "mini + LSKD"}
-    tasks = ("snli_ve", "visual7w")
-    rows = []
-    for system, name in names.items():
-        own = [metrics.get("vcr", {}).get(system, {}).get(p) for p in ("q_a", "qa_r", "q_ar")]
-        own += [metrics.get("nonlocalized", {}).get(t, {}).get(system) for t in tasks]
-        rows.append((name, [cell(v) for v in own]))
-    rows += [(f"paper: {name}", [str(values[i]) for i in (0, 1, 2, 6, 7)]) for name, values in PAPER.items()]
-    head = "".join(f"<th>{h}</th>" for h in ("", "VCR Q→A", "QA→R", "Q→AR", "SNLI-VE", "Visual7W"))
+    smaller = {p["system"] for p in metrics.get("scaling", ())} | {s for s in metrics.get("vcr", {}) if s.startswith("lskd_")}
+    others = [s for s in metrics.get("vcr", {}) if s not in STUDENTS and s not in smaller]
+    rows = [(html.escape(s), [cell(p.format(s)) for p in COLUMNS.values()]) for s in others]
+    rows += [(name, [cell(p.format(s)) for p in COLUMNS.values()]) for s, name in STUDENTS.items()]
+    rows += [(f"paper: {name}", [str(v) for v in values]) for name, values in PAPER.items()]
+    head = "".join(f"<th>{h}</th>" for h in ("", *COLUMNS))
     body = "".join(f'<tr><td style="text-align:left">{name}</td>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>" for name, cells in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

@@ -22,12 +22,16 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook of the series: its file, its declared parameters with their defaults, what it reads and writes."""
+    """A notebook of the series: its file, its declared parameters with their defaults, what it reads and writes.
+
+    An ``optional`` one runs only when it is named.
+    """
 
     path: Path
     defaults: Mapping[str, object]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    optional: bool = False
 
     @property
     def name(self) -> str:
@@ -65,7 +69,7 @@ def read_notebook(path: Path) -> Notebook:
     for entry in (*told.get("reads", ()), *told.get("writes", ())):
         if entry.startswith("param:") and entry.removeprefix("param:") not in defaults:
             raise RunError(f"{path}: its metadata names {entry!r}, but it declares only {', '.join(defaults)}")
-    return Notebook(path, defaults, tuple(told.get("reads", ())), tuple(told.get("writes", ())))
+    return Notebook(path, defaults, tuple(told.get("reads", ())), tuple(told.get("writes", ())), bool(told.get("optional", False)))
 
 
 def _literals(source: str, path: Path) -> dict[str, object]:

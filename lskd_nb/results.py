@@ -23,6 +23,9 @@ TABLE = (
     ("Q→AR, LSKD - base", "difference.vcr.q_ar.lskd_minus_base"), ("Q→AR, LSKD - unfiltered", "difference.vcr.q_ar.lskd_minus_unfiltered"),
     ("pointing right, base", "grounding.base"), ("pointing right, LSKD", "grounding.lskd"),
     ("acceptable, raw", "acceptability.raw"), ("acceptable, kept", "acceptability.kept"), ("critic AUC", "critic.auc"),
+    ("Sherlock, base", "sherlock.base"), ("Sherlock, LSKD", "sherlock.lskd"),
+    ("VisualCOMET, base", "visualcomet.base"), ("VisualCOMET, LSKD", "visualcomet.lskd"),
+    ("A-OKVQA, base", "nonlocalized.aokvqa.base"), ("A-OKVQA, LSKD", "nonlocalized.aokvqa.lskd"),
     ("SNLI-VE, base", "nonlocalized.snli_ve.base"), ("SNLI-VE, LSKD", "nonlocalized.snli_ve.lskd"),
     ("Visual7W, base", "nonlocalized.visual7w.base"), ("Visual7W, LSKD", "nonlocalized.visual7w.lskd"),
 )
@@ -66,8 +69,9 @@ def promote(run_dir: Path, root: Path, folder: Path) -> list[Path]:
     Raises ``ValueError`` for a run that is not finished, or of other sources than notebooks/ holds now. Figures that are there
     already are kept: those of several seeds say more than this run's.
     """
-    names = [n.name for n in read_notebooks(root)]
-    _check_finished(run_dir, root, names)
+    notebooks = read_notebooks(root)
+    _check_finished(run_dir, root, [n.name for n in notebooks if not n.optional or (run_dir / "notebooks" / n.path.name).exists()])
+    names = [n.name for n in notebooks if not n.optional or (run_dir / "notebooks" / n.path.name).exists()]
     texts = {}
     for name in names:
         texts[name] = nbformat.writes(rendering(nbformat.read(run_dir / "notebooks" / f"{name}.ipynb", as_version=4), run_dir, root))
@@ -76,7 +80,7 @@ def promote(run_dir: Path, root: Path, folder: Path) -> list[Path]:
     for name, text in texts.items():
         with atomic_path(folder / f"{name}.ipynb") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-    for old in set(folder.glob("*.ipynb")) - {folder / f"{name}.ipynb" for name in names}:
+    for old in set(folder.glob("*.ipynb")) - {folder / n.path.name for n in notebooks}:
         old.unlink()
     if not (folder / "metrics.json").exists():
         shutil.copyfile(run_dir / "metrics.json", folder / "metrics.json")

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 import yaml
 
+from lskd_nb.parameters import read_notebooks
 from lskd_nb.run import find_root
 
 ROOT = find_root()
@@ -56,8 +57,10 @@ def tiny(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def smoke(lskd, tmp_path_factory) -> Path:
-    """The folder of a finished smoke run of the real notebooks."""
+    """The folder of a finished smoke run of the real notebooks, the optional ones too."""
     run_dir = tmp_path_factory.mktemp("smoke") / "run"
-    done = lskd(ROOT, "run", "smoke", "--out", str(run_dir), timeout=900)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    optional = [f"--only={n.number}" for n in read_notebooks(ROOT) if n.optional]
+    for named in ([], optional) if optional else ([],):
+        done = lskd(ROOT, "run", "smoke", "--out", str(run_dir), *named, timeout=900)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return run_dir

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lskd_nb import batches
+from lskd_nb import batches, training
 from lskd_nb import distillation as d
 from lskd_nb.mini.base import fresh_student
 from lskd_nb.records import CORPUS, write_parquet
@@ -165,10 +165,10 @@ def test_unknown_region_names_the_triple(world, tmp_path):
 def test_config_errors_name_the_key(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(dict(student="s", corpus="c", image_root="i", out="o", stepps=3)))
     with pytest.raises(ValueError, match="stepps"):
-        d.read_config(tmp_path / "c.json")
+        d.read_config(tmp_path / "c.json", d.DistillationConfig)
     (tmp_path / "c.json").write_text(json.dumps(dict(student="s")))
     with pytest.raises(ValueError, match="corpus"):
-        d.read_config(tmp_path / "c.json")
+        d.read_config(tmp_path / "c.json", d.DistillationConfig)
 
 
 def test_learning_rate_warms_up_and_ends_low():
@@ -189,6 +189,15 @@ def test_it_learns_and_leaves_the_vision_encoder_alone(world, tmp_path):
     before = (out / "model.safetensors").stat().st_mtime_ns
     d.train(config(world, tmp_path / "s", steps=40, lr=5e-3))
     assert (out / "model.safetensors").stat().st_mtime_ns == before  # finished: not done again
+
+
+def test_saved_weights_lie_between_base_and_trained(world, tmp_path):
+    whole, mixed = (load_student(str(d.train(config(world, tmp_path / str(share), steps=3, base_share=share)))) for share in (0.0, 0.25))
+    base = load_student(str(world / "base"))
+    pairs = list(zip(base.parameters(), whole.parameters(), mixed.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b, _ in pairs)
+    for a, b, c in pairs:
+        torch.testing.assert_close(c, 0.25 * a + 0.75 * b, rtol=1e-5, atol=1e-6)
 
 
 def test_killed_training_ends_like_an_unbroken_one(world, tmp_path):
@@ -214,7 +223,7 @@ def test_killed_training_ends_like_an_unbroken_one(world, tmp_path):
 def test_damaged_checkpoint_is_named(world, tmp_path):
     work = tmp_path / "s.training"
     work.mkdir()
-    (work / d.CHECKPOINT).write_bytes(b"not a checkpoint")
+    (work / training.CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="checkpoint.pt is not a readable checkpoint"):
         d.train(config(world, tmp_path / "s"))
 

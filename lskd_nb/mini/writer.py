@@ -17,9 +17,11 @@ import numpy as np
 from lskd_nb.mini import grammar
 from lskd_nb.mini.rules import SITUATIONS, Situation, situation_of
 from lskd_nb.mini.world import Entity, Scene
+from lskd_nb.regions import mentions
 
 NAME = "mini-rule-based-writer"
 IMAGINATION = 0.36  # share of triples, at temperature 1, that go beyond what was said: half of all are then acceptable
+ASKED = "\n\nQuestion: "  # comes before a question that is to be answered
 BROKEN = 0.015  # share of replies that break the format, as an LLM's do now and then
 _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
 
@@ -61,13 +63,16 @@ def _believed_entity(label: str, descriptions: list[str]) -> Entity:
 
 
 def write_triples(messages: list[dict], number: int, seed: int, temperature: float, imagination: float = IMAGINATION) -> str:
-    """The reply to a prompt, as text: JSON of ``number`` triples, or now and then something broken."""
-    context = messages[-1]["content"]
+    """The reply to a prompt, as text: JSON of ``number`` triples, or of one that answers the question at its end; now and then something broken."""
+    context, _, asked = messages[-1]["content"].partition(ASKED)
     described = "by what they are" in messages[0]["content"]
-    digest = hashlib.sha256(f"{seed}/{temperature}/{described}/{context}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{temperature}/{described}/{context}{asked}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     belief = read_context(context)
-    triples = [_triple(belief, region, kind, rng, imagination * temperature, described) for region, kind in _choose(belief, number, rng)]
+    if asked:
+        triples = [_answered(belief, asked, rng, imagination * temperature)]
+    else:
+        triples = [_triple(belief, region, kind, rng, imagination * temperature, described) for region, kind in _choose(belief, number, rng)]
     if rng.random() < BROKEN * temperature:
         return _broken(triples, rng)
     return json.dumps({"triples": triples}, ensure_ascii=False)
@@ -93,6 +98,16 @@ def _triple(belief: Belief, position: int, kind: str, rng: np.random.Generator, 
         texts = (grammar.answer(kind, situation), grammar.rationale(belief.scene, situation, position, other))
     fields = dict(question=grammar.question(kind, position, int(rng.integers(2))), answer=texts[0], rationale=texts[1])
     return {name: _pointed(text, belief, described and name != "answer") for name, text in fields.items()}
+
+
+def _answered(belief: Belief, question: str, rng: np.random.Generator, imagination: float) -> dict:
+    """A triple that has the given question; where the rules know no answer, it quotes what was said of the region."""
+    read = grammar.read_question(question)
+    region = read[1] if read else next(iter(mentions(question)), None)
+    position = belief.ids.index(region) if region in belief.ids else 0
+    found = situation_of(belief.scene, position)
+    known = read is not None and region in belief.ids and found is not None and read[0] in found[0].answers
+    return _triple(belief, position, read[0] if known else "", rng, imagination, False) | {"question": question}
 
 
 def _imagined(belief: Belief, position: int, kind: str, rng: np.random.Generator) -> tuple[str, str] | None:

@@ -1,0 +1,132 @@
+"""What all trainings share: a schedule, an optimizer, and that they may be killed.
+
+Training leaves a line of metrics for each step, a checkpoint every so many, and a folder that is there only when it is whole.
+A step must be a function of its number alone (its batch, and what is random in it). Then a run that was killed goes on from its last
+checkpoint with the numbers an unbroken one would have had.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from lskd_nb.records import atomic_path
+
+Config = TypeVar("Config")
+CHECKPOINT, IDENTITY = "checkpoint.pt", "trained_from.json"
+
+
+class Schedule(Protocol):
+    """The part of a configuration that the learning rate depends on."""
+
+    steps: int
+    warmup: int
+    lr: float
+    min_lr: float
+
+
+def learning_rate(step: int, config: Schedule) -> float:
+    """Linear warm-up, then cosine from ``lr`` to ``min_lr``."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def optimizer_of(model: nn.Module, words: nn.Parameter, weight_decay: float, embedding_lr: float) -> torch.optim.AdamW:
+    """AdamW over what is trained; the word embeddings are a group whose rate ``set_learning_rate`` multiplies by ``embedding_lr``."""
+    others = [p for p in model.parameters() if p.requires_grad and p is not words]
+    groups = [{"params": [words], "multiple": embedding_lr}, {"params": others, "multiple": 1.0}]
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["multiple"]
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, norm: float = 1.0) -> None:
+    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], norm)
+
+
+def trained(out: str | Path, identity: str) -> bool:
+    """Whether ``out`` holds what ``identity`` stands for."""
+    told = Path(out) / IDENTITY
+    return told.exists() and told.read_text() == identity
+
+
+def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, checkpoint_every: int,
+                    step_of: Callable[[int], dict], save: Callable[[Path], None]) -> Path:
+    """Call ``step_of(step)``, which learns and returns what is to be logged, for the steps that are still to be done; then ``save(folder)``.
+
+    ``identity`` is what the model depends on, as text: a checkpoint of another identity is not used. Checkpoints hold the parameters of ``model``
+    that are trained, and ``optimizer``. ``out`` gets what ``save`` writes, ``metrics.jsonl`` and the identity; until then the work lies beside it.
+    """
+    out = Path(out)
+    work = out.with_name(out.name + ".training")
+    work.mkdir(parents=True, exist_ok=True)
+    begin, started = _resume(work, identity, model, optimizer), time.time()
+    for step in range(begin, steps):
+        line = step_of(step)
+        with open(work / "metrics.jsonl", "a") as log:
+            log.write(json.dumps({"step": step + 1, **line, "seconds": round(time.time() - started, 2)}) + "\n")
+        if (step + 1) % checkpoint_every == 0 and step + 1 < steps:
+            _checkpoint(work, step + 1, identity, model, optimizer)
+    save(work)
+    (work / CHECKPOINT).unlink(missing_ok=True)
+    (work / IDENTITY).write_text(identity)
+    if out.exists():
+        shutil.rmtree(out)
+    os.replace(work, out)
+    return out
+
+
+def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimizer) -> None:
+    state = {
+        "step": step,
+        "identity": identity,
+        "weights": {n: p.detach() for n, p in model.named_parameters() if p.requires_grad},
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
+    with atomic_path(work / CHECKPOINT) as temporary:
+        torch.save(state, temporary)
+
+
+def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
+    """The step to go on from; 0 where there is no checkpoint of this configuration."""
+    path, metrics = work / CHECKPOINT, work / "metrics.jsonl"
+    step = 0
+    if path.exists():
+        try:
+            state = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise ValueError(f"{path} is not a readable checkpoint ({error}); remove it to train from the start") from error
+        if state.get("identity") == identity:
+            step = state["step"]
+            named = dict(model.named_parameters())
+            with torch.no_grad():
+                for name, weight in state["weights"].items():
+                    named[name].copy_(weight)
+            optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"])
+    kept = metrics.read_text().splitlines()[:step] if metrics.exists() else []
+    metrics.write_text("".join(line + "\n" for line in kept))
+    return step
+
+
+def read_config(path: str | Path, kind: type[Config]) -> Config:
+    """Read a JSON configuration into the dataclass ``kind``. Raises ``ValueError`` naming the keys that are unknown, missing or of another type."""
+    try:
+        return TypeAdapter(kind).validate_json(Path(path).read_bytes())
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{path}: {told}") from error
