@@ -140,9 +140,10 @@ def _base(config: DistillationConfig) -> Student:
 
 @torch.no_grad()
 def mix(student: Student, base: Student, share: float) -> None:
-    """Move every weight of ``student`` towards that of ``base``: (1 - share) · student + share · base."""
+    """Move every trained weight of ``student`` towards that of ``base``: (1 - share) · student + share · base."""
     for weight, old in zip(student.parameters(), base.parameters(), strict=True):
-        weight.lerp_(old.to(weight.device), share)
+        if weight.requires_grad:
+            weight.lerp_(old.to(weight.device), share)
 
 
 def finished(config: DistillationConfig) -> bool:

@@ -39,7 +39,9 @@ class Item:
 
 @torch.no_grad()
 def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, batch: int = 96) -> list[np.ndarray]:
-    """ITM scores, log P(match) - log P(no match), of every item's choices; ``batch`` items of like length at a time."""
+    """ITM scores, log P(match) - log P(no match), of every item's choices; ``batch`` items of like length at a time, or fewer
+    where they have more than four choices.
+    """
     def size(number: int) -> tuple[int, int]:
         item = items[number]
         return len(item.choices), (len(item.question) + max(map(len, item.choices))) // 8
@@ -48,7 +50,8 @@ def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, ba
     scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(items)
     start = 0
     while start < len(order):
-        part = [n for n in order[start : start + batch] if len(items[n].choices) == len(items[order[start]].choices)]
+        choices = len(items[order[start]].choices)
+        part = [n for n in order[start : start + min(batch, max(4 * batch // choices, 1))] if len(items[n].choices) == choices]
         start += len(part)
         texts = [(items[n].question, choice) for n in part for choice in items[n].choices]
         with autocast(student.device):

@@ -198,6 +198,8 @@ def test_saved_weights_lie_between_base_and_trained(world, tmp_path):
     assert any(not torch.equal(a, b) for a, b, _ in pairs)
     for a, b, c in pairs:
         torch.testing.assert_close(c, 0.25 * a + 0.75 * b, rtol=1e-5, atol=1e-6)
+    looks = [FrozenViews(student, world, tmp_path / "views").folder for student in (base, mixed)]
+    assert looks[0] == looks[1], "the frozen encoder is untouched to the bit, so its stored features serve all students"
 
 
 def test_killed_training_ends_like_an_unbroken_one(world, tmp_path):

@@ -15,8 +15,9 @@ from lskd_nb.mini.files import read_truth, world_pictures, write_truth, write_wo
 from lskd_nb.mini.questions import facts, hypotheses, visual7w_questions
 from lskd_nb.mini.rules import situation_of
 from lskd_nb.mini.world import sample_scenes
+from lskd_nb.run import find_root
 
-SAMPLES = Path("/work/shared/samples")
+SAMPLES = find_root().parent / "shared" / "samples"
 TRAIN, VAL = 24, 12
 SCENES = sample_scenes(560, 77, "s")
 HELD_OUT = sample_scenes(560, 78, "h")

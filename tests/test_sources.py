@@ -19,6 +19,7 @@ from lskd_nb.mini.benchmarks import vcr_questions
 from lskd_nb.mini.files import read_truth, world_pictures, write_world
 from lskd_nb.records import REJECTS
 from lskd_nb.regions import Region, located_images, mentions, regions_table, tokens_to_text
+from lskd_nb.run import find_root
 from lskd_nb.sources import (
     BadRecord,
     Rejected,
@@ -34,7 +35,7 @@ from lskd_nb.sources.vcr import _text, images_of, q_a, qa_r, read_vcr
 from lskd_nb.sources.visual7w import read_visual7w
 from lskd_nb.sources.visual_genome import _choose, ious, read_human_texts, read_visual_genome
 
-REAL = Path("/work/shared/samples/visual_genome")
+REAL = find_root().parent / "shared" / "samples" / "visual_genome"
 TRAIN, VAL, SEED = 20, 12, 5
 ALL_TEXTS = ("region_descriptions", "question_answers", "attributes", "relationships")
 
