@@ -1,0 +1,185 @@
+"""LVIS: objects of 1,203 (v1) or 1,230 (v0.5) categories in COCO's images, frequent ones and rare.
+
+Reads ``lvis_v1_{train,val}.json`` and ``lvis_v0.5_{train,val}.json`` (lvisdataset.org; annotations CC BY 4.0, images under their own
+licences). Boxes are x, y, width, height in pixels. v1 names no file: split folder and name are the last two parts of ``coco_url``, and
+its val has images of COCO's train2017 as well.
+
+The set is *federated*: nobody looked for every category in every image. A category is judged on an image only where it was found or
+was looked for in vain (``neg_category_ids``), and what is found beyond its annotations counts as wrong only where annotators marked all
+there is (it is not in ``not_exhaustive_category_ids``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lskd_nb.regions import LocatedImage, Region
+from lskd_nb.sources import BadRecord, Rejected, box_inside, check_image, finite, first_of, list_of, read_json, size_of, text_of, texts_of
+
+SOURCE = "lvis"
+FREQUENCIES = ("r", "c", "f")  # rare: up to 10 images of train, common: up to 100, frequent
+
+
+@dataclass(frozen=True)
+class Category:
+    """One entry of the vocabulary; ``name`` has underscores, as in the file ("tank_(storage_vessel)")."""
+
+    category_id: int
+    name: str
+    synonyms: tuple[str, ...]
+    frequency: str
+
+
+@dataclass(frozen=True)
+class LvisImage:
+    """An image with its annotated objects as regions (all of them, labelled by category name), and what was looked for in it."""
+
+    image: LocatedImage
+    categories: tuple[int, ...]  # of the regions
+    negative: frozenset[int]  # looked for, not there
+    not_exhaustive: frozenset[int]  # there, not all marked
+
+    def judged(self) -> frozenset[int]:
+        """Categories that a detector is judged on here (rule: lvis-api, eval.py)."""
+        return frozenset(self.categories) | self.negative
+
+    def exhaustive(self) -> frozenset[int]:
+        """Categories of which a further find counts as wrong."""
+        return self.judged() - self.not_exhaustive
+
+
+def read_lvis(
+    path: str | Path, image_root: str | Path | None = None, check_images: bool = True, limit: int | None = None
+) -> tuple[list[LvisImage], list[Rejected], int]:
+    """Images of an annotation file (the first ``limit``) in its order, what was left out, and how many boxes were cut to their image.
+
+    Images are below ``image_root`` (default: the file's folder); without ``check_images`` they may be absent. Rejected: images that lack
+    a field, hold another type, are repeated, missing or of another size; annotations of an unknown image or category, without a number,
+    or of no area; an image without any region is kept, for it may be a negative. Raises ``FileNotFoundError`` or ``ValueError`` naming the file.
+    """
+    path = Path(path)
+    root = Path(image_root) if image_root else path.parent
+    content, rejects = _content(path), []
+    categories = {c.category_id: c for c in read_categories(path)}
+    images: dict[int, tuple[dict, LocatedImage]] = {}
+    for number, record in enumerate(content["images"][:limit]):
+        try:
+            image = _image(record, path)
+            if check_images:
+                check_image(root / image.path, image.width, image.height)
+            if int(image.image_id) in images:
+                raise BadRecord("repeated image", f"id is {image.image_id} again")
+            images[int(image.image_id)] = (_federated(record, categories), image)
+        except BadRecord as error:
+            rejects.append(error.of(f"{path.name}, images {number}"))
+    known = {r.get("id") for r in content["images"] if isinstance(r, dict) and isinstance(r.get("id"), int)}
+    found: dict[int, list[tuple[int, Region]]] = {i: [] for i in images}
+    clamped = 0
+    for number, record in enumerate(content["annotations"]):
+        try:
+            image_id, category = _annotation_ids(record, known, categories)
+            if image_id in images:
+                box, cut = _box(record, images[image_id][1])
+                found[image_id].append((category, Region(len(found[image_id]), box, categories[category].name)))
+                clamped += cut
+        except BadRecord as error:
+            rejects.append(error.of(f"{path.name}, annotations {number}"))
+    return [_joined(image, federated, found[i]) for i, (federated, image) in images.items()], rejects, clamped
+
+
+def read_categories(path: str | Path) -> list[Category]:
+    """The vocabulary of an annotation file, or of a file that is a list of categories. Raises ``ValueError`` naming file, entry and field."""
+    content = read_json(path)
+    entries = content.get("categories") if isinstance(content, dict) else content
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path}: expected a list of categories")
+    found = []
+    for number, entry in enumerate(entries):
+        try:
+            found.append(_category(entry))
+        except BadRecord as error:
+            raise ValueError(f"{path}, categories {number}: {error}") from error
+    if len({c.category_id for c in found}) < len(found):
+        raise ValueError(f"{path}: two categories have one id")
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ records
+
+
+def _content(path: Path) -> dict:
+    content = read_json(path)
+    for key in ("images", "annotations"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise ValueError(f"{path}: expected an object with the lists categories, images and annotations; {key} is none")
+    return content
+
+
+def _category(entry: object) -> Category:
+    entry = _object(entry)
+    frequency = text_of(entry, "frequency")
+    if frequency not in FREQUENCIES:
+        raise BadRecord("bad frequency", f"frequency is {frequency!r}, expected one of {FREQUENCIES}")
+    synonyms = tuple(texts_of(entry, "synonyms")) if entry.get("synonyms") is not None else ()
+    return Category(_integer(entry, "id"), text_of(entry, "name"), synonyms, frequency)
+
+
+def _image(record: object, path: Path) -> LocatedImage:
+    record = _object(record)
+    image_id, (width, height) = _integer(record, "id"), size_of(record)
+    if record.get("file_name") is not None:
+        name = text_of(record, "file_name")
+    else:
+        name = "/".join(text_of(record, "coco_url").split("?")[0].split("/")[-2:])
+    if name.startswith("/") or ".." in name.split("/"):
+        raise BadRecord("bad path", f"file_name is {name!r}, which leaves the image root")
+    return LocatedImage(str(image_id), name, width, height, (), SOURCE, "train" if "train" in path.stem else "val")
+
+
+def _federated(record: dict, categories: Mapping[int, Category]) -> dict[str, frozenset[int]]:
+    found = {}
+    for name in ("neg_category_ids", "not_exhaustive_category_ids"):
+        ids = list_of(record, name)
+        unknown = [i for i in ids if type(i) is not int or i not in categories]
+        if unknown:
+            raise BadRecord("unknown category", f"{name} has {unknown[0]!r}")
+        found[name] = frozenset(ids)
+    return found
+
+
+def _annotation_ids(record: object, known: set[int], categories: Mapping[int, Category]) -> tuple[int, int]:
+    record = _object(record)
+    image_id, category = _integer(record, "image_id"), _integer(record, "category_id")
+    if image_id not in known:
+        raise BadRecord("unknown image", f"image_id is {image_id}")
+    if category not in categories:
+        raise BadRecord("unknown category", f"category_id is {category}")
+    return image_id, category
+
+
+def _box(record: dict, image: LocatedImage) -> tuple[tuple[float, float, float, float], bool]:
+    """The box, xyxy inside the image, and whether it was cut."""
+    values = list_of(record, "bbox")
+    if len(values) != 4:
+        raise BadRecord("bad number", f"bbox is {values!r}, expected x, y, width, height")
+    x, y, w, h = (finite(v, "bbox") for v in values)
+    box = box_inside((x, y, x + w, y + h), image.width, image.height)
+    return box, any(abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True))  # the file's numbers are rounded to 0.01
+
+
+def _joined(image: LocatedImage, federated: Mapping[str, frozenset[int]], found: list[tuple[int, Region]]) -> LvisImage:
+    located = LocatedImage(image.image_id, image.path, image.width, image.height, tuple(r for _, r in found), image.source, image.split)
+    return LvisImage(located, tuple(c for c, _ in found), federated["neg_category_ids"], federated["not_exhaustive_category_ids"])
+
+
+def _object(record: object) -> dict:
+    if not isinstance(record, dict):
+        raise BadRecord("bad record", f"{type(record).__name__}, expected an object")
+    return record
+
+
+def _integer(record: dict, name: str) -> int:
+    value = first_of(record, name)
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise BadRecord("bad number", f"{name} is {value!r}, expected a whole number")
+    return value
