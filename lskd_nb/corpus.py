@@ -1,19 +1,14 @@
-"""The corpus: filtered triples with their images and boxes, in Parquet, and in the JSONL format of the released LCK corpus.
+"""The corpus: filtered triples with their images and boxes, in Parquet; what is asked of it. ``released`` has the published JSONL format."""
 
-The released rows (jamespark3922/localized-skd) hold texts as tokens, strings and lists of region ids, and region names as strings.
-Reading accepts what the release is known or likely to contain: names as strings or integers, boxes of four or five numbers,
-references as a list or a dict. A row that points at a region it has no box for is rejected, with the reason.
-"""
-
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from lskd_nb.records import CORPUS, REJECTS, SCORES, TRIPLES, atomic_path, read_parquet, write_parquet
-from lskd_nb.regions import mentions, text_to_tokens, tokens_to_text
+from lskd_nb.records import CORPUS, SCORES, TRIPLES, read_parquet
+from lskd_nb.released import released_row as released_row
+from lskd_nb.released import write_released as write_released
 
 
 def build(triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Sequence[str] | None = None) -> pa.Table:
@@ -36,86 +31,6 @@ def build(triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Se
         missing = [t for t in wanted["triple_id"].to_pylist() if t not in found]
         raise ValueError(f"{len(missing)} triples have no score or no image, {missing[0]!r} the first")
     return joined.select(CORPUS.names).cast(CORPUS)
-
-
-def released_row(row: Mapping) -> dict:
-    """One corpus row in the released format."""
-    return {
-        "image": row["image"],
-        "source": f"{row['model']}_{row['family']}",
-        "split": row["split"],
-        "index": row["triple_id"],
-        "region": [str(i) for i in row["regions"]],
-        "region_all": [str(i) for i in row["regions_offered"]],
-        "references": [{"name": str(r["id"]), "boxes": [[float(v) for v in r["box"]]], "obj_guess": r["label"], "tag": "region"} for r in row["references"]],
-        "question": text_to_tokens(row["question"]),
-        "answer": text_to_tokens(row["answer"]),
-        "rationale": text_to_tokens(row["rationale"]),
-        "prediction": row["score"],
-        "width": row["width"],
-        "height": row["height"],
-    }
-
-
-def write_released(corpus: pa.Table, path: str | Path) -> None:
-    """Write the corpus as JSONL, one row at a time."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
-        for batch in corpus.to_batches(max_chunksize=10_000):
-            out.writelines(json.dumps(released_row(row), ensure_ascii=False) + "\n" for row in batch.to_pylist())
-
-
-def read_released(path: str | Path, rejects: list[dict]) -> Iterator[dict]:
-    """Rows of a released JSONL as corpus rows, in a stream; what can't be one is appended to ``rejects`` with its reason."""
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield corpus_row(json.loads(line))
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-                rejects.append(dict(stage="corpus", record=f"{Path(path).name}, line {number}", reason=reason[:200], detail=line[:2000]))
-
-
-def corpus_row(raw: Mapping) -> dict:
-    """One released row as a corpus row. Raises ``ValueError`` naming a region that is mentioned but has no box."""
-    if not isinstance(raw, Mapping):
-        raise ValueError("not a JSON object")
-    references = raw["references"]
-    if isinstance(references, Mapping):
-        references = [{"name": name, **value} for name, value in references.items()]
-    regions = [_reference(r) for r in references]
-    known = {r["id"] for r in regions}
-    texts = {k: _text(raw[k]) for k in ("question", "answer", "rationale")}
-    unknown = [i for i in mentions(" ".join(texts.values())) if i not in known]
-    if unknown:
-        raise ValueError(f"mentions region {unknown[0]}, which has no box")
-    offered = [int(i) for i in raw.get("region_all", sorted(known))]
-    prediction = raw.get("prediction")
-    return dict(
-        triple_id=str(raw["index"]), image_id=str(raw["image"]), family="description" if "_description" in raw.get("source", "") else "id",
-        **texts, regions=[int(i) for i in raw.get("region", [])], regions_offered=offered, model=raw.get("source", ""), prompt="", request="",
-        score=None if prediction is None else float(prediction), image=str(raw["image"]), width=raw.get("width"), height=raw.get("height"),
-        source=raw.get("source", ""), split=raw.get("split", ""), references=regions)
-
-
-def _reference(raw: Mapping) -> dict:
-    box = raw["boxes"][0]
-    if len(box) not in (4, 5):
-        raise ValueError(f"region {raw['name']} has a box of {len(box)} numbers")
-    return dict(id=int(raw["name"]), box=[float(v) for v in box[:4]], label=raw.get("obj_guess") or "",
-                score=float(box[4]) if len(box) == 5 else None)
-
-
-def _text(tokens: Sequence | str) -> str:
-    return tokens if isinstance(tokens, str) else tokens_to_text(tokens)
-
-
-def convert_released(path: str | Path, out: str | Path) -> tuple[int, int]:
-    """A released JSONL to Parquet; rejects beside it. Returns how many rows were kept and rejected."""
-    rejects: list[dict] = []
-    rows = list(read_released(path, rejects))
-    write_parquet(rows, out, CORPUS)
-    write_parquet(rejects, Path(out).with_suffix(".rejects.parquet"), REJECTS)
-    return len(rows), len(rejects)
 
 
 def find(path: str | Path, family: str | None = None, text: str = "", low: float = 0.0, high: float = 1.0, order: str = "score DESC",

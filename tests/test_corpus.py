@@ -1,6 +1,5 @@
 """The corpus on disk: our Parquet, the released JSONL, and what neither may hold."""
 
-import json
 
 import pyarrow as pa
 import pytest
@@ -27,37 +26,6 @@ def test_build_joins_and_keeps_only_offered_regions():
     assert [r["id"] for r in built["references"].to_pylist()[0]] == [0, 1]
     with pytest.raises(ValueError, match="'t9' the first"):
         lck.build(*tables(), ["t9"])
-
-
-def test_released_format_round_trips(tmp_path):
-    built = lck.build(*tables())
-    lck.write_released(built, tmp_path / "c.jsonl")
-    row = json.loads((tmp_path / "c.jsonl").read_text().splitlines()[0])
-    assert row["question"] == ["What", "is", [1], "about", "to", "do", "?"] and row["region_all"] == ["0", "1"]
-    assert row["references"][1]["name"] == "1" and row["references"][1]["boxes"] == [[1.0, 1.0, 21.0, 30.0]]
-    assert lck.convert_released(tmp_path / "c.jsonl", tmp_path / "back.parquet") == (3, 0)
-    back = read_parquet(tmp_path / "back.parquet", CORPUS).to_pylist()
-    for a, b in zip(built.to_pylist(), back, strict=True):
-        assert {k: a[k] for k in ("triple_id", "question", "answer", "rationale", "regions", "score", "image")} == {
-            k: b[k] for k in ("triple_id", "question", "answer", "rationale", "regions", "score", "image")}
-        assert [r["box"] for r in a["references"]] == [r["box"] for r in b["references"]]
-
-
-def test_what_the_release_may_contain_is_read(tmp_path):
-    row = lck.released_row(lck.build(*tables()).to_pylist()[0])
-    row |= dict(region=[1], references={"0": {"boxes": [[0, 1, 2, 3, 0.9]], "obj_guess": "machine_gun"}, "1": {"boxes": [[0, 1, 2, 3]]}})
-    read = lck.corpus_row(row)
-    assert read["regions"] == [1] and read["references"][0]["score"] == 0.9 and read["references"][0]["box"] == [0, 1, 2, 3]
-
-
-def test_bad_rows_are_rejected_by_name(tmp_path):
-    good = lck.released_row(lck.build(*tables()).to_pylist()[0])
-    lines = [json.dumps(good), "{not json", json.dumps(good | {"question": ["Who", "is", [7], "?"]}), json.dumps({k: v for k, v in good.items() if k != "answer"}), "[]"]
-    (tmp_path / "c.jsonl").write_text("\n".join(lines) + "\n")
-    rejects: list[dict] = []
-    rows = list(lck.read_released(tmp_path / "c.jsonl", rejects))
-    assert len(rows) == 1 and [r["record"] for r in rejects] == [f"c.jsonl, line {n}" for n in (2, 3, 4, 5)]
-    assert "region 7" in rejects[1]["reason"] and "answer" in rejects[2]["reason"]
 
 
 def test_search_filters_sorts_and_pages(tmp_path):

@@ -56,8 +56,9 @@ def count_reasons(rejects: Iterable[Rejected]) -> dict[str, int]:
 
 
 def reject_rows(rejects: Iterable[Rejected], stage: str) -> list[dict]:
-    """Rejects as rows of the REJECTS schema."""
-    return [{"stage": stage, "record": r.record, "reason": r.reason, "detail": r.detail} for r in rejects]
+    """Rejects as rows of the REJECTS schema. Half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark."""
+    rows = ({"stage": stage, "record": r.record, "reason": r.reason, "detail": r.detail} for r in rejects)
+    return [{name: value.encode("utf-8", "replace").decode("utf-8") for name, value in row.items()} for row in rows]
 
 
 def read_json(path: str | Path) -> list | dict:
