@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from lskd_nb.records import BOX
 from lskd_nb.regions import Box, LocatedImage
-from lskd_nb.sources import BadRecord, Rejected, box_inside, first_of, list_of, number_of, read_records, text_of
+from lskd_nb.sources import BadRecord, Rejected, box_inside, first_of, image_size, list_of, number_of, read_records, text_of
+from lskd_nb.sources.localized_narratives import Narrative
+from lskd_nb.sources.refcoco import Referring
 from lskd_nb.sources.sherlock import Clue
 
 CAPTIONS = pa.schema(
@@ -62,6 +64,33 @@ def visual_genome_rows(folder: str | Path, images: Iterable[LocatedImage], below
 def sherlock_rows(clues: Iterable[Clue], below: str = "") -> list[dict]:
     """Sherlock's clues: what people saw in the boxes that bound it together (not what they inferred)."""
     return [caption_row(c.image, [r.box for r in c.image.regions], c.clue, "sherlock", below) for c in clues]
+
+
+def refcoco_rows(refs: Iterable[Referring], below: str = "") -> list[dict]:
+    """Every expression of RefCOCO, RefCOCO+ or RefCOCOg with the box of what it refers to."""
+    return [caption_row(r.image, [r.image.regions[0].box], text, r.image.source, below) for r in refs for text in r.expressions]
+
+
+def narrative_rows(narratives: Iterable[Narrative], image_root: str | Path, below: str = "") -> tuple[list[dict], list[Rejected]]:
+    """Localized Narratives' captions of whole images, and the narratives whose image is missing or damaged.
+
+    The files don't say how large an image is: each is opened once, below ``image_root``/``below``.
+    """
+    rows, rejects = [], []
+    sizes: dict[str, tuple[int, int] | BadRecord] = {}
+    for told in narratives:
+        if told.image not in sizes:
+            try:
+                sizes[told.image] = image_size(Path(image_root) / below / told.image)
+            except BadRecord as error:
+                sizes[told.image] = error
+        size = sizes[told.image]
+        if isinstance(size, BadRecord):
+            rejects.append(size.of(f"{told.dataset_id}, image {told.image_id}"))
+        else:
+            image = LocatedImage(told.image_id, told.image, *size, (), "localized_narratives", told.dataset_id)
+            rows.append(caption_row(image, [], told.caption, "localized_narratives", below))
+    return rows, rejects
 
 
 def _region_box(region: object, image: LocatedImage) -> tuple[Box, bool]:

@@ -30,11 +30,13 @@ from transformers import (
 
 from lskd_nb import captioning as c
 from lskd_nb import verbalizers as v
-from lskd_nb.captions import CAPTIONS, caption_row, sherlock_rows, visual_genome_rows
+from lskd_nb.captions import CAPTIONS, caption_row, narrative_rows, refcoco_rows, sherlock_rows, visual_genome_rows
 from lskd_nb.mini.base import fresh_student
 from lskd_nb.records import write_parquet
-from lskd_nb.regions import LocatedImage
+from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.run import find_root
+from lskd_nb.sources.localized_narratives import Narrative
+from lskd_nb.sources.refcoco import Referring
 from lskd_nb.sources.sherlock import read_sherlock
 from lskd_nb.sources.visual_genome import read_visual_genome
 from lskd_nb.training import CHECKPOINT, read_config
@@ -304,3 +306,17 @@ def test_sherlock_clues_have_all_their_boxes(tmp_path):
     assert all(r["text"] == k.clue and r["image"] == f"pictures/{k.image.path}" for r, k in zip(rows, clues, strict=True))
     table = write_parquet(rows, tmp_path / "rows.parquet", CAPTIONS)
     assert all(0 <= x0 < x1 <= r["width"] and 0 <= y0 < y1 <= r["height"] for r in table.to_pylist() for x0, y0, x1, y1 in r["boxes"])
+
+
+def test_referring_expressions_and_narratives_become_rows(tmp_path):
+    one = Referring(1, LocatedImage("5", "train2014/a.jpg", 100, 80, (Region(0, (1.0, 2.0, 30.0, 40.0)),), "refcoco+", "train"), ("left cup", "the cup"))
+    rows = refcoco_rows([one], below="coco")
+    assert [r["text"] for r in rows] == ["left cup", "the cup"] and {r["origin"] for r in rows} == {"refcoco+"}
+    assert rows[0]["boxes"] == [[1.0, 2.0, 30.0, 40.0]] and rows[0]["image"] == "coco/train2014/a.jpg"
+    (tmp_path / "coco").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "coco" / "a.jpg")
+    told = [Narrative(str(n), "mscoco_val2017", path, 3, "In this image there are cows.", (), ()) for n, path in enumerate(("a.jpg", "gone.jpg", "a.jpg"))]
+    rows, rejects = narrative_rows(told, tmp_path, "coco")
+    assert [(r["width"], r["height"], r["boxes"], r["image"]) for r in rows] == [(64, 48, [], "coco/a.jpg")] * 2
+    assert [r.reason for r in rejects] == ["missing image"]
+    assert len(write_parquet(rows + refcoco_rows([one]), tmp_path / "c.parquet", CAPTIONS)) == 4

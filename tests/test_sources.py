@@ -204,8 +204,9 @@ def test_bad_objects_are_rejected_and_the_rest_is_read(copy, change, reason):
 
 def test_boxes_are_cut_to_the_image(copy):
     _edit(copy / "visual_genome/objects.json", lambda r: r[0]["objects"][0].update(x=-20, y=100, w=60, h=900))
-    images, rejects = read_visual_genome(copy / "visual_genome")
+    images, rejects = read_visual_genome(copy / "visual_genome", counts=(counts := Counter()))
     assert not rejects and images[0].regions[0].box == (0.0, 100.0, 40.0, 240.0)
+    assert counts["clamped"] == 1
 
 
 def test_pictures_missing_damaged_or_of_another_size(copy):

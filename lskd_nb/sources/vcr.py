@@ -5,6 +5,7 @@ mention detections by their index in the metadata's boxes, which is the id of th
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,12 @@ class VcrQuestion:
     rationale_swap: int | None = None
 
 
-def read_vcr(folder: str | Path, split: str, limit: int | None = None) -> tuple[list[VcrQuestion], list[Rejected]]:
+def read_vcr(
+    folder: str | Path, split: str, limit: int | None = None, counts: Counter | None = None
+) -> tuple[list[VcrQuestion], list[Rejected]]:
     """Questions of a split (the first ``limit`` rows) with their located images, and what was left out.
+
+    ``counts``, where given, learns how many boxes were cut to their image (``clamped``).
 
     Every detection is a region (xyxy pixels, cut to the image, with its score); image paths are relative to ``folder``.
     Rejected: rows whose image or metadata is missing or damaged, whose objects are not the metadata's, that mention an
@@ -70,8 +75,10 @@ def read_vcr(folder: str | Path, split: str, limit: int | None = None) -> tuple[
         try:
             key = (text_of(row, "img_fn"), text_of(row, "metadata_fn"))
             if key not in images:
-                images[key], bad, _ = read_vcr_image(folder, *key, text_of(row, "img_id"), split)
+                images[key], bad, clamped = read_vcr_image(folder, *key, text_of(row, "img_id"), split)
                 rejects += bad
+                if counts is not None:
+                    counts["clamped"] += clamped
             found = images[key]
             if isinstance(found, BadRecord):
                 raise found

@@ -4,6 +4,7 @@ Reads the v1.2 files as published (homes.cs.washington.edu/~ranjay/visualgenome)
 they differ. An image is found under the last two parts of its URL: ``VG_100K/<id>.jpg`` or ``VG_100K_2/<id>.jpg``.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from lskd_nb.sources import (
     box_inside,
     check_image,
     first_of,
+    list_of,
     number_of,
     read_records,
     size_of,
@@ -54,12 +56,14 @@ def read_visual_genome(
     max_iou: float = 0.5,
     limit: int | None = None,
     split: str = "train",
+    counts: Counter | None = None,
 ) -> tuple[list[LocatedImage], list[Rejected]]:
     """Located images from ``objects.json`` and ``image_data.json`` (xyxy pixels, cut to the image), and what was left out.
 
     Regions are people, then other objects, the largest first, that are no near copies (IoU above ``max_iou``) of one chosen
     before and cover at least ``min_area`` of the image; they keep the file's order and are numbered 0, 1, … ``image_root``
-    holds VG_100K and VG_100K_2 (default: ``folder``). ``limit`` reads the first images of ``objects.json`` only.
+    holds VG_100K and VG_100K_2 (default: ``folder``). ``limit`` reads the first images of ``objects.json`` only. ``counts``, where
+    given, learns how many boxes of objects were cut to their image (``clamped``).
     Rejected: images that are unknown, repeated, missing, damaged, of another size than said, or without a usable object; and
     boxes of no area. Raises ``FileNotFoundError`` or ``ValueError`` naming a file that is missing or damaged.
     """
@@ -80,7 +84,9 @@ def read_visual_genome(
             seen.add(image_id)
             path, width, height = data[image_id]
             check_image(root / path, width, height)
-            objects, bad = _objects(record, width, height)
+            objects, bad, clamped = _objects(record, width, height)
+            if counts is not None:
+                counts["clamped"] += clamped
             rejects += [Rejected(f"{name}, object {r.record}", r.reason, r.detail) for r in bad]
             regions = _choose(objects, width * height * min_area, max_iou, max_regions)
             if not regions:
@@ -122,7 +128,7 @@ def read_human_texts(
                     raise BadRecord("unknown image", f"{image_id} is not in image_data.json")
                 if image_id not in wanted:
                     continue
-                entries = _list(record, key)
+                entries = list_of(record, key)
             except BadRecord as error:
                 rejects.append(error.of(name))
                 continue
@@ -157,22 +163,16 @@ def _image_id(record: dict) -> str:
     return str(value).strip()
 
 
-def _list(record: dict, key: str) -> list:
-    value = first_of(record, key)
-    if not isinstance(value, list):
-        raise BadRecord("bad list", f"{key} is {type(value).__name__}, expected a list")
-    return value
-
-
-def _objects(record: dict, width: int, height: int) -> tuple[list[Region], list[Rejected]]:
-    """Objects in the file's order, numbered by place, and those without name or box."""
-    objects, rejects = [], []
-    for index, entry in enumerate(_list(record, "objects")):
+def _objects(record: dict, width: int, height: int) -> tuple[list[Region], list[Rejected], int]:
+    """Objects in the file's order, numbered by place; those without name or box; how many boxes were cut."""
+    objects, rejects, clamped = [], [], 0
+    for index, entry in enumerate(list_of(record, "objects")):
         try:
             objects.append(Region(index, _box(entry, width, height), _name(entry)))
+            clamped += objects[-1].box != _corners(entry)
         except BadRecord as error:
             rejects.append(error.of(str(index)))
-    return objects, rejects
+    return objects, rejects, clamped
 
 
 def _name(entry: dict) -> str:
@@ -186,11 +186,13 @@ def _name(entry: dict) -> str:
 
 def _box(entry: object, width: int, height: int) -> Box:
     """x, y, w, h (objects) or x, y, width, height (regions) as xyxy pixels inside the image."""
-    if not isinstance(entry, dict):
-        raise BadRecord("bad record", f"{entry!r}, expected an object")
+    return box_inside(_corners(entry), width, height)
+
+
+def _corners(entry: object) -> Box:
+    entry = _dict(entry)
     x, y = number_of(entry, "x"), number_of(entry, "y")
-    w, h = number_of(entry, "w", "width"), number_of(entry, "h", "height")
-    return box_inside((x, y, x + w, y + h), width, height)
+    return x, y, x + number_of(entry, "w", "width"), y + number_of(entry, "h", "height")
 
 
 def _choose(objects: Sequence[Region], min_area: float, max_iou: float, number: int) -> tuple[Region, ...]:
