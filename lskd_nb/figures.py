@@ -187,6 +187,19 @@ def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = 
     return figure
 
 
+def preference_bars(found: Mapping[str, Mapping]) -> Figure:
+    """Win, tie and lose shares of one system against another with 95% intervals, as ``preference.preference`` gives them."""
+    figure, ax = plt.subplots(figsize=(6.4, 1.9))
+    for name, color in zip(("win", "tie", "lose"), (BLUE, GREY, ORANGE), strict=True):
+        value = found.get(name, dict(mean=0.0, low=0.0, high=0.0))
+        spread = [[100 * (value["mean"] - value["low"])], [100 * (value["high"] - value["mean"])]]
+        ax.barh(name, 100 * value["mean"], xerr=spread, color=color, capsize=3)
+    ax.invert_yaxis()
+    alpha = found.get("alpha")
+    ax.set(xlabel="of the judgements (%)", xlim=(0, 100), title=f"{found.get('pairs', 0)} pairs" + (f", alpha {alpha:.2f}" if alpha is not None else ""))
+    return figure
+
+
 def accuracy_bars(metrics: Mapping) -> Figure:
     """VCR's three accuracies by system, with intervals and the chance levels."""
     figure, ax = plt.subplots(figsize=(6.6, 3.8))

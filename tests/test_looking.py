@@ -73,12 +73,14 @@ def test_figures_show_their_data():
             figures.error_bars({"captioner": {"place": 0.1}}), figures.precision_recall(accepted, scores), figures.calibration(accepted, scores),
             figures.threshold_curves(curve, curve, 0.2), figures.accuracy_bars(vcr),
             figures.scaling_curve([dict(triples=n, q_ar=one) for n in (100, 200)], one),
-            figures.loss_curves({"lskd": [dict(step=i, seconds=0.1, itm=1 / (i + 1)) for i in range(30)]})]
+            figures.loss_curves({"lskd": [dict(step=i, seconds=0.1, itm=1 / (i + 1)) for i in range(30)]}),
+            figures.preference_bars({"win": one, "tie": one, "lose": one, "pairs": 9, "alpha": 0.5})]
     assert all(isinstance(f, Figure) for f in made)
     labelled = [ax for f in made[2:] for ax in f.axes]
     assert all(ax.get_xlabel() or ax.get_xticklabels() for ax in labelled)
     assert made[4].axes[0].get_xlabel() == "predicted probability of accept"
     assert made[6].axes[0].patches[0].get_height() == pytest.approx(30)
+    assert made[-1].axes[0].get_title() == "9 pairs, alpha 0.50" and made[-1].axes[0].patches[0].get_width() == pytest.approx(100 * one["mean"])
 
 
 def test_result_table_has_our_figures_beside_the_papers():

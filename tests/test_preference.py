@@ -10,6 +10,7 @@ from PIL import Image
 
 from lskd_nb import preference as p
 from lskd_nb.mini import grammar
+from lskd_nb.mini.annotator import preferred
 from lskd_nb.mini.rules import situation_of
 from lskd_nb.mini.teacher_server import serving
 from lskd_nb.mini.world import Scene, sample_scenes
@@ -222,11 +223,6 @@ def words_about(scene: Scene) -> list[dict]:
               for i, e in enumerate(scene.entities))]
 
 
-def worth(scene: Scene, question: str, row: dict, side: str) -> tuple[bool, float]:
-    """Is an answer right, and how much of its rationale is true?"""
-    return grammar.judge(scene, question, row[f"{side}_answer"], row[f"{side}_rationale"]) or (False, 0.0)
-
-
 def test_who_sees_true_words_answers_the_question_that_is_asked(tmp_path):
     asked, truth = asked_of(SCENES), {s.scene_id: s for s in SCENES}
     lines = [line for scene in SCENES for line in words_about(scene)]
@@ -243,8 +239,7 @@ def test_who_sees_true_words_answers_the_question_that_is_asked(tmp_path):
     pairs, key, _ = p.blinded_pairs(table, unseen, seed=0)
     rows = []
     for pair in pairs.to_pylist():  # judged from the truth, by two who agree
-        left, right = (worth(truth[pair["image_id"]], pair["question"], pair, side) for side in ("left", "right"))
-        rows += [(pair["pair_id"], who, "tie" if left == right else "left" if left > right else "right") for who in "ab"]
+        rows += [(pair["pair_id"], who, preferred(truth[pair["image_id"]], pair, 0.0, [0])) for who in "ab"]
     found = p.preference(judged(rows), key, "words")["blind"]
     assert found["win"]["mean"] > 0.5 and found["lose"]["mean"] == 0.0  # more is known of it than the regions' labels
     assert found["alpha"] in (1.0, None)

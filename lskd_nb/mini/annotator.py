@@ -6,7 +6,7 @@ the annotation widget writes the same labels.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,3 +106,16 @@ def annotate(
              rationale_score=float(scores[i, 1]))
         for i, j in enumerate(judgements)
     ]
+
+
+def preferred(scene: Scene, pair: Mapping[str, str], noise: float, seed: Sequence[int]) -> str:
+    """Which of two answers to a question a judge prefers who knows the scene: "left", "tie" or "right".
+
+    ``pair`` is a row of ``preference.PAIRS``. A right answer is better than a wrong one, then counts the share of true clauses in the
+    rationale. With probability ``noise`` the judge says one of the three at random.
+    """
+    rng = np.random.default_rng(seed)
+    if rng.random() < noise:
+        return str(rng.choice(["left", "tie", "right"]))
+    left, right = (grammar.judge(scene, pair["question"], pair[f"{side}_answer"], pair[f"{side}_rationale"]) or (False, 0.0) for side in ("left", "right"))
+    return "tie" if left == right else "left" if left > right else "right"
