@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from pydantic import ConfigDict
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from lskd_nb.records import read_parquet
 from lskd_nb.student import autocast, pixels
 from lskd_nb.training import clip_gradients, learning_rate, optimizer_of, read_config, set_learning_rate, train_resumably, trained
 from lskd_nb.verbalization import boxes_view
-from lskd_nb.verbalizers import after_the_image, freeze_all_but_the_bridge, hash_of, load_model, place_image_token
+from lskd_nb.verbalizers import Settings, Speaker, after_the_image, freeze_all_but_the_bridge, hash_of, load_model, place_image_token
 from lskd_nb.views import open_image
 
 
@@ -89,6 +90,25 @@ def load_trainable(name: str, device: torch.device):
     place_image_token(model, tokenizer)
     freeze_all_but_the_bridge(model)
     return model, tokenizer
+
+
+def parts(name: str) -> dict[str, tuple[int, bool]]:
+    """How many parameters eye, bridge and tongue of a BLIP-2 have, and whether they are trained."""
+    model, _ = load_trainable(name, torch.device("cpu"))
+    found = {"eye": [], "bridge": [], "tongue": []}
+    for weight_name, weight in model.named_parameters():
+        part = "eye" if weight_name.startswith("vision") else "tongue" if weight_name.startswith("language_model.") else "bridge"
+        found[part].append(weight)
+    return {part: (sum(w.numel() for w in weights), any(w.requires_grad for w in weights)) for part, weights in found.items()}
+
+
+def describe(name: str, shown: Sequence[Image.Image], prompt: str, batch: int = 32) -> list[str]:
+    """What the captioner at a name or folder says of each image (as ``verbalization.region_view`` shows a region)."""
+    speaker, said = Speaker(name, torch.device("cuda" if torch.cuda.is_available() else "cpu")), []
+    for start in range(0, len(shown), batch):
+        some = shown[start : start + batch]
+        said += [text for text, _ in speaker(some, [prompt] * len(some), Settings(batch=batch))]
+    return said
 
 
 def batches(config: CaptioningConfig, size: int, begin: int) -> Iterator[tuple[Tensor, list[str]]]:

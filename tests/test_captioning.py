@@ -320,3 +320,11 @@ def test_referring_expressions_and_narratives_become_rows(tmp_path):
     assert [(r["width"], r["height"], r["boxes"], r["image"]) for r in rows] == [(64, 48, [], "coco/a.jpg")] * 2
     assert [r.reason for r in rejects] == ["missing image"]
     assert len(write_parquet(rows + refcoco_rows([one]), tmp_path / "c.parquet", CAPTIONS)) == 4
+
+
+def test_only_the_bridge_is_counted_as_trained_and_boxes_are_described(tmp_path):
+    parts = c.parts(str(find_root() / "lskd_nb" / "mini" / "weights" / "vlm"))
+    assert [trained for _, trained in parts.values()] == [False, True, False] and all(number > 1000 for number, _ in parts.values())
+    shown = [Image.new("RGB", (224, 224), color) for color in ("red", "blue", "green")]
+    said = c.describe(str(find_root() / "lskd_nb" / "mini" / "weights" / "vlm"), shown, "region :", batch=2)
+    assert len(said) == 3 and all(isinstance(text, str) and text for text in said)
