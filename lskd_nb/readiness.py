@@ -12,7 +12,9 @@ from pathlib import Path
 
 from lskd_nb.parameters import RunError, profile_parameters, read_notebooks
 
-MODELS = ("base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "detector", "baselines")
+MODELS = (
+    "base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "narrator", "detector", "baselines", "student", "language_model", "projection",
+)
 DATA = {  # parameter -> what its folder must hold
     "visual_genome": ("image_data.json", "objects.json", "region_descriptions.json", "question_answers.json", "VG_100K", "VG_100K_2"),
     "vcr_folder": ("train.jsonl", "val.jsonl", "vcr1images"),
@@ -21,6 +23,12 @@ DATA = {  # parameter -> what its folder must hold
     "aokvqa_folder": ("aokvqa_v1p0_val.json", "val2017"),
     "snli_ve_folder": ("snli_ve_train.jsonl", "snli_ve_dev.jsonl", "flickr30k_images"),
     "visual7w_folder": ("dataset_v7w_telling.json", "images"),
+}
+CAPTION_DATA = {  # the same of sets that lie below a notebook's image_root; a pattern stands for any such file
+    "visual_genome": ("image_data.json", "objects.json", "region_descriptions.json", "VG_100K", "VG_100K_2"),
+    "sherlock_clues": ("sherlock_train_v1_1.json",),
+    "sherlock_images": ("VG_100K", "VG_100K_2", "vcr1images"),
+    "narratives": ("*.jsonl",),
 }
 GPU_GIB = {"03": 40, "05": 70}  # at batch 64 and 480 px with ViT-G: what an A100 of 80 GB is for; estimated, not measured
 TEACHER_KEY = "OPENAI_API_KEY"
@@ -62,13 +70,32 @@ def check(profile: str, root: Path) -> list[Finding]:
 
 def _files(number: str, values: Mapping[str, object], root: Path) -> Iterator[Finding]:
     """The data sets and label files that a notebook reads; an empty parameter means the mini world's own."""
-    for name, wanted in DATA.items():
-        if values.get(name):
-            folder = root / str(values[name])
-            missing = [w for w in wanted if not (folder / w).exists()]
-            yield Finding(f"{number} {name}", not missing, f"{folder} lacks {', '.join(missing)}" if missing else str(folder))
+    if "image_root" in values:
+        yield from _caption_files(number, values, root)
+    else:
+        yield from (_folder(f"{number} {name}", root / str(values[name]), wanted) for name, wanted in DATA.items() if values.get(name))
     if values.get("labels_file"):
         yield _labels(number, root / str(values["labels_file"]))
+
+
+def _caption_files(number: str, values: Mapping[str, object], root: Path) -> Iterator[Finding]:
+    """The sets that captioners are trained on, below ``image_root``; without one, the mini world's own, which a run writes."""
+    if not values["image_root"]:
+        return
+    home = root / str(values["image_root"])
+    wanted = {name: files for name, files in CAPTION_DATA.items() if values.get(name)}
+    if not values.get("sherlock_clues"):
+        wanted.pop("sherlock_images", None)
+    yield from (_folder(f"{number} {name}", home / str(values[name]), files) for name, files in wanted.items())
+    sets = values.get("refcoco_sets") or {}
+    yield from (_folder(f"{number} {name}", home / name, ("instances.json", f"refs({split_by}).p")) for name, split_by in sets.items())
+    if sets:
+        yield _folder(f"{number} RefCOCO's images", home, ("train2014",))
+
+
+def _folder(subject: str, folder: Path, wanted: Sequence[str]) -> Finding:
+    missing = [w for w in wanted if not (any(folder.glob(w)) if "*" in w else (folder / w).exists())]
+    return Finding(subject, not missing, f"{folder} lacks {', '.join(missing)}" if missing else str(folder))
 
 
 def _labels(number: str, path: Path) -> Finding:

@@ -1,26 +1,33 @@
-"""The JSONL format of the released LCK corpus (jamespark3922/localized-skd), written and read; one triple in each line.
+"""The JSONL format of the released LCK corpus (jamespark3922/localized-skd; no licence stated), written and read; one triple in each line.
 
 Texts are tokens, strings and lists of region ids. Reading takes what the release is known or likely to contain: region names as strings or
 integers, alone or in a list; boxes of four or five numbers (xyxy pixels, the fifth a score); references as a list or a dict; the earlier schema,
-whose texts are under ``qar``; image paths with ``vcr1images/`` or without. The release says nothing of image sizes: they are null.
+whose texts are under ``qar``; image paths with ``vcr1images/`` or without. The release says nothing of image sizes: they are null, and boxes stay
+as they are, to be cut where they are drawn. Of a region's boxes the first is taken, as the release's own loaders do. Outlines (``segms``) and
+ready-made training texts (``text_input`` …) have no column and are passed over.
 
 Some rows may mention a region that has no box. The reference release drops such a mention silently, which leaves "What is about to do?"; here the
 row is kept as it is, in a file of its own (``<out>.unboxed.parquet``), since nobody can draw what it points at.
+
+Rows that are written have some fields more than the released ones (``image_id``, ``dataset`` …), which other readers pass over: a corpus row
+comes back as it was, up to the white space of its texts.
 """
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lskd_nb.records import CORPUS, REJECTS, atomic_path, write_parquet
+from lskd_nb.records import CORPUS, REJECTS, atomic_path
 from lskd_nb.regions import mentions, text_to_tokens, tokens_to_text
-from lskd_nb.sources import Rejected, reject_rows
+from lskd_nb.sources import BadRecord, Rejected, finite, reject_rows
 
 ROWS_AT_ONCE = 10_000
+LARGEST = 2**24  # pixels; beyond, the columns' 32-bit floats don't hold every whole number
 
 
 def released_row(row: Mapping) -> dict:
@@ -32,14 +39,21 @@ def released_row(row: Mapping) -> dict:
         "index": row["triple_id"],
         "region": [str(i) for i in row["regions"]],
         "region_all": [str(i) for i in row["regions_offered"]],
-        "references": [{"name": str(r["id"]), "boxes": [[float(v) for v in r["box"]]], "obj_guess": r["label"], "tag": "region"} for r in row["references"]],
+        "references": [_released_reference(r) for r in row["references"]],
         "question": text_to_tokens(row["question"]),
         "answer": text_to_tokens(row["answer"]),
         "rationale": text_to_tokens(row["rationale"]),
         "prediction": row["score"],
         "width": row["width"],
         "height": row["height"],
+        "dataset": row["source"],
+        **{name: row[name] for name in ("image_id", "model", "family", "prompt", "request")},
     }
+
+
+def _released_reference(region: Mapping) -> dict:
+    box = [float(v) for v in (*region["box"], *([] if region["score"] is None else [region["score"]]))]
+    return {"name": str(region["id"]), "boxes": [box], "obj_guess": region["label"], "tag": "region"}
 
 
 def write_released(corpus: pa.Table, path: str | Path) -> None:
@@ -50,44 +64,45 @@ def write_released(corpus: pa.Table, path: str | Path) -> None:
 
 
 def convert_released(path: str | Path, out: str | Path) -> tuple[int, int, int]:
-    """A released JSONL to Parquet in a stream, ten thousand rows in memory at a time.
+    """A released JSONL to Parquet in a stream, ten thousand lines in memory at a time.
 
     Returns how many rows were written to ``out``, kept apart because they mention a region without box (``<out>.unboxed.parquet``), and
-    rejected (``<out>.rejects.parquet``: no JSON, or without texts, with the reason). Raises ``FileNotFoundError`` for a missing file.
+    rejected (``<out>.rejects.parquet``: line, field, and what was found there). Raises ``FileNotFoundError`` for a missing file.
     """
-    out, rejects, counts = Path(out), [], [0, 0]
-    places = (out, out.with_suffix(".unboxed.parquet"))
-    with atomic_path(places[0]) as one, atomic_path(places[1]) as other, _writer(one) as boxed, _writer(other) as unboxed:
-        stream = read_released(path, rejects)
-        while rows := list(islice(stream, ROWS_AT_ONCE)):
-            split: tuple[list[dict], list[dict]] = ([], [])
-            for row in rows:
-                split[bool(unboxed_mentions(row))].append(row)
-            for number, (writer, some) in enumerate(zip((boxed, unboxed), split, strict=True)):
-                if some:
-                    writer.write_table(pa.Table.from_pylist(some, schema=CORPUS))
-                counts[number] += len(some)
-    write_parquet(rejects, out.with_suffix(".rejects.parquet"), REJECTS)
-    return counts[0], counts[1], len(rejects)
+    out, counts = Path(out), [0, 0, 0]
+    files = ((out, CORPUS), (out.with_suffix(".unboxed.parquet"), CORPUS), (out.with_suffix(".rejects.parquet"), REJECTS))
+    with ExitStack() as stack:
+        temporary = [stack.enter_context(atomic_path(place)) for place, _ in files]
+        writers = [stack.enter_context(pq.ParquetWriter(t, schema, compression="zstd")) for t, (_, schema) in zip(temporary, files, strict=True)]
+        stream = read_released(path)
+        while lines := list(islice(stream, ROWS_AT_ONCE)):
+            rows = [line for line in lines if not isinstance(line, Rejected)]
+            boxed = [not unboxed_mentions(row) for row in rows]
+            parts = ([r for r, b in zip(rows, boxed, strict=True) if b], [r for r, b in zip(rows, boxed, strict=True) if not b],
+                     reject_rows((line for line in lines if isinstance(line, Rejected)), "corpus"))
+            for number, part in enumerate(parts):
+                counts[number] += len(part)
+                if part:
+                    writers[number].write_table(pa.Table.from_pylist(part, schema=files[number][1]))
+    return counts[0], counts[1], counts[2]
 
 
-def _writer(path: Path) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, CORPUS, compression="zstd")
-
-
-def read_released(path: str | Path, rejects: list[dict]) -> Iterator[dict]:
-    """Rows of a released JSONL as corpus rows, in a stream; what can't be one is appended to ``rejects`` with its line and reason."""
+def read_released(path: str | Path) -> Iterator[dict | Rejected]:
+    """Each line of a released JSONL, in a stream: a corpus row, or why it can't be one. Empty lines are skipped."""
     with open(path, encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = corpus_row(json.loads(line))
-                pa.array([row], pa.struct(CORPUS))  # every value fits its column
-                yield row
-            except (ValueError, TypeError, OverflowError, RecursionError, pa.ArrowException) as error:
-                bad = Rejected(f"{Path(path).name}, line {number}", str(error)[:200], line[:2000])
-                rejects += reject_rows([bad], "corpus")
+            if line.strip():
+                try:
+                    yield corpus_row(_json(line))
+                except (ValueError, RecursionError) as error:
+                    yield Rejected(f"{Path(path).name}, line {number}", str(error)[:200], line[:2000])
+
+
+def _json(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:  # too deep, or a number of thousands of digits
+        raise ValueError(f"not valid JSON ({error})") from error
 
 
 def unboxed_mentions(row: Mapping) -> list[int]:
@@ -102,78 +117,113 @@ def corpus_row(raw: object) -> dict:
         raise ValueError(f"a row is an object, found {type(raw).__name__}")
     texts = raw["qar"] if isinstance(raw.get("qar"), Mapping) and "question" not in raw else raw
     texts = {k: _text(texts, k) for k in ("question", "answer", "rationale")}
-    references = [_reference(name, value) for name, value in _references(raw)]
+    named, references = _references(raw)
     index, image, source = (_string(raw, k) for k in ("index", "image", "source"))
     if not index or not image:
         raise ValueError(f"{'index' if not index else 'image'} is missing")
-    mentioned = mentions(" ".join(texts.values()))
-    offered = _ids(raw, "region_all") if raw.get("region_all") is not None else sorted(r["id"] for r in references)
-    return dict(
-        triple_id=index, image_id=image, family="description" if "_description" in source else "id", **texts,
-        regions=_ids(raw, "region") if raw.get("region") is not None else mentioned, regions_offered=offered, model=source, prompt="", request="",
-        score=_number(raw, "prediction"), image=_under_its_folder(image), width=_number(raw, "width", int), height=_number(raw, "height", int),
-        source=source, split=_string(raw, "split"), references=references)
-
-
-def _under_its_folder(image: str) -> str:
-    """VCR's paths lack their folder in some rows (rule: the release's own loaders)."""
     if image.startswith("/") or ".." in image.split("/"):
         raise ValueError(f"image is {image!r}, which leaves the image root")
-    return image if "VG_100K" in image or "vcr1images" in image else f"vcr1images/{image}"
+    if raw.get("dataset") is None and "VG_100K" not in image and "vcr1images" not in image:
+        image = f"vcr1images/{image}"  # VCR's paths lack their folder in some rows (rule: the release's own loaders)
+    return dict(
+        triple_id=index, image_id=_string(raw, "image_id", image), family=_string(raw, "family", "description" if "_description" in source else "id"),
+        **texts, regions=_ids(raw, "region", mentions(" ".join(texts.values()))), regions_offered=_ids(raw, "region_all", sorted(named)),
+        model=_string(raw, "model", source), prompt=_string(raw, "prompt"), request=_string(raw, "request"), score=_probability(raw, "prediction"),
+        image=image, width=_pixels(raw, "width"), height=_pixels(raw, "height"),
+        source=_string(raw, "dataset", "visual_genome" if "VG_100K" in image else "vcr"), split=_string(raw, "split"), references=references)
 
 
-def _references(raw: Mapping) -> Iterator[tuple[object, object]]:
+# ------------------------------------------------------------------------------------------------ fields
+
+
+def _references(raw: Mapping) -> tuple[list[int], list[dict]]:
+    """The ids of all regions, and those that have a box."""
     found = raw.get("references")
-    if isinstance(found, Mapping):
-        return iter(found.items())
-    if not isinstance(found, list) or not all(isinstance(r, Mapping) for r in found):
+    if isinstance(found, list) and all(isinstance(r, Mapping) for r in found):
+        found = [(r.get("name"), r) for r in found]
+    elif isinstance(found, Mapping) and all(isinstance(r, Mapping) for r in found.values()):
+        found = list(found.items())
+    else:
         raise ValueError(f"references is {str(found)[:60]}, expected a list or an object of regions")
-    return ((r.get("name"), r) for r in found)
+    regions = {}
+    for name, region in found:
+        number, box = _id(name, "references"), _box(region.get("boxes"), name)
+        if regions.setdefault(number, (box, region))[0] != box:
+            raise ValueError(f"references: region {name!r} occurs twice, with different boxes")
+    boxed = [dict(id=i, box=box[:4], label=_string(r, "obj_guess"), score=box[4] if len(box) == 5 else None) for i, (box, r) in regions.items() if box]
+    return list(regions), boxed
 
 
-def _reference(name: object, raw: object) -> dict:
-    boxes = raw.get("boxes") if isinstance(raw, Mapping) else None
-    box = boxes[0] if isinstance(boxes, list) and boxes else None
-    numbers = isinstance(box, list) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in box)
-    if not numbers or len(box) not in (4, 5):
+def _box(boxes: object, name: object) -> list[float] | None:
+    """The first of a region's boxes, four or five numbers; None where it has none."""
+    if boxes is None or boxes == []:
+        return None
+    box = boxes[0] if isinstance(boxes, list) else None
+    if not isinstance(box, list) or len(box) not in (4, 5):
         raise ValueError(f"references: region {name!r} has the boxes {str(boxes)[:60]}, expected one of four or five numbers")
-    label = raw.get("obj_guess")
-    return dict(id=_id(name, "references"), box=[float(v) for v in box[:4]], label=label if isinstance(label, str) else "",
-                score=float(box[4]) if len(box) == 5 else None)
+    try:
+        box = [finite(v, "boxes") for v in box]
+    except BadRecord as error:
+        raise ValueError(f"references: region {name!r}: {error}") from error
+    if not (box[0] < box[2] and box[1] < box[3] and max(map(abs, box)) < LARGEST):
+        raise ValueError(f"references: region {name!r} has the box {box}, expected x0 < x1 and y0 < y1, in pixels")
+    return box
 
 
-def _ids(raw: Mapping, key: str) -> list[int]:
-    value = raw[key]
+def _ids(raw: Mapping, key: str, default: list[int]) -> list[int]:
+    value = raw.get(key)
+    if value is None:
+        return default
     return [_id(v, key) for v in (value if isinstance(value, list) else [value])]
 
 
 def _id(value: object, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip().isdecimal():
-        raise ValueError(f"{key}: {value!r} is no region, expected a number")
-    return int(value)
+    text = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, int | str) or not text.isdecimal() or len(text) > 9:
+        raise ValueError(f"{key}: {str(value)[:60]!r} is no region, expected a number")
+    return int(text)
 
 
-def _string(raw: Mapping, key: str) -> str:
-    value = raw.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{key} is {value!r}, expected a text")
-    return value or ""
-
-
-def _number(raw: Mapping, key: str, kind: type = float) -> float | int | None:
+def _string(raw: Mapping, key: str, default: str = "") -> str:
     value = raw.get(key)
     if value is None:
+        return default
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is {str(value)[:60]}, expected a text")
+    return _whole(value, key)
+
+
+def _whole(text: str, key: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{key} is no UTF-8 text ({error.reason})") from error
+    return text
+
+
+def _probability(raw: Mapping, key: str) -> float | None:
+    if raw.get(key) is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{key} is {value!r}, expected a number")
-    return kind(value)
+    value = finite(raw[key], key)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{key} is {value}, expected a probability")
+    return value
+
+
+def _pixels(raw: Mapping, key: str) -> int | None:
+    if raw.get(key) is None:
+        return None
+    value = finite(raw[key], key)
+    if not 1 <= value < LARGEST or value != int(value):
+        raise ValueError(f"{key} is {value}, expected a whole number of pixels")
+    return int(value)
 
 
 def _text(raw: Mapping, key: str) -> str:
     """Tokens, or a text as it is."""
     tokens = raw.get(key)
     if isinstance(tokens, str):
-        return tokens
-    if not isinstance(tokens, list) or not all(isinstance(t, str) or (isinstance(t, list) and t and all(type(i) is int for i in t)) for t in tokens):
+        return _whole(tokens, key)
+    if not isinstance(tokens, list) or not all(isinstance(t, str) or (isinstance(t, list) and t) for t in tokens):
         raise ValueError(f"{key} is {str(tokens)[:60]}, expected texts and lists of region ids")
-    return tokens_to_text(tokens)
+    return _whole(tokens_to_text([t if isinstance(t, str) else [_id(i, key) for i in t] for t in tokens]), key)

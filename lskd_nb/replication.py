@@ -32,9 +32,11 @@ def replicate(
         _link([*shared, "views"], folders[0], folder)  # the vision encoder is frozen: its features are those of any seed
         overrides = [f"{n.number}.seed={seed}" for n in learning if "seed" in n.defaults]
         run_profile(profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick)
-    out = root / "outputs" / profile / "metrics.json"
+    out, pooled = root / "outputs" / profile / "metrics.json", pool(folders)
+    for optional in (n.name for n in notebooks if n.optional):  # no part of the run whose seconds these are
+        pooled["seconds"].pop(optional, None)
     with atomic_path(out) as temporary:
-        temporary.write_text(json.dumps(pool(folders), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(pooled, indent=1) + "\n", encoding="utf-8")
     return out
 
 

@@ -36,7 +36,7 @@ def local_models(project):
     (folder / "model.safetensors").write_bytes(b"")
     for path in (project / "params" / "a100").glob("*.yaml"):
         given = yaml.safe_load(path.read_text())
-        names = {k: "model" for k in ("base", "clip", "captioner", "region_captioner", "question_generator", "vqa") if k in given}
+        names = {k: "model" for k in ("base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "student") if k in given}
         path.write_text(yaml.safe_dump(given | names | ({"baselines": []} if "baselines" in given else {})))
     return folder
 
@@ -69,6 +69,31 @@ def test_data_sets_are_missed_file_by_file(project, monkeypatch):
     assert told.ok and "sk-secret" not in str(told)
 
 
+def test_the_sets_of_captioners_lie_below_their_image_root(project):
+    local_models(project)
+    data = project / "data"
+    for name in ("visual_genome/VG_100K", "visual_genome/VG_100K_2", "sherlock", "images/VG_100K", "images/VG_100K_2", "images/vcr1images", "refcocog"):
+        (data / name).mkdir(parents=True)
+    files = ("visual_genome/image_data.json", "visual_genome/objects.json", "visual_genome/region_descriptions.json",
+             "sherlock/sherlock_train_v1_1.json", "refcocog/instances.json", "refcocog/refs(umd).p")
+    for name in files:
+        (data / name).touch()
+    found = by_subject(check("a100", project))
+    assert all(found[f"01b {name}"].ok for name in ("visual_genome", "sherlock_clues", "sherlock_images", "refcocog"))
+    assert found["01b refcoco+"].detail == f"{data / 'refcoco+'} lacks instances.json, refs(unc).p"
+    assert found["01b RefCOCO's images"].detail == f"{data} lacks train2014"
+    assert "01b narratives" not in found, "none are asked for"
+    assert not found["01 visual_genome"].ok, "notebook 01 reads the questions and answers as well"
+
+    with_parameters(project, "01b_region_captioner", narratives="narratives", sherlock_clues="", refcoco_sets={})
+    (data / "narratives").mkdir()
+    found = by_subject(check("a100", project))
+    assert found["01b narratives"].detail == f"{data / 'narratives'} lacks *.jsonl"
+    assert not {"01b sherlock_clues", "01b sherlock_images", "01b refcocog", "01b RefCOCO's images"} & found.keys()
+    (data / "narratives" / "coco_train_captions.jsonl").touch()
+    assert by_subject(check("a100", project))["01b narratives"].ok
+
+
 def test_labels_must_be_a_table_with_the_columns_of_labels(project):
     local_models(project)
     path = project / "data" / "critic_labels.parquet"
@@ -86,6 +111,18 @@ def test_a_model_folder_must_hold_a_model(project):
     (folder / "model.safetensors").unlink()
     bad = next(f for f in check("a100", project) if "05 base" in f.subject)
     assert not bad.ok and bad.detail.endswith("lacks config.json or *.safetensors")
+    with_parameters(project, "01_verbalization", narrator="outputs/runs/a100/narrator")
+    with_parameters(project, "08_generative_students", language_model="models/vicuna-13b", projection="models/pretrained_minigpt4.pth")
+    found = by_subject(check("a100", project))
+    assert found["01 narrator"].detail.startswith("outputs/runs/a100/narrator is not there")
+    assert found["08 projection"].detail.startswith("models/pretrained_minigpt4.pth is not there")
+    assert "08 student" in next(s for s in found if "05 base" in s), "each model is told once, with all who load it"
+    assert found["08 language_model"].ok is False
+    (project / "models" / "vicuna-13b").mkdir(parents=True)
+    (project / "models" / "pretrained_minigpt4.pth").write_bytes(b"x")
+    found = by_subject(check("a100", project))
+    assert found["08 language_model"].detail.endswith("vicuna-13b lacks config.json or *.safetensors")
+    assert found["08 projection"].ok
     with_parameters(project, "05_distillation", base="models/deep/student.pth")
     bad = by_subject(check("a100", project))["05 base"]
     assert not bad.ok and bad.detail.startswith("models/deep/student.pth is not there")

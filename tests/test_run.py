@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import nbformat
 import psutil
@@ -100,6 +101,28 @@ def test_notebooks_are_chosen_by_number_or_name(tiny):
     assert [n.name for n in choose(notebooks, ["02", "00_one"], None)] == ["00_one", "02_three"]
     with pytest.raises(RunError, match="there is no notebook '7'"):
         choose(notebooks, ["7"], None)
+
+
+def test_optional_notebooks_are_chosen_only_where_they_are_named(tiny):
+    path = tiny("01b_more")
+    book = nbformat.read(path, as_version=4)
+    book.metadata["lskd"]["optional"] = True
+    nbformat.write(book, path)
+    notebooks = [read_notebook(tiny("01_two")), read_notebook(path), read_notebook(tiny("02_three")), replace(read_notebook(tiny("08_last")), optional=True)]
+    assert [n.optional for n in notebooks] == [False, True, False, True]
+    assert [n.name for n in choose(notebooks, [], None)] == ["01_two", "02_three"]
+    assert [n.name for n in choose(notebooks, [], "02")] == ["02_three"]
+    assert [n.name for n in choose(notebooks, ["08", "1b"], None)] == ["01b_more", "08_last"]
+    assert [n.name for n in choose(notebooks, ["01b_more", "01"], None)] == ["01_two", "01b_more"]
+
+
+def test_a_number_with_a_letter_is_another_notebooks(tiny, tmp_path):
+    """01b is neither 01 nor 1, and its turn is after 01."""
+    plain, lettered = read_notebook(tiny("01_two")), read_notebook(tiny("01b_more"))
+    assert [n.number for n in read_notebooks(tmp_path)] == ["01", "01b"]
+    assert [lettered.is_called(name) for name in ("01b", "1b", "01b_more", "1", "01", "b")] == [True, True, True, False, False, False]
+    assert [plain.is_called(name) for name in ("01", "1", "1b", "01b")] == [True, True, False, False]
+    assert parse_overrides(["1b.seed=3", "01.seed=4"], [plain, lettered]) == {"01b_more": {"seed": 3}, "01_two": {"seed": 4}}
 
 
 # ------------------------------------------------------------------------------------------- running

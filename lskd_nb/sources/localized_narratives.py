@@ -3,18 +3,22 @@
 Reads ``*_localized_narratives.jsonl``, sharded or not, and ``*_captions.jsonl``, which have the captions alone
 (google.github.io/localized-narratives; CC BY 4.0; images are those of COCO, Flickr30k, ADE20K and Open Images). Trace points are shares
 of width and height, below 0 or above 1 where the mouse left the image. An image may have several narratives.
+
+Only COCO's image ids were seen on a real record; the other sets' paths follow their archives.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from lskd_nb.regions import Box
-from lskd_nb.sources import BadRecord, Rejected, box_inside, list_of, number_of, read_jsonl, text_of
+from lskd_nb.sources import BadRecord, Rejected, box_inside, list_of, number_of, text_of
 
-IMAGE_PATHS = {  # beginning of dataset_id -> path of an image, by its id
+IMAGE_PATHS = {  # beginning of dataset_id, case aside -> path of an image, by its id
     "mscoco_train2017": "train2017/{:0>12}.jpg", "mscoco_val2017": "val2017/{:0>12}.jpg", "flick30k": "flickr30k_images/{}.jpg",
-    "Flickr30k": "flickr30k_images/{}.jpg", "ADE20k_train": "training/{}.jpg", "ADE20k_validation": "validation/{}.jpg",
+    "flickr30k": "flickr30k_images/{}.jpg", "ade20k_train": "training/{}.jpg", "ade20k_validation": "validation/{}.jpg",
     "open_images_train": "train/{}.jpg", "open_images_validation": "validation/{}.jpg", "open_images_test": "test/{}.jpg",
 }
 
@@ -30,7 +34,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Narrative:
-    """One person's narrative of an image. ``utterances`` and ``trace`` are () in files of captions."""
+    """One person's narrative of an image. ``utterances`` and ``trace`` are () in files of captions, and where they were not asked for."""
 
     image_id: str
     dataset_id: str
@@ -41,18 +45,21 @@ class Narrative:
     trace: tuple[tuple[float, float, float], ...]  # x, y in shares of the image, and seconds; all strokes in a row
 
 
-def read_narratives(files: str | Path | Iterable[str | Path], limit: int | None = None) -> tuple[list[Narrative], list[Rejected]]:
+def read_narratives(
+    files: str | Path | Iterable[str | Path], limit: int | None = None, traces: bool = True
+) -> tuple[list[Narrative], list[Rejected]]:
     """Narratives of one file, of several shards, or of every ``.jsonl`` in a folder (the first ``limit`` of each), and what was left out.
 
-    Rejected: rows that lack a field or hold another type. Raises ``FileNotFoundError`` or ``ValueError`` naming file and line.
+    Files are read line by line; without ``traces``, which are most of them, only the captions stay in memory. Rejected: rows that lack a
+    field or hold another type. Raises ``FileNotFoundError`` or ``ValueError`` naming file and line.
     """
     narratives, rejects = [], []
     for path in _files(files):
-        for number, row in enumerate(read_jsonl(path)[:limit], 1):
+        for number, row in islice(_rows(path), limit):
             try:
-                narratives.append(_narrative(row))
+                narratives.append(_narrative(row, traces))
             except BadRecord as error:
-                rejects.append(error.of(f"{path.name}, row {number}"))
+                rejects.append(error.of(f"{path.name}, line {number}"))
     return narratives, rejects
 
 
@@ -85,14 +92,33 @@ def _files(files: str | Path | Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def _narrative(row: dict) -> Narrative:
+def _rows(path: Path) -> Iterator[tuple[int, dict]]:
+    """Each line's number, from 1, and its object; not ``read_jsonl``, for a shard's traces together are gigabytes of objects."""
+    number = 0
+    try:
+        with open(path, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError(f"expected an object, found {type(row).__name__}")
+                    yield number, row
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} is not there; expected one of the data set's own files") from error
+    except UnicodeDecodeError as error:  # bytes are read ahead of the line they are on
+        raise ValueError(f"{path}, after line {number}: not a UTF-8 text file ({error.reason})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}, line {number}: can't be read ({error})") from error
+
+
+def _narrative(row: dict, traces: bool) -> Narrative:
     dataset, image_id = text_of(row, "dataset_id"), _text_or_number(row, "image_id")
-    pattern = next((p for start, p in IMAGE_PATHS.items() if dataset.startswith(start)), "")
+    pattern = next((p for start, p in IMAGE_PATHS.items() if dataset.lower().startswith(start)), "")
     path = pattern.format(image_id)
     if ".." in path.split("/") or "/" in image_id:
         raise BadRecord("bad image id", f"image_id is {image_id!r}, which is no file name")
-    utterances = tuple(_utterance(u) for u in list_of(row, "timed_caption")) if row.get("timed_caption") is not None else ()
-    trace = tuple(_point(p) for stroke in _strokes(row) for p in stroke) if row.get("traces") is not None else ()
+    utterances = tuple(_utterance(u) for u in list_of(row, "timed_caption")) if traces and row.get("timed_caption") is not None else ()
+    trace = tuple(_point(p) for stroke in _strokes(row) for p in stroke) if traces and row.get("traces") is not None else ()
     return Narrative(image_id, dataset, path, int(number_of(row, "annotator_id")), text_of(row, "caption"), utterances, trace)
 
 

@@ -1,8 +1,8 @@
 """LVIS: objects of 1,203 (v1) or 1,230 (v0.5) categories in COCO's images, frequent ones and rare.
 
 Reads ``lvis_v1_{train,val}.json`` and ``lvis_v0.5_{train,val}.json`` (lvisdataset.org; annotations CC BY 4.0, images under their own
-licences). Boxes are x, y, width, height in pixels. v1 names no file: split folder and name are the last two parts of ``coco_url``, and
-its val has images of COCO's train2017 as well.
+licences). Boxes are x, y, width, height in pixels. Split folder and name of an image are the last two parts of its ``coco_url``
+("val2017/000000266409.jpg"): v1 names no file, its val has images of train2017 as well, and v0.5's names are those of COCO's release of 2014.
 
 The set is *federated*: nobody looked for every category in every image. A category is judged on an image only where it was found or
 was looked for in vain (``neg_category_ids``), and what is found beyond its annotations counts as wrong only where annotators marked all
@@ -17,12 +17,12 @@ from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.sources import BadRecord, Rejected, box_inside, check_image, finite, first_of, list_of, read_json, size_of, text_of, texts_of
 
 SOURCE = "lvis"
-FREQUENCIES = ("r", "c", "f")  # rare: up to 10 images of train, common: up to 100, frequent
+FREQUENCIES = ("r", "c", "f")  # rare, common, frequent
 
 
 @dataclass(frozen=True)
 class Category:
-    """One entry of the vocabulary; ``name`` has underscores, as in the file ("tank_(storage_vessel)")."""
+    """One entry of the vocabulary; ``name`` has underscores, as in the file ("tank_(storage_vessel)"); ``frequency`` is r, c or f."""
 
     category_id: int
     name: str
@@ -72,7 +72,7 @@ def read_lvis(
             images[int(image.image_id)] = (_federated(record, categories), image)
         except BadRecord as error:
             rejects.append(error.of(f"{path.name}, images {number}"))
-    known = {r.get("id") for r in content["images"] if isinstance(r, dict) and isinstance(r.get("id"), int)}
+    known = {r["id"] for r in content["images"] if isinstance(r, dict) and type(r.get("id")) is int}
     found: dict[int, list[tuple[int, Region]]] = {i: [] for i in images}
     clamped = 0
     for number, record in enumerate(content["annotations"]):
@@ -90,7 +90,18 @@ def read_lvis(
 def read_categories(path: str | Path) -> list[Category]:
     """The vocabulary of an annotation file, or of a file that is a list of categories. Raises ``ValueError`` naming file, entry and field."""
     content = read_json(path)
-    entries = content.get("categories") if isinstance(content, dict) else content
+    return _categories(content.get("categories") if isinstance(content, dict) else content, Path(path))
+
+
+def frequency_of(image_count: int) -> str:
+    """How frequent a category is that occurs in this many images of train: r up to 10, c up to 100, else f (v1's own are all so)."""
+    return FREQUENCIES[(image_count > 10) + (image_count > 100)]
+
+
+# ------------------------------------------------------------------------------------------------ records
+
+
+def _categories(entries: object, path: Path) -> list[Category]:
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path}: expected a list of categories")
     found = []
@@ -104,12 +115,9 @@ def read_categories(path: str | Path) -> list[Category]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ records
-
-
 def _content(path: Path) -> dict:
     content = read_json(path)
-    for key in ("images", "annotations"):
+    for key in ("categories", "images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{path}: expected an object with the lists categories, images and annotations; {key} is none")
     return content
@@ -117,7 +125,7 @@ def _content(path: Path) -> dict:
 
 def _category(entry: object) -> Category:
     entry = _object(entry)
-    frequency = text_of(entry, "frequency")
+    frequency = frequency_of(_integer(entry, "image_count")) if entry.get("frequency") is None else text_of(entry, "frequency")
     if frequency not in FREQUENCIES:
         raise BadRecord("bad frequency", f"frequency is {frequency!r}, expected one of {FREQUENCIES}")
     synonyms = tuple(texts_of(entry, "synonyms")) if entry.get("synonyms") is not None else ()
@@ -127,12 +135,12 @@ def _category(entry: object) -> Category:
 def _image(record: object, path: Path) -> LocatedImage:
     record = _object(record)
     image_id, (width, height) = _integer(record, "id"), size_of(record)
-    if record.get("file_name") is not None:
-        name = text_of(record, "file_name")
-    else:
+    if record.get("coco_url") is not None:
         name = "/".join(text_of(record, "coco_url").split("?")[0].split("/")[-2:])
+    else:
+        name = text_of(record, "file_name")
     if name.startswith("/") or ".." in name.split("/"):
-        raise BadRecord("bad path", f"file_name is {name!r}, which leaves the image root")
+        raise BadRecord("bad path", f"coco_url or file_name is {name!r}, which leaves the image root")
     return LocatedImage(str(image_id), name, width, height, (), SOURCE, "train" if "train" in path.stem else "val")
 
 

@@ -3,11 +3,12 @@
 Reads ``<root>/<name>/instances.json`` and ``<root>/<name>/refs(<split_by>).p`` (github.com/lichengunc/refer; Apache-2.0; images of COCO
 train2014). Boxes are x, y, width, height in pixels, and are in the instances: a ref's own ``file_name`` has a suffix and names no image.
 The refs are a pickle of Python 2. A pickle can run any program, so only plain containers, texts and numbers are read, and whatever else
-one asks for is refused.
+one asks for is refused. Nothing of it is run; a file made to that end may still use up memory.
 """
 
 import io
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,9 @@ def read_refcoco(
     """Refs of a split (the first ``limit``), what was left out, and how many boxes were cut to their image.
 
     Images are below ``image_root`` (default: ``root``), in ``train2014``; without ``check_images`` they may be absent. Rejected: refs that
-    lack a field or hold another type, whose annotation or image the instances don't have, without expression, box or area, and whose
-    image is missing or damaged. Raises ``ValueError`` for an unknown set or split, ``FileNotFoundError`` or ``ValueError`` naming a file.
+    say no split, lack a field or hold another type, whose annotation or image the instances don't have, have twice or for another image, without
+    expression, box or area, and whose image is missing or damaged. Raises ``ValueError`` for an unknown set, and for a split that the file
+    does not have (unc has testA and testB, umd test, google's refcocog neither), ``FileNotFoundError`` or ``ValueError`` naming a file.
     """
     if name not in SETS or split not in SPLITS or split_by not in (None, *SETS.get(name, ())):
         raise ValueError(f"{name!r}, {split!r}, {split_by!r}: expected one of {tuple(SETS)}, of {SPLITS}, and a split by one of {SETS.get(name)}")
@@ -76,19 +78,21 @@ def read_refcoco(
     refs = read_plain_pickle(path)
     if not isinstance(refs, list) or not all(isinstance(r, dict) for r in refs):
         raise ValueError(f"{path}: expected a list of refs")
+    wanted, rejects = _of_split(refs, split, path)
     annotations, images = _instances(folder / "instances.json")
-    found, rejects, clamped = [], [], 0
-    wanted = [(n, r) for n, r in enumerate(refs) if r.get("split") == split]
-    for number, ref in wanted[:limit]:
+    found, clamped = [], 0
+    for number in wanted[:limit]:
         try:
-            referring, cut = _referring(ref, annotations, images, name, split)
+            referring, cut = _referring(refs[number], annotations, images, name, split)
             if check_images:
                 check_image(home / referring.image.path, referring.image.width, referring.image.height)
         except BadRecord as error:
             rejects.append(error.of(f"{path.name}, element {number}"))
-            continue
-        found.append(referring)
-        clamped += cut
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, or a list thousands deep: it can't even be printed
+            rejects.append(Rejected(f"{path.name}, element {number}", "bad record", str(error)))
+        else:
+            found.append(referring)
+            clamped += cut
     return found, rejects, clamped
 
 
@@ -100,23 +104,42 @@ def comprehension(boxes: Sequence[Box], refs: Sequence[Referring]) -> np.ndarray
 # ------------------------------------------------------------------------------------------------ records
 
 
-def _instances(path: Path) -> tuple[dict[int, dict], dict[int, dict]]:
-    """Annotations and images by id."""
+def _of_split(refs: list[dict], split: str, path: Path) -> tuple[list[int], list[Rejected]]:
+    """The places of a split's refs, and the refs that say no split."""
+    told = [r.get("split") if isinstance(r.get("split"), str) else None for r in refs]
+    rejects = [Rejected(f"{path.name}, element {n}", "bad split", f"split is {s!r}, expected one of {SPLITS}") for n, s in enumerate(told) if s not in SPLITS]
+    wanted = [n for n, s in enumerate(told) if s == split]
+    if not wanted:
+        raise ValueError(f"{path} has no refs of the split {split!r}; it has {dict(Counter(s for s in told if s in SPLITS))}")
+    return wanted, rejects
+
+
+def _instances(path: Path) -> tuple[dict[int, dict | None], dict[int, dict | None]]:
+    """Annotations and images by id; None for an id that different ones share."""
     content = read_json(path)
     found = []
     for key in ("annotations", "images"):
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
             raise ValueError(f"{path}: expected an object with the lists annotations and images; {key} is none")
-        found.append({e["id"]: e for e in entries if isinstance(e.get("id"), int)})
+        by_id: dict[int, dict | None] = {}
+        for entry in entries:
+            if type(number := entry.get("id")) is int:  # entries without id are found missing by their refs
+                by_id[number] = entry if by_id.get(number, entry) == entry else None
+        found.append(by_id)
     return found[0], found[1]
 
 
-def _referring(ref: dict, annotations: dict[int, dict], images: dict[int, dict], name: str, split: str) -> tuple[Referring, bool]:
+def _referring(ref: dict, annotations: dict[int, dict | None], images: dict[int, dict | None], name: str, split: str) -> tuple[Referring, bool]:
     ann_id, image_id = _integer(ref, "ann_id"), _integer(ref, "image_id")
     for kind, known, wanted in (("annotation", annotations, ann_id), ("image", images, image_id)):
+        field = "ann_id" if kind == "annotation" else "image_id"
         if wanted not in known:
-            raise BadRecord(f"unknown {kind}", f"{'ann' if kind == 'annotation' else kind}_id is {wanted}, which instances.json does not have")
+            raise BadRecord(f"unknown {kind}", f"{field} is {wanted}, which instances.json does not have")
+        if known[wanted] is None:
+            raise BadRecord(f"repeated {kind}", f"{field} is {wanted}, which instances.json has for different ones")
+    if annotations[ann_id].get("image_id") != image_id:
+        raise BadRecord("images differ", f"image_id is {image_id}, that of annotation {ann_id} {annotations[ann_id].get('image_id')!r}")
     image, (width, height) = images[image_id], size_of(images[image_id])
     values = list_of(annotations[ann_id], "bbox")
     if len(values) != 4:

@@ -218,9 +218,8 @@ def ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 def _about(image: LocatedImage, entry: object, min_iou: float, text: str, origin: str) -> HumanText:
     box = _box(entry, image.width, image.height)
-    overlap = ious(np.array(box), np.array([r.box for r in image.regions]))
-    best = int(overlap.argmax())
-    region = image.regions[best].id if overlap[best] >= min_iou else None
+    overlap = ious(np.array(box), np.array([r.box for r in image.regions]).reshape(-1, 4))
+    region = image.regions[int(overlap.argmax())].id if len(overlap) and overlap.max() >= min_iou else None
     return HumanText(image.image_id, "global" if region is None else "local", region, None, text, origin)
 
 
