@@ -13,7 +13,8 @@ from pathlib import Path
 from lskd_nb.parameters import RunError, profile_parameters, read_notebooks
 
 MODELS = (
-    "base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "narrator", "detector", "baselines", "student", "language_model", "projection",
+    "base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "narrator", "detector", "baselines",
+    "student", "language_model", "projection",
 )
 DATA = {  # parameter -> what its folder must hold
     "visual_genome": ("image_data.json", "objects.json", "region_descriptions.json", "question_answers.json", "VG_100K", "VG_100K_2"),
