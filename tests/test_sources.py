@@ -90,6 +90,16 @@ def test_damaged_files_are_named_with_the_place(tmp_path):
     assert read_jsonl(path) == [{"a": "line\u2028separator"}]
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, "1" * 5000])
+def test_json_beyond_what_python_reads_is_named(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    (tmp_path / "a.jsonl").write_text("{}\n" + content)
+    with pytest.raises(ValueError, match="a.json: not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(ValueError, match="a.jsonl, line 2: not valid JSON"):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
 def test_images_that_cannot_be_read(tmp_path):
     good = tmp_path / "good.jpg"
     Image.effect_noise((200, 100), 50).save(good)

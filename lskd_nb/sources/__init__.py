@@ -68,6 +68,8 @@ def read_json(path: str | Path) -> list | dict:
         return json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists that are too deep
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
 
 
 def read_records(path: str | Path) -> list[dict]:
@@ -92,6 +94,8 @@ def read_jsonl(path: str | Path) -> list[dict]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno})") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
         if not isinstance(row, dict):
             raise _unexpected(f"{path}, line {number}", "an object", row)
         rows.append(row)
