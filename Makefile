@@ -4,12 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.up-to-date
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup mini test lab lint renderings
+.PHONY: help setup mini test bench lab lint renderings
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make mini        run notebooks 00-07 on the mini world, print the result table"
 	@echo "make test        run every test, the notebooks' included"
+	@echo "make bench       what the project does beside what is usual, as ratios measured in one run (some 15 minutes)"
 	@echo "make lab         JupyterLab at notebooks/"
 	@echo "make lint        ruff, the notebooks too"
 	@echo "make renderings  promote a finished mini run to outputs/mini/"
@@ -30,6 +31,9 @@ mini: setup
 
 test: setup
 	@$(BIN)/python -m pytest tests
+
+bench: setup
+	@$(BIN)/python tests/benchmarks/run.py
 
 lab: setup
 	@$(BIN)/jupyter lab notebooks/ $(if $(filter 0,$(shell id -u)),--allow-root)

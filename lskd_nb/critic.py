@@ -22,10 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lskd_nb.batches import answer_text
+from lskd_nb.qformer import Seen
 from lskd_nb.regions import Region, mentions, renumber, shuffle_ids
 from lskd_nb.student import Student, autocast, load_student
 from lskd_nb.training import clip_gradients, learning_rate, optimizer_of, set_learning_rate
-from lskd_nb.views import FrozenViews, View
+from lskd_nb.views import FrozenViews, View, passes
 
 HEADS = "critic_heads.safetensors"
 AUXILIARY_WEIGHT = 0.5
@@ -71,8 +72,8 @@ class Critic(nn.Module):
         self.qa_head = nn.Linear(hidden, 1)
         self.rationale_head = nn.Linear(hidden, 1)
 
-    def forward(self, image: Tensor, questions: Sequence[str], texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, patches + 1, width) features and B triples -> logits (B, 2), scores (B,) and (B,)."""
+    def forward(self, image: Tensor | Seen, questions: Sequence[str], texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, patches + 1, width) features and R triples, grouped by image, as many about each -> logits (R, 2), scores (R,) and (R,)."""
         tokens = self.blip2.tokenize(questions, texts)
         queries = self.blip2.blip2.query_tokens.shape[1]
         pooled = self.blip2.fused(image, tokens.ids, tokens.mask)[:, :queries].mean(1)
@@ -166,19 +167,17 @@ def train_critic(critic: Critic, rows: Sequence[Judged], views: FrozenViews, con
 def score(critic: Critic, rows: Sequence[Judged], views: FrozenViews, batch: int = 256) -> dict[str, np.ndarray]:
     """``score`` (probability of accept), ``qa_score`` and ``rationale_score``, each (N,) float32 in 0..1.
 
-    Rows are scored in order of image and length, each image's features read once per batch.
+    Each view is encoded once, whatever the number of triples about it, and ``batch`` triples go through the Q-Former at a time.
     """
-    order = sorted(range(len(rows)), key=lambda i: (len(rows[i].text), rows[i].view.key))
     out = {k: np.zeros(len(rows), np.float32) for k in ("score", "qa_score", "rationale_score")}
-    for start in range(0, len(rows), batch):
-        part = order[start : start + batch]
+    for looked, turns in passes([r.view.key for r in rows], [len(r.question) + len(r.text) for r in rows], batch):
         with autocast(critic.blip2.device):
-            logits, qa, rationale = critic(
-                views.features([rows[i].view for i in part]), [rows[i].question for i in part], [rows[i].text for i in part]
-            )
-        out["score"][part] = logits.softmax(-1)[:, 1].cpu()
-        out["qa_score"][part] = qa.clamp(0, 1).cpu()
-        out["rationale_score"][part] = rationale.clamp(0, 1).cpu()
+            seen = critic.blip2.look(views.features([rows[i].view for i in looked]))
+            for part in turns:
+                logits, qa, rationale = critic(seen, [rows[i].question for i in part], [rows[i].text for i in part])
+                out["score"][part] = logits.softmax(-1)[:, 1].cpu()
+                out["qa_score"][part] = qa.clamp(0, 1).cpu()
+                out["rationale_score"][part] = rationale.clamp(0, 1).cpu()
     return out
 
 

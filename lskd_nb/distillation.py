@@ -9,13 +9,14 @@ frozen. Four choices go beyond the published recipe, each a parameter:
 - a share of each batch rehearses plain captions and questions, so that the student does not forget what it could do;
 - what is saved may lie between the base and the trained weights, which forgets less still (WiSE-FT, Wortsman et al. 2022).
 
-Run as ``python -m lskd_nb.distillation CONFIG.json``: it writes ``metrics.jsonl`` as it goes and a checkpoint every so many
-steps, and a killed run goes on from there with the same numbers.
+Run as ``accelerate launch -m lskd_nb.distillation CONFIG.json``, on any number of processes: it writes ``metrics.jsonl`` as it goes and a
+checkpoint every so many steps, and a killed run goes on from there with the same numbers. Without dropout the losses are those of a single process.
 """
 
 import hashlib
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,12 +24,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from lskd_nb.batches import Drawn, batch_at, by_question, corpus_rows, image_number, rehearsal_rows
+from lskd_nb import ranks
+from lskd_nb.batches import Drawn, Row, batch_at, by_question, corpus_rows, image_number, rehearsal_rows
 from lskd_nb.student import Student, autocast, itc_loss, lm_loss, load_student
 from lskd_nb.training import clip_gradients, learning_rate, optimizer_of, read_config, set_learning_rate, train_resumably, trained
-from lskd_nb.views import FrozenViews
+from lskd_nb.views import FrozenViews, drawn_pixels, encode_drawn
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class DistillationConfig:
     image_root: str
     out: str  # folder of the trained student
     steps: int
-    batch: int = 64
+    batch: int = 64  # rows of a step, all processes together
+    accumulation: int = 1  # parts that a batch is learned in, one after the other; each has its negatives within itself
     lr: float = 1e-5
     min_lr: float = 1e-6
     weight_decay: float = 0.05
@@ -64,25 +68,35 @@ class DistillationConfig:
     max_tokens: int = 128
     image_size: int | None = None  # pixels, the position embeddings interpolated; None: the base's own
     backend: str = "hf"  # "lavis": LAVIS's own Q-Former
+    bf16: bool = True  # where the hardware multiplies it fast; weights and sums stay in float32
+    gradient_checkpointing: bool = False  # less memory, about a third more time
+    workers: int = 0  # processes that draw images ahead, for each training process; of no use where features are stored
     threads: int = 0  # 0: torch's choice
 
 
+FREE = ("out", "threads", "workers", "checkpoint_every", "view_store", "gradient_checkpointing")  # fields on which no number depends
+
+
 def losses(student: Student, image: Tensor, batch: list[Drawn], config: DistillationConfig, rng: np.random.Generator) -> dict[str, Tensor]:
-    """ITC, ITM, LM and question-conditioned LM of a batch; ``image`` is (B, patches + 1, width)."""
-    size, seen = len(batch), student.look(image)
-    texts = student.tokenize([d.question for d in batch], [d.text for d in batch])
+    """ITC, ITM, LM and question-conditioned LM of a batch; ``image`` is (B / W, patches + 1, width), of this process's part of it.
+
+    The mean over W processes is the loss of the batch: ITC is the whole batch's in each, the others are of the process's own rows.
+    """
+    seen, mine = student.look(image), ranks.own(range(len(batch)))
+    texts = student.tokenize([batch[i].question for i in mine], [batch[i].text for i in mine])
     image_ids = torch.tensor([image_number(d.view.image) for d in batch], device=image.device)
-    itc, similarity = itc_loss(student.query_features(seen), student.text_features(texts), image_ids, student.temperature)
+    queries, words = (ranks.gathered(features) for features in (student.query_features(seen), student.text_features(texts)))
+    itc, similarity = itc_loss(queries, words, image_ids, student.temperature)
     three = [(d.question, d.text) for d in batch], *negative_texts(batch, similarity, config.swaps, config.exchanges, rng)
-    by_image = [three[k][i] for i in range(size) for k in range(3)]
+    by_image = [three[k][i] for i in mine for k in range(3)]
     match = student.itm_logits(seen, student.tokenize(*zip(*by_image, strict=True)))
-    target = torch.zeros(3 * size, dtype=torch.long, device=image.device)
+    target = torch.zeros(len(by_image), dtype=torch.long, device=image.device)
     target[::3] = 1
     found = {"itc": itc, "itm": F.cross_entropy(match, target)}
     for name, conditioned in (("lm", False), ("lm_conditioned", True)):
         if getattr(config, name) > 0:
             log_probability, counted = student.lm_log_probabilities(seen, texts, conditioned)
-            found[name] = lm_loss(log_probability, counted, texts.ids[:, 1:])
+            found[name] = lm_loss(log_probability, counted, texts.ids[:, 1:], ranks.summed(counted.sum()) / ranks.world())
     return found
 
 
@@ -95,7 +109,7 @@ def negative_texts(
     drawn by image, the features of each image are used where they are. Of the first negatives a share ``exchanges`` is the row's
     exchange, of the second ones a share ``swaps`` its region swap, where it has them.
     """
-    hard = torch.multinomial(similarity.softmax(1), 2, replacement=True).tolist()
+    hard = ranks.from_first(torch.multinomial(similarity.softmax(1), 2, replacement=True)).tolist()
     chosen: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
     for row, others in zip(batch, hard, strict=True):
         for place, (own, share) in enumerate(((row.exchanged, exchanges), (row.swapped, swaps))):
@@ -104,26 +118,70 @@ def negative_texts(
     return chosen
 
 
+class Objectives(nn.Module):
+    """A process's part of a step as one module, which DistributedDataParallel can wrap: drawn images or stored features -> losses."""
+
+    def __init__(self, student: Student, config: DistillationConfig):
+        super().__init__()
+        self.student, self.config = student, config
+
+    def forward(self, seen: Tensor, batch: list[Drawn], rng: np.random.Generator) -> dict[str, Tensor]:
+        image = encode_drawn(self.student, seen, self.config.bf16) if seen.dtype == torch.uint8 else seen.to(self.student.device)
+        with autocast(self.student.device, self.config.bf16):
+            return losses(self.student, image, batch, self.config, rng)
+
+
+@dataclass(frozen=True)
+class Steps(Dataset):
+    """What each step needs before the model is asked: the parts of its batch, and of each the process's own images, drawn or their stored features."""
+
+    rows: list[Row]
+    plain: list[Row]
+    asked: dict[str, list[Row]]
+    config: DistillationConfig
+    views: FrozenViews
+    place: tuple[int, int]  # this process, and how many there are
+
+    def __getitem__(self, step: int) -> list[tuple[list[Drawn], Tensor]]:
+        told = self.config
+        batch = batch_at(step, self.rows, self.plain, self.asked, told.batch, told.rehearsal_share, told.views, told.seed)
+        size = told.batch // told.accumulation
+        return [(part, self._seen(ranks.own(part, *self.place))) for part in (batch[k : k + size] for k in range(0, told.batch, size))]
+
+    def _seen(self, own: list[Drawn]) -> Tensor:
+        views = [d.view for d in own]
+        stored = self.views.stored(views)
+        return drawn_pixels(views, self.views.image_root, self.views.student.image_size) if stored is None else stored
+
+
 def train(config: DistillationConfig) -> Path:
-    """Train, or go on training, and save the student under ``config.out``; returns that folder."""
+    """Train, or go on training, and save the student under ``config.out``; returns that folder.
+
+    Raises ``ValueError`` where ``batch`` can't be cut into ``accumulation`` equal parts for the processes.
+    """
     if finished(config):
         return Path(config.out)
     if config.threads:
         torch.set_num_threads(config.threads)
+    accelerator = _processes(config)
     student = _base(config)
-    if torch.cuda.is_available():
-        student.cuda()
+    student.blip2.qformer.gradient_checkpointing = config.gradient_checkpointing
     rows = corpus_rows(config.corpus)
     plain = rehearsal_rows(config.rehearsal) if config.rehearsal else []
-    views = FrozenViews(student, config.image_root, config.view_store)
-    asked = by_question([*rows, *plain])
+    steps = Steps(rows, plain, by_question([*rows, *plain]), config, FrozenViews(student, config.image_root, config.view_store),
+                  (ranks.rank(), ranks.world()))
+    student.to(accelerator.device)
     optimizer = optimizer_of(student, student.word_embeddings, config.weight_decay, config.embedding_lr)
-    torch.manual_seed(config.seed)
+    objectives = accelerator.prepare(Objectives(student, config))
+    torch.manual_seed(config.seed + ranks.rank())
     student.train()
+    ahead: list = []  # the loader's iterator, made at the first step that is still to be done
 
     def step_of(step: int) -> dict:
-        batch = batch_at(step, rows, plain, asked, config.batch, config.rehearsal_share, config.views, config.seed)
-        return _step(step, config, student, optimizer, views, batch)
+        if not ahead:
+            own_seed = torch.Generator()  # the loader draws a seed for its workers: not from the numbers that the model draws from
+            ahead.append(iter(DataLoader(steps, None, sampler=range(step, config.steps), num_workers=config.workers, generator=own_seed)))
+        return _step(step, config, student, optimizer, accelerator, objectives, next(ahead[0]))
 
     def save(folder: Path) -> None:
         student.eval()
@@ -132,6 +190,16 @@ def train(config: DistillationConfig) -> Path:
         student.save(folder)
 
     return train_resumably(config.out, identity_of(config), student, optimizer, config.steps, config.checkpoint_every, step_of, save)
+
+
+def _processes(config: DistillationConfig):
+    """The accelerator, with or without other processes; where the LM losses are left out, their head gets no gradient."""
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not (config.lm or config.lm_conditioned))])
+    if config.batch % (config.accumulation * ranks.world()):
+        raise ValueError(f"batch is {config.batch}: expected a multiple of accumulation × processes, {config.accumulation} × {ranks.world()}")
+    return accelerator
 
 
 def _base(config: DistillationConfig) -> Student:
@@ -153,25 +221,26 @@ def finished(config: DistillationConfig) -> bool:
 
 def identity_of(config: DistillationConfig) -> str:
     """What a trained student depends on, as JSON: the configuration, less where and how fast it runs, and its files' hashes."""
-    recipe = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "checkpoint_every", "view_store")}
+    recipe = {k: v for k, v in asdict(config).items() if k not in FREE}
     hashes = {p: hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in (config.corpus, config.rehearsal) if p}
     return json.dumps(recipe | {"files": hashes}, indent=1, sort_keys=True)
 
 
-def _step(step: int, config: DistillationConfig, student: Student, optimizer: torch.optim.Optimizer, views: FrozenViews,
-          batch: list[Drawn]) -> dict:
+def _step(step: int, config: DistillationConfig, student: Student, optimizer: torch.optim.Optimizer, accelerator, objectives: nn.Module,
+          parts: list[tuple[list[Drawn], Tensor]]) -> dict:
     set_learning_rate(optimizer, learning_rate(step, config))
-    image = views.features([d.view for d in batch])
     rng = np.random.default_rng([config.seed, 3, step])
-    with autocast(student.device):
-        parts = losses(student, image, batch, config, rng)
-        total = sum(getattr(config, name) * value for name, value in parts.items())
-    total.backward()
+    told: dict[str, Tensor] = {}
+    for number, (batch, seen) in enumerate(parts, 1):
+        with nullcontext() if number == len(parts) else accelerator.no_sync(objectives):
+            found = objectives(seen, batch, rng)
+            (sum(getattr(config, name) * value for name, value in found.items()) / len(parts)).backward()
+        told = {name: told.get(name, 0) + value.detach() / len(parts) for name, value in found.items()}
     clip_gradients(optimizer)
     optimizer.step()
     optimizer.zero_grad()
     student.temperature.data.clamp_(0.001, 0.5)
-    return {name: round(value.item(), 5) for name, value in parts.items()}
+    return {name: round((ranks.summed(value) / ranks.world()).item(), 5) for name, value in told.items()}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 
 from lskd_nb.records import PREDICTIONS, read_parquet, write_parquet
 from lskd_nb.student import Student, autocast
-from lskd_nb.views import FrozenViews, View
+from lskd_nb.views import FrozenViews, View, passes
 
 RESAMPLES = 2000
 NAMED = ("grounding", "acceptability", "sherlock.comparison", "visualcomet")
@@ -39,26 +39,24 @@ class Item:
 
 @torch.no_grad()
 def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, batch: int = 96) -> list[np.ndarray]:
-    """ITM scores, log P(match) - log P(no match), of every item's choices; ``batch`` items of like length at a time, or fewer
-    where they have more than four choices.
-    """
-    def size(number: int) -> tuple[int, int]:
-        item = items[number]
-        return len(item.choices), (len(item.question) + max(map(len, item.choices))) // 8
+    """ITM scores, log P(match) - log P(no match), of every item's choices.
 
-    order = sorted(range(len(items)), key=size)
-    scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(items)
-    start = 0
-    while start < len(order):
-        choices = len(items[order[start]].choices)
-        part = [n for n in order[start : start + min(batch, max(4 * batch // choices, 1))] if len(items[n].choices) == choices]
-        start += len(part)
-        texts = [(items[n].question, choice) for n in part for choice in items[n].choices]
+    Each view is encoded once, whatever the number of items and choices about it, and its keys and values are shared by all of them;
+    4 ``batch`` texts of like length go through the Q-Former at a time.
+    """
+    texts = [(number, place) for number, item in enumerate(items) for place in range(len(item.choices))]
+    keys = [items[n].view.key for n, _ in texts]
+    lengths = [(len(items[n].question) + len(items[n].choices[place])) // 8 for n, place in texts]
+    scores = [np.zeros(len(item.choices), np.float32) for item in items]
+    for looked, turns in passes(keys, lengths, 4 * batch):
         with autocast(student.device):
-            logits = student.itm_logits(views.features([items[n].view for n in part]), student.tokenize(*zip(*texts, strict=True)))
-        match = (logits[:, 1] - logits[:, 0]).cpu().numpy().reshape(len(part), -1)
-        for number, row in zip(part, match, strict=True):
-            scores[number] = row
+            seen = student.look(views.features([items[texts[row][0]].view for row in looked]))
+            for rows in turns:
+                pairs = [(items[n].question, items[n].choices[place]) for n, place in (texts[row] for row in rows)]
+                logits = student.itm_logits(seen, student.tokenize(*zip(*pairs, strict=True)))
+                for row, match in zip(rows, (logits[:, 1] - logits[:, 0]).tolist(), strict=True):
+                    number, place = texts[row]
+                    scores[number][place] = match
     return scores
 
 

@@ -154,19 +154,20 @@ def threshold_curves(by_share: Sequence[Point], by_threshold: Sequence[Point], c
 
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: int = 15) -> Figure:
-    """Losses by step of several trainings: one panel a loss, running means; a training may lack some of the losses."""
-    names = list(dict.fromkeys(k for lines in histories.values() for k in lines[0] if k not in ("step", "seconds")))
+    """Losses by step of several trainings: one panel a loss, running means; a training may lack some of the losses, or have no step yet."""
+    names = list(dict.fromkeys(k for lines in histories.values() for k in (lines[0] if lines else ()) if k not in ("step", "seconds"))) or [""]
     figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.1), squeeze=False)
     for ax, name in zip(axes[0], names, strict=True):
         for (system, lines), color in zip(histories.items(), sns.color_palette("deep"), strict=False):
-            if name not in lines[0]:
+            if not lines or name not in lines[0]:
                 continue
             values = np.array([line[name] for line in lines])
             width = min(smooth, len(values))
             mean = np.convolve(values, np.ones(width) / width, mode="valid")
             ax.plot(np.arange(len(mean)) + width, mean, label=system, color=SYSTEM_COLORS.get(system, color), lw=1.6)
-        ax.set(xlabel="step", ylabel=f"{name} loss")
-    axes[0][0].legend(frameon=False, fontsize=9)
+        ax.set(xlabel="step", ylabel=f"{name} loss".strip())
+    if axes[0][0].lines:
+        axes[0][0].legend(frameon=False, fontsize=9)
     return figure
 
 

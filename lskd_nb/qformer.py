@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Seen:
 
     def __len__(self) -> int:
         return len(next(pair for pair in self.layers if pair)[0])
+
+    def __getitem__(self, images: Tensor) -> "Seen":
+        return Seen(tuple((pair[0][images], pair[1][images]) if pair else None for pair in self.layers))
 
 
 def look_at(qformer: nn.Module, image: Tensor) -> Seen:
@@ -37,26 +41,33 @@ def run_qformer(qformer: nn.Module, embeddings: Tensor, mask: Tensor | None, que
     """(R, S, hidden) embeddings, the first ``queries`` of S being query tokens -> (R, S, hidden) outputs.
 
     ``mask``: (R, 1, S, S) bool, True where a row may look; None: everywhere. ``image``: (B, patches, width) with R a multiple of
-    B, rows grouped by image, or what ``look_at`` made of it; None without queries.
+    B, rows grouped by image, or what ``look_at`` made of it; None without queries. Where ``qformer.gradient_checkpointing`` is set, each layer is
+    computed again in the backward pass instead of keeping what is inside it.
     """
     seen_image = look_at(qformer, image) if isinstance(image, Tensor) else image
     hidden = qformer.dropout(qformer.layernorm(embeddings))
+    again = getattr(qformer, "gradient_checkpointing", False) and torch.is_grad_enabled()
     for number, layer in enumerate(qformer.encoder.layer):
-        own = layer.attention.attention
-        seen = _attend(own, own.query(hidden), own.key(hidden), own.value(hidden), mask)
-        hidden = layer.attention.output(seen, hidden)
-        if not queries:
-            hidden = layer.output(layer.intermediate(hidden), hidden)
-            continue
-        asking = hidden[:, :queries]
-        if layer.has_cross_attention:
-            asking = _look(layer.crossattention, asking, *seen_image.layers[number])
-        asking = layer.output_query(layer.intermediate_query(asking), asking)
-        if hidden.shape[1] > queries:
-            words = hidden[:, queries:]
-            asking = torch.cat([asking, layer.output(layer.intermediate(words), words)], dim=1)
-        hidden = asking
+        looked = seen_image.layers[number] if queries and layer.has_cross_attention else None
+        hidden = checkpoint(_through, layer, hidden, mask, queries, looked, use_reentrant=False) if again else _through(layer, hidden, mask, queries, looked)
     return hidden
+
+
+def _through(layer: nn.Module, hidden: Tensor, mask: Tensor | None, queries: int, looked: tuple[Tensor, Tensor] | None) -> Tensor:
+    """One layer; ``looked`` are the keys and values of the images, None where it does not look at them."""
+    own = layer.attention.attention
+    seen = _attend(own, own.query(hidden), own.key(hidden), own.value(hidden), mask)
+    hidden = layer.attention.output(seen, hidden)
+    if not queries:
+        return layer.output(layer.intermediate(hidden), hidden)
+    asking = hidden[:, :queries]
+    if looked:
+        asking = _look(layer.crossattention, asking, *looked)
+    asking = layer.output_query(layer.intermediate_query(asking), asking)
+    if hidden.shape[1] > queries:
+        words = hidden[:, queries:]
+        asking = torch.cat([asking, layer.output(layer.intermediate(words), words)], dim=1)
+    return asking
 
 
 def _look(block: nn.Module, asking: Tensor, keys: Tensor, values: Tensor) -> Tensor:

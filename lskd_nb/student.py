@@ -110,15 +110,24 @@ class Student(nn.Module):
         return F.normalize(self.blip2.text_projection(out[:, 0]).float(), dim=-1)
 
     def fused(self, image: Tensor | Seen, ids: Tensor, mask: Tensor) -> Tensor:
-        """Queries and text together -> (R, Q + L, hidden).
+        """Queries and text together -> (R, Q + L, hidden), zeros beyond the longest texts of like length.
 
         ``image`` is (B, P, width) with R a multiple of B texts, those of one image next to each other. ``mask`` is (R, L) padding or
-        (R, 1, Q + L, Q + L) bool.
+        (R, 1, Q + L, Q + L) bool. Images with short texts go together, those with long ones too: little is computed for padding.
         """
         queries = self.blip2.query_tokens.expand(len(ids), -1, -1)
         if mask.dim() == 2:
             mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1).bool()[:, None, None, :]
-        return run_qformer(self.blip2.qformer, self.blip2.embeddings(ids, query_embeds=queries), mask, queries.shape[1], image)
+        seen = self.look(image) if isinstance(image, Tensor) else image
+        each, whole, found, order = len(ids) // len(seen), mask.shape[-1], [], []
+        for length, images in by_length(mask[:, 0].any(1).sum(1).view(len(seen), each).amax(1).tolist()):
+            which = torch.tensor(images, device=ids.device)
+            rows = (which[:, None] * each + torch.arange(each, device=ids.device)).flatten()
+            words = self.blip2.embeddings(ids[rows, : length - queries.shape[1]], query_embeds=queries[rows])
+            hidden = run_qformer(self.blip2.qformer, words, mask[rows][:, :, :length, :length], queries.shape[1], seen[which])
+            found.append(F.pad(hidden, (0, 0, 0, whole - length)))
+            order.append(rows)
+        return torch.cat(found)[torch.cat(order).argsort()]
 
     def itm_logits(self, image: Tensor | Seen, texts: Texts) -> Tensor:
         """(R, 2): no match, match, for R texts about (B, P, width) images, grouped by image. Mean over the queries' two-way heads."""
@@ -212,6 +221,19 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def by_length(lengths: Sequence[int], groups: int = 4, least: int = 16, worth: float = 0.9) -> list[tuple[int, list[int]]]:
+    """Which texts to compute together: (longest, their numbers) of groups of like length, at least ``least`` in each.
+
+    A single group where parting them would leave more than the share ``worth`` of the work.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    size = max(-(-len(order) // groups), least)
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    found = [(lengths[part[-1]], part) for part in parts]
+    whole = lengths[order[-1]] * len(order)
+    return found if sum(length * len(part) for length, part in found) < worth * whole else [(lengths[order[-1]], list(range(len(lengths))))]
+
+
 def lm_mask(mask: Tensor, prefix: Tensor, queries: int) -> Tensor:
     """Who sees whom, (B, 1, Q + L, Q + L) bool: rows look at columns.
 
@@ -255,12 +277,12 @@ def _smoothed(logits: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
     return ((1 - LABEL_SMOOTHING) * -log_probability[target] + LABEL_SMOOTHING * smoothed).mean()
 
 
-def lm_loss(log_probability: Tensor, counted: Tensor, next_ids: Tensor) -> Tensor:
-    """Mean label-smoothed cross entropy of the tokens that count."""
+def lm_loss(log_probability: Tensor, counted: Tensor, next_ids: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """Label-smoothed cross entropy of the tokens that count: their sum by ``tokens``, by their number where that is not given."""
     picked = -log_probability.gather(-1, next_ids[..., None]).squeeze(-1)
     smoothed = -log_probability.mean(-1)
     losses = (1 - LABEL_SMOOTHING) * picked + LABEL_SMOOTHING * smoothed
-    return (losses * counted).sum() / counted.sum().clamp(min=1)
+    return (losses * counted).sum() / (counted.sum() if tokens is None else tokens).clamp(min=1)
 
 
 def pixels(image, size: int) -> np.ndarray:
@@ -273,7 +295,7 @@ def pixels(image, size: int) -> np.ndarray:
     return ((array - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)).transpose(2, 0, 1)
 
 
-def autocast(device: torch.device):
-    """bf16 where the hardware multiplies it fast (GPUs; CPUs with AVX512-BF16), else full precision."""
+def autocast(device: torch.device, wanted: bool = True):
+    """bf16 where it is ``wanted`` and the hardware multiplies it fast (GPUs; CPUs with AVX512-BF16), else full precision."""
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and fast)

@@ -2,7 +2,7 @@
 
 Training leaves a line of metrics for each step, a checkpoint every so many, and a folder that is there only when it is whole.
 A step must be a function of its number alone (its batch, and what is random in it). Then a run that was killed goes on from its last
-checkpoint with the numbers an unbroken one would have had.
+checkpoint with the numbers an unbroken one would have had. Of several processes that train together (``ranks``) the first writes the files.
 """
 
 import json
@@ -18,10 +18,11 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from lskd_nb import ranks
 from lskd_nb.records import atomic_path
 
 Config = TypeVar("Config")
-CHECKPOINT, IDENTITY = "checkpoint.pt", "trained_from.json"
+CHECKPOINT, IDENTITY, METRICS = "checkpoint.pt", "trained_from.json", "metrics.jsonl"
 
 
 class Schedule(Protocol):
@@ -70,57 +71,80 @@ def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer:
     ``identity`` is what the model depends on, as text: a checkpoint of another identity is not used. Checkpoints hold the parameters of ``model``
     that are trained, and ``optimizer``. ``out`` gets what ``save`` writes, ``metrics.jsonl`` and the identity; until then the work lies beside it.
     """
-    out = Path(out)
+    out, first = Path(out), ranks.rank() == 0
     work = out.with_name(out.name + ".training")
     work.mkdir(parents=True, exist_ok=True)
     begin, started = _resume(work, identity, model, optimizer), time.time()
+    if first:
+        _cut_log(work / METRICS, begin)
     for step in range(begin, steps):
         line = step_of(step)
-        with open(work / "metrics.jsonl", "a") as log:
-            log.write(json.dumps({"step": step + 1, **line, "seconds": round(time.time() - started, 2)}) + "\n")
+        if first:
+            with open(work / METRICS, "a") as log:
+                log.write(json.dumps({"step": step + 1, **line, "seconds": round(time.time() - started, 2)}) + "\n")
         if (step + 1) % checkpoint_every == 0 and step + 1 < steps:
             _checkpoint(work, step + 1, identity, model, optimizer)
-    save(work)
-    (work / CHECKPOINT).unlink(missing_ok=True)
-    (work / IDENTITY).write_text(identity)
-    if out.exists():
-        shutil.rmtree(out)
-    os.replace(work, out)
+    if first:
+        save(work)
+        (work / CHECKPOINT).unlink(missing_ok=True)
+        (work / IDENTITY).write_text(identity)
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(work, out)
+    ranks.wait()
     return out
 
 
 def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimizer) -> None:
-    state = {
-        "step": step,
-        "identity": identity,
-        "weights": {n: p.detach() for n, p in model.named_parameters() if p.requires_grad},
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-    }
-    with atomic_path(work / CHECKPOINT) as temporary:
-        torch.save(state, temporary)
+    random = ranks.listed(_random_state())
+    if ranks.rank() == 0:
+        state = {
+            "step": step,
+            "identity": identity,
+            "weights": {n: p.detach() for n, p in model.named_parameters() if p.requires_grad},
+            "optimizer": optimizer.state_dict(),
+            "random": random,
+        }
+        with atomic_path(work / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+
+
+def _random_state() -> list[torch.Tensor]:
+    """State of the random numbers of the CPU and of the GPU in use, if any."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
 
 
 def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
-    """The step to go on from; 0 where there is no checkpoint of this configuration."""
-    path, metrics = work / CHECKPOINT, work / "metrics.jsonl"
-    step = 0
-    if path.exists():
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise ValueError(f"{path} is not a readable checkpoint ({error}); remove it to train from the start") from error
-        if state.get("identity") == identity:
-            step = state["step"]
-            named = dict(model.named_parameters())
-            with torch.no_grad():
-                for name, weight in state["weights"].items():
-                    named[name].copy_(weight)
-            optimizer.load_state_dict(state["optimizer"])
-            torch.set_rng_state(state["rng"])
-    kept = metrics.read_text().splitlines()[:step] if metrics.exists() else []
-    metrics.write_text("".join(line + "\n" for line in kept))
-    return step
+    """The step to go on from; 0 where there is no checkpoint of this configuration.
+
+    Where as many processes go on as there were, each gets its random state back; others keep the one they began with.
+    """
+    path = work / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({error}); remove it to train from the start") from error
+    if state.get("identity") != identity:
+        return 0
+    named = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in state["weights"].items():
+            named[name].copy_(weight)
+    optimizer.load_state_dict(state["optimizer"])
+    if len(state["random"]) == ranks.world():
+        cpu, *gpu = state["random"][ranks.rank()]
+        torch.set_rng_state(cpu)
+        if gpu and torch.cuda.is_available():
+            torch.cuda.set_rng_state(gpu[0])
+    return state["step"]
+
+
+def _cut_log(log: Path, step: int) -> None:
+    """Leave the lines of the first ``step`` steps: those after them are done again."""
+    kept = log.read_text().splitlines()[:step] if log.exists() else []
+    log.write_text("".join(line + "\n" for line in kept))
 
 
 def read_config(path: str | Path, kind: type[Config]) -> Config:

@@ -100,3 +100,16 @@ def test_a_renumbered_triple_still_points_at_the_same_boxes():
         assert [box[i] for i in mentions(other.question)] == [regions[2].box]
         assert [box[i] for i in mentions(other.text)] == [regions[i].box for i in mentions(told.text)]
         assert (other.accept, other.qa_score, other.rationale_score) == (1.0, 0.9, 0.8)
+
+
+def test_triples_about_one_view_are_scored_as_each_would_be_alone(folder, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    critic = fresh().eval()
+    torch.nn.init.normal_(critic.qa_head.weight)
+    views = FrozenViews(critic.blip2, folder)
+    rows = [row(("red.png", "blue.png")[n % 3 % 2], "red and " * (n % 4) + "round", 1.0) for n in range(10)]
+    alone = [score(critic, [r], views) for r in rows]
+    for batch in (64, 3):
+        found = score(critic, rows, views, batch)
+        for name in found:
+            np.testing.assert_allclose(found[name], [float(a[name][0]) for a in alone], atol=1e-5)

@@ -237,10 +237,10 @@ def test_stored_views_equal_fresh_ones(world, tmp_path):
     assert stored.prepare(views + views[:1]) == 3
     assert stored.prepare(views) == 0
     again = FrozenViews(student, world, tmp_path)
-    assert torch.equal(again.features(views), FrozenViews(student, world).encode(views))
+    assert torch.equal(again.features(views), FrozenViews(student, world).encode(views).to(torch.bfloat16))
     assert not torch.equal(again.features(views[:1]), again.features(views[1:2]))
     more = [View("m2.png")]
-    assert again.prepare(more) == 1 and torch.equal(again.features(views[1:] + more)[2:], stored.encode(more))
+    assert again.prepare(more) == 1 and torch.equal(again.features(views[1:] + more)[2:], stored.encode(more).to(torch.bfloat16))
 
 
 def test_boxes_are_drawn_after_resizing(world):
@@ -268,3 +268,18 @@ def test_a_student_is_known_by_what_it_was_trained_from(world, tmp_path):
     assert not d.finished(replace(told, lr=2e-3))
     write_parquet([triple(n, n % 2) for n in range(12)], corpus, CORPUS)
     assert not d.finished(told)  # the same configuration, but another corpus under the same name
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_its_boxes_stay_where_they_are(tmp_path):
+    small = Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 12, 3), dtype=np.uint8))
+    small.resize((800, 600), Image.Resampling.BICUBIC).save(tmp_path / "p.jpg", quality=95)
+    view = View("p.jpg", (Region(0, (200.0, 150.0, 600.0, 450.0)),))
+    drawn = np.asarray(draw(view, tmp_path, 64)).astype(int)
+    whole = open_image(tmp_path, "p.jpg")
+    assert whole.size == (800, 600)
+    plain = np.asarray(whole.resize((64, 64), Image.Resampling.BICUBIC)).astype(int)
+    changed = np.abs(drawn - plain).max(-1) > 12
+    assert changed[16:48, 16:48].mean() > 0.8 and tuple(drawn[16, 16]) == (5, 255, 55) == tuple(drawn[47, 47])
+    outside = np.ones((64, 64), bool)
+    outside[16:48, 16:48] = False
+    assert np.abs(drawn - plain)[outside].mean() < 1.5 and changed[outside].mean() < 0.01

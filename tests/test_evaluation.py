@@ -78,21 +78,44 @@ def test_summary_files_every_task_in_its_place():
     assert found["difference"]["vcr"]["q_a"]["lskd_minus_base"]["mean"] == 0.0
 
 
-def test_scores_do_not_depend_on_batches(tmp_path):
+@pytest.fixture(scope="module")
+def looked(tmp_path_factory):
+    """A small student, the folder of two images, and items of 3, 5 and 1 choices about three views of them."""
     from PIL import Image
 
     from lskd_nb.mini.base import fresh_student
+    from lskd_nb.regions import Region
+
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.random.default_rng(ord(name[0])).integers(0, 255, (24, 30, 3), dtype=np.uint8)).save(folder / name)
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32).eval()
+    views = View("a.png"), View("b.png"), View("a.png", (Region(0, (2.0, 3.0, 20.0, 20.0)),))
+    said = ("To stay dry.", "To play with the dog, or with the cat that sits near the tent.", "A tree.", "It rains.", "No.")
+    return student, folder, [evaluation.Item(f"i{n}", views[n % 3].image, views[n % 3], f"Why does [0] do this{' now' * (n % 4)}?", said[: (3, 5, 1)[n % 2 + n % 5 // 4]], 0, "t")
+                             for n in range(11)]
+
+
+@pytest.mark.parametrize("batch", [64, 2, 1])
+def test_a_view_is_encoded_once_and_scores_are_those_of_one_text_at_a_time(looked, monkeypatch, batch):
+    import torch
+
     from lskd_nb.views import FrozenViews
 
-    for name in ("a.png", "b.png"):
-        Image.fromarray(np.random.default_rng(len(name)).integers(0, 255, (24, 30, 3), dtype=np.uint8)).save(tmp_path / name)
-    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32).eval()
-    items = [evaluation.Item(f"i{n}", n, View(n), "Why does [0] do this?", ("To stay dry.", "To play with the dog.", "A tree."), 0, "t")
-             for n in ("a.png", "b.png")]
-    views = FrozenViews(student, tmp_path)
-    large, small = (evaluation.match_scores(student, items, views, batch=b) for b in (64, 2))
-    assert np.allclose(np.concatenate(large), np.concatenate(small), atol=0.05)  # bf16
-    assert [len(s) for s in large] == [3, 3]
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    student, folder, items = looked
+    views = FrozenViews(student, folder)
+    found, encoded = [], []
+    with torch.no_grad():
+        for item in items:
+            for choice in item.choices:
+                logits = student.itm_logits(views.encode([item.view]), student.tokenize([item.question], [choice]))
+                found.append(float(logits[0, 1] - logits[0, 0]))
+    monkeypatch.setattr(views, "encode", lambda some, encode=views.encode: encoded.extend(v.key for v in some) or encode(some))
+    scores = evaluation.match_scores(student, items, views, batch)
+    assert [len(s) for s in scores] == [len(i.choices) for i in items]
+    np.testing.assert_allclose(np.concatenate(scores), found, atol=1e-5)
+    assert len(encoded) == len(set(encoded)) == 3
 
 
 def test_no_predictions_is_named(tmp_path):
