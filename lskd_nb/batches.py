@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from lskd_nb.records import CORPUS, read_parquet
 from lskd_nb.regions import Region, mentions, region_of, renumber, shuffle_ids
 from lskd_nb.views import View
+
+REHEARSAL = pa.schema([("image", pa.string()), ("question", pa.string()), ("text", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def corpus_rows(path: str | Path) -> list[Row]:
 
 def rehearsal_rows(path: str | Path) -> list[Row]:
     """Plain pairs (image, question, text); the question may be empty. Nothing is drawn."""
-    return [Row(r["image"], r["question"], r["text"], "", (), ()) for r in pq.read_table(path).to_pylist()]
+    return [Row(r["image"], r["question"], r["text"], "", (), ()) for r in read_parquet(path, REHEARSAL).to_pylist()]
 
 
 def by_question(rows: Iterable[Row]) -> dict[str, list[Row]]:

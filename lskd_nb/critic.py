@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from lskd_nb.batches import answer_text
 from lskd_nb.qformer import Seen
 from lskd_nb.regions import Region, mentions, renumber, shuffle_ids
-from lskd_nb.student import Student, autocast, load_student
+from lskd_nb.student import Student, autocast, load_student, whole_checkpoint
 from lskd_nb.training import clip_gradients, learning_rate, optimizer_of, set_learning_rate
 from lskd_nb.views import FrozenViews, View, passes
 
@@ -94,7 +94,8 @@ def load_critic(folder: str | Path) -> Critic:
     if not (Path(folder) / HEADS).exists():
         raise FileNotFoundError(f"{folder} has no {HEADS}: train the critic first (notebook 03)")
     critic = Critic(load_student(str(folder)))
-    critic.load_state_dict(load_file(Path(folder) / HEADS), strict=False)
+    with whole_checkpoint(folder):
+        critic.load_state_dict(load_file(Path(folder) / HEADS), strict=False)
     return critic.eval()
 
 

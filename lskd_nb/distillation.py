@@ -109,7 +109,9 @@ def negative_texts(
     drawn by image, the features of each image are used where they are. Of the first negatives a share ``exchanges`` is the row's
     exchange, of the second ones a share ``swaps`` its region swap, where it has them.
     """
-    hard = ranks.from_first(torch.multinomial(similarity.softmax(1), 2, replacement=True)).tolist()
+    likely = similarity.softmax(1)  # nan where the whole batch is of one image: then any other row will do
+    likely = torch.where(likely.isnan(), 1.0001 - torch.eye(len(batch), device=likely.device), likely)
+    hard = ranks.from_first(torch.multinomial(likely, 2, replacement=True)).tolist()
     chosen: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
     for row, others in zip(batch, hard, strict=True):
         for place, (own, share) in enumerate(((row.exchanged, exchanges), (row.swapped, swaps))):

@@ -5,6 +5,7 @@ again, and finds each training where it is.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,13 +22,13 @@ from lskd_nb.training import METRICS
 Curves = dict[str, list[dict]]  # the metrics of each training, a line a step
 
 
-def command(config: str | Path, processes: int = 1, cpu: bool | None = None) -> list[str]:
-    """What starts a training of ``config`` (JSON) on this machine; ``cpu`` None: where there is no GPU. For several machines see the README."""
+def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[str]:
+    """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some. For several machines see the README."""
     import torch
 
-    cpu = not torch.cuda.is_available() if cpu is None else cpu
-    how = ["--cpu"] if cpu else ["--multi_gpu"] if processes > 1 else []
-    told = ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    how = ["--cpu"] if not torch.cuda.is_available() else ["--multi_gpu"] if processes > 1 else []
+    told = ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+            "--num_cpu_threads_per_process", str(threads)]
     free_port = ["--main_process_port", "0"] if processes > 1 else []
     return [sys.executable, "-m", "accelerate.commands.launch", *how, *told, *free_port, "-m", "lskd_nb.distillation", str(config)]
 
@@ -79,7 +80,8 @@ def _start(config: DistillationConfig, processes: int) -> subprocess.Popen:
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(asdict(config), indent=1))
     with open(_beside(config, ".log"), "w") as log:
-        return subprocess.Popen(command(path, processes), stdout=log, stderr=log)
+        threads = config.threads or max((os.cpu_count() or 1) // processes, 1)
+        return subprocess.Popen(command(path, processes, threads), stdout=log, stderr=log)
 
 
 def _last_words(config: DistillationConfig) -> str:

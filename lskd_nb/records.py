@@ -5,14 +5,16 @@ at. Files are written under a temporary name and renamed, so a file that exists 
 xyxy in pixels of the stored image, scores are probabilities, texts mention regions as ``[0]``.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 BOX = pa.list_(pa.float32(), 4)
 REGION = pa.struct([("id", pa.int32()), ("box", BOX), ("label", pa.string()), ("score", pa.float32())])
 IDS = pa.list_(pa.int32())
@@ -104,15 +106,31 @@ PREDICTIONS = pa.schema(
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it."""
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it.
+
+    Raises ``OSError`` naming ``path`` where there is no room for it, or no leave to write it; what was there stays as it was.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with place_for(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def place_for(path: Path) -> Iterator[None]:
+    """Write to ``path``. Raises ``OSError`` naming it where the disk is full or it may not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise OSError(error.errno, f"{path} can't be written: {os.strerror(error.errno)}. What was there before is untouched") from error
+        raise
 
 
 def write_parquet(rows: pa.Table | Iterable[dict], path: str | Path, schema: pa.Schema) -> pa.Table:

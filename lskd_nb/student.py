@@ -7,13 +7,16 @@ The network is Hugging Face's ``Blip2ForImageTextRetrieval``; that class lacks t
 they are kept beside it here. The same code loads ``Salesforce/blip2-itm-vit-g``, LAVIS's files and the mini world's student.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, Blip2Config, Blip2ForImageTextRetrieval, PreTrainedTokenizerBase
@@ -199,18 +202,29 @@ def _load_huggingface(name_or_path: str, max_tokens: int, dtype: torch.dtype) ->
     folder = Path(name_or_path)
     if not folder.is_dir() and (folder.is_absolute() or str(name_or_path).startswith(".") or len(folder.parts) > 2):
         raise FileNotFoundError(f"no student at {name_or_path}: expected a folder with config.json and model.safetensors")
-    config = Blip2Config.from_pretrained(name_or_path)
-    if not config.qformer_config.use_qformer_text_input:
-        raise ValueError(f"{name_or_path} has a Q-Former without text input: expected a stage-1 (image-text matching) BLIP-2")
-    blip2 = network_class(config).from_pretrained(name_or_path, dtype=dtype)
-    student = Student(blip2, load_tokenizer(name_or_path), max_tokens)
-    extra = folder / EXTRA_WEIGHTS
-    if extra.exists():
-        weights = {k: v.to(dtype) for k, v in load_file(extra).items()}
-        left = student.load_state_dict(weights, strict=False).unexpected_keys
-        if left:
-            raise ValueError(f"{extra} holds weights this student has no place for: {left}")
+    with whole_checkpoint(name_or_path):
+        config = Blip2Config.from_pretrained(name_or_path)
+        if not config.qformer_config.use_qformer_text_input:
+            raise ValueError(f"{name_or_path} has a Q-Former without text input: expected a stage-1 (image-text matching) BLIP-2")
+        blip2 = network_class(config).from_pretrained(name_or_path, dtype=dtype)
+        student = Student(blip2, load_tokenizer(name_or_path), max_tokens)
+        extra = folder / EXTRA_WEIGHTS
+        if extra.exists():
+            weights = {k: v.to(dtype) for k, v in load_file(extra).items()}
+            left = student.load_state_dict(weights, strict=False).unexpected_keys
+            if left:
+                raise ValueError(f"{extra} holds weights this student has no place for: {left}")
     return student
+
+
+@contextmanager
+def whole_checkpoint(name: str | Path) -> Iterator[None]:
+    """Read a checkpoint. Raises ``ValueError`` naming it where a file is cut off or of another size than its configuration tells."""
+    try:
+        yield
+    except (SafetensorError, RuntimeError, JSONDecodeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise ValueError(f"{name} can't be read: its files are damaged, or its weights of another size than its config.json tells ({told})") from error
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:

@@ -10,16 +10,18 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from torch import nn
 
 from lskd_nb import ranks
-from lskd_nb.records import atomic_path
+from lskd_nb.records import atomic_path, place_for
 
 Config = TypeVar("Config")
 CHECKPOINT, IDENTITY, METRICS = "checkpoint.pt", "trained_from.json", "metrics.jsonl"
@@ -80,12 +82,13 @@ def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer:
     for step in range(begin, steps):
         line = step_of(step)
         if first:
-            with open(work / METRICS, "a") as log:
+            with place_for(work / METRICS), open(work / METRICS, "a") as log:
                 log.write(json.dumps({"step": step + 1, **line, "seconds": round(time.time() - started, 2)}) + "\n")
         if (step + 1) % checkpoint_every == 0 and step + 1 < steps:
             _checkpoint(work, step + 1, identity, model, optimizer)
     if first:
-        save(work)
+        with room_for(work):
+            save(work)
         (work / CHECKPOINT).unlink(missing_ok=True)
         (work / IDENTITY).write_text(identity)
         if out.exists():
@@ -105,8 +108,17 @@ def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimize
             "optimizer": optimizer.state_dict(),
             "random": random,
         }
-        with atomic_path(work / CHECKPOINT) as temporary:
+        with atomic_path(work / CHECKPOINT) as temporary, room_for(work / CHECKPOINT):
             torch.save(state, temporary)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Write weights. Raises ``OSError`` naming ``path`` where their libraries can't; they say so in errors of their own."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise OSError(f"{path} can't be written, is the disk full? ({' '.join(str(error).split())[:200]})") from error
 
 
 def _random_state() -> list[torch.Tensor]:
@@ -129,6 +141,9 @@ def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
     if state.get("identity") != identity:
         return 0
     named = dict(model.named_parameters())
+    misfits = [n for n, weight in state["weights"].items() if n not in named or named[n].shape != weight.shape]
+    if misfits:
+        raise ValueError(f"{path} is of a model of another size: {misfits[0]} does not fit; remove it to train from the start")
     with torch.no_grad():
         for name, weight in state["weights"].items():
             named[name].copy_(weight)

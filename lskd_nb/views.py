@@ -19,7 +19,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from lskd_nb.records import atomic_path
+from lskd_nb.records import atomic_path, place_for
 from lskd_nb.regions import Region, highlight, resize_regions
 from lskd_nb.student import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
@@ -133,8 +133,11 @@ class FrozenViews:
         return digest.hexdigest()[:12]
 
     def _open(self) -> None:
-        self._rows = json.loads((self.folder / "index.json").read_text())
-        self._stored = np.memmap(self.folder / "views.bf16", dtype=np.int16, mode="r").reshape(-1, *self.shape)
+        """Open the store; one that is shorter than its index says is passed over, and made anew."""
+        rows, store = json.loads((self.folder / "index.json").read_text()), self.folder / "views.bf16"
+        whole = len(rows) * int(np.prod(self.shape))
+        if rows and store.exists() and store.stat().st_size >= 2 * whole:
+            self._rows, self._stored = rows, np.memmap(store, dtype=np.int16, mode="r")[:whole].reshape(-1, *self.shape)
 
     def encode(self, views: Sequence[View]) -> Tensor:
         """Draw and encode, nothing kept."""
@@ -148,16 +151,17 @@ class FrozenViews:
         missing = list({v.key: v for v in views if v.key not in self._rows}.values())
         if not missing:
             return 0
-        self.folder.mkdir(parents=True, exist_ok=True)
         row_bytes = 2 * int(np.prod(self.shape))
         rows = dict(self._rows)
-        with open(self.folder / "views.bf16", "r+b" if rows else "wb") as store:
-            store.truncate(len(rows) * row_bytes)
-            store.seek(0, os.SEEK_END)
-            for start in range(0, len(missing), batch):
-                part = missing[start : start + batch]
-                store.write(self.encode(part).to(torch.bfloat16).cpu().view(torch.int16).numpy().tobytes())
-                rows.update({v.key: len(rows) + i for i, v in enumerate(part)})
+        with place_for(self.folder / "views.bf16"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.folder / "views.bf16", "r+b" if rows else "wb") as store:
+                store.truncate(len(rows) * row_bytes)
+                store.seek(0, os.SEEK_END)
+                for start in range(0, len(missing), batch):
+                    part = missing[start : start + batch]
+                    store.write(self.encode(part).to(torch.bfloat16).cpu().view(torch.int16).numpy().tobytes())
+                    rows.update({v.key: len(rows) + i for i, v in enumerate(part)})
         with atomic_path(self.folder / "index.json") as temporary:
             temporary.write_text(json.dumps(rows))
         self._open()

@@ -130,6 +130,15 @@ def test_shares_of_hard_negatives_are_kept(world):
     assert all(n == x.swapped if x.swapped else n in of_batch for n, x in zip(second, drawn, strict=True))
 
 
+def test_a_batch_of_one_image_still_has_negatives(world):
+    rows = [r for r in batches.corpus_rows(world / "corpus.parquet") if r.image == "m0.png"]
+    drawn = [batches.drawn_row(r, 0, np.random.default_rng(0)) for r in rows]
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    image = FrozenViews(student, world).encode([x.view for x in drawn])
+    found = d.losses(student, image, drawn, config(world, world / "s"), np.random.default_rng(0))
+    assert len(drawn) == 3 and all(torch.isfinite(value) for value in found.values())
+
+
 def test_word_embeddings_have_a_learning_rate_of_their_own():
     student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
     optimizer = d.optimizer_of(student, student.word_embeddings, weight_decay=0.05, embedding_lr=4.0)

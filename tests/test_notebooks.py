@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 from lskd_nb.manifest import notebook_source
@@ -164,13 +165,15 @@ def test_stated_facts_still_hold(smoke, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
-def kill_when(condition: Callable[[], bool], *arguments: str) -> None:
-    """Start ``lskd`` with these arguments and kill it with SIGKILL as soon as ``condition`` holds."""
+def kill_when(condition: Callable[[], bool], *arguments: str, may_end: bool = False) -> bool:
+    """Start ``lskd`` with these arguments and kill it with SIGKILL as soon as ``condition`` holds; False where it ended before, if it may."""
     command = [sys.executable, "-m", "lskd_nb.run", *arguments]
     runner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         end = time.monotonic() + 300
         while not condition():
+            if runner.poll() == 0 and may_end:
+                return False
             assert runner.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < end, "waited in vain"
             time.sleep(0.02)
@@ -178,6 +181,16 @@ def kill_when(condition: Callable[[], bool], *arguments: str) -> None:
         if runner.poll() is None:
             os.killpg(runner.pid, signal.SIGKILL)
         runner.wait()
+    return True
+
+
+def kill_at_random(times: int, longest: float, rng: np.random.Generator, *arguments: str) -> int:
+    """Start and kill ``lskd`` again and again, each time after 1 to ``longest`` seconds; how often, which is less where it came to its end."""
+    for killed in range(times):
+        end = time.monotonic() + rng.uniform(1, longest)
+        if not kill_when(lambda end=end: time.monotonic() > end, *arguments, may_end=True):
+            return killed
+    return times
 
 
 def replies(run_dir: Path) -> int:
@@ -190,9 +203,9 @@ def replies(run_dir: Path) -> int:
 
 
 @pytest.mark.slow
-def test_killed_in_02_and_05_a_run_ends_with_the_same_figures(smoke, tmp_path, lskd):
-    """And asks the teacher for nothing twice: after the kill, its budget is what had not been answered."""
-    run_dir = tmp_path / "run"
+def test_killed_at_twenty_moments_in_02_04_and_05_a_run_ends_with_the_same_figures(smoke, tmp_path, lskd):
+    """And asks the teacher for nothing twice: after the first kill, its budget is what had not been answered."""
+    run_dir, rng = tmp_path / "run", np.random.default_rng(0)
     kept = [entry for n in read_notebooks(ROOT) if n.number < "02" for entry in n.writes]
     for entry in (*kept, *(f"{n.name}.metrics.json" for n in read_notebooks(ROOT) if n.number < "02"), "manifest.json", "notebooks"):
         source = smoke / entry
@@ -204,8 +217,13 @@ def test_killed_in_02_and_05_a_run_ends_with_the_same_figures(smoke, tmp_path, l
     answered = replies(run_dir)
     assert 0 < answered < whole, "the kill came too late to prove anything"
     frugal = (*command, "-p", f"02.budget_requests={whole - answered}")
+    kills = 1 + kill_at_random(4, 5, rng, *frugal, "--only", "02")
+    assert lskd(ROOT, *frugal, "--only", "02", "--only", "03").returncode == 0
+    kills += kill_at_random(6, 6, rng, *frugal, "--only", "04")
+    assert lskd(ROOT, *frugal, "--only", "04").returncode == 0
     kill_when(lambda: any((run_dir / "student").glob("*.training/metrics.jsonl")), *frugal)
-    assert not (run_dir / "metrics.json").exists()
+    kills += 1 + kill_at_random(20 - kills - 1, 9, rng, *frugal, "--only", "05")
+    assert kills == 20 and not (run_dir / "metrics.json").exists()
     done = lskd(ROOT, *frugal, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "02_prompting … nothing it reads has changed" in done.stdout and replies(run_dir) == whole
