@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from lskd_nb.browsing import CorpusIndex, Filter
 from lskd_nb.records import CORPUS, SCORES, TRIPLES, read_parquet
 from lskd_nb.released import released_row as released_row
 from lskd_nb.released import write_released as write_released
@@ -36,23 +37,9 @@ def build(triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Se
 def find(path: str | Path, family: str | None = None, text: str = "", low: float = 0.0, high: float = 1.0, order: str = "score DESC",
          limit: int = 50, offset: int = 0) -> tuple[int, list[dict]]:
     """How many corpus rows fit, and a page of them. ``text`` is looked for in question, answer and rationale, case aside."""
-    orders = {"score DESC": "score DESC, triple_id", "score ASC": "score ASC, triple_id", "triple_id": "triple_id"}
-    if order not in orders:
-        raise ValueError(f"no order {order!r}; there are {list(orders)}")
-    where, values = ["score BETWEEN ? AND ?"], [low, high]
-    if family:
-        where.append("family = ?")
-        values.append(family)
-    if text:
-        where.append("contains(lower(question || ' ' || answer || ' ' || rationale), lower(?))")
-        values.append(text)
-    clause = " AND ".join(where)
-    with duckdb.connect() as db:
-        total = db.sql(f"SELECT count(*) FROM read_parquet(?) WHERE {clause}", params=[str(path), *values]).fetchall()[0][0]
-        page = db.sql(
-            f"SELECT * FROM read_parquet(?) WHERE {clause} ORDER BY {orders[order]} LIMIT ? OFFSET ?", params=[str(path), *values, limit, offset]
-        ).to_arrow_table()
-    return total, page.to_pylist()
+    index = CorpusIndex(path)
+    places = index.places(Filter(family=family, text=text, score=(low, high)), order)
+    return len(places), index.rows(places[offset : offset + limit])
 
 
 def card(corpus: pa.Table, facts: Mapping[str, object]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+ROW_GROUP = 10_000  # rows: what is read for one of them is little
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 BOX = pa.list_(pa.float32(), 4)
 REGION = pa.struct([("id", pa.int32()), ("box", BOX), ("label", pa.string()), ("score", pa.float32())])
@@ -147,7 +148,7 @@ def write_parquet(rows: pa.Table | Iterable[dict], path: str | Path, schema: pa.
     else:
         table = rows.select(schema.names).cast(schema)
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=ROW_GROUP)
     return table
 
 

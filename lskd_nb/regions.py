@@ -28,6 +28,7 @@ PUBLISHED = (  # (fill, outline) RGBA of the reference release
     ("ff800020", "f5ad42ff"),
     ("862d2d20", "f55d42ff"),
 )
+_APART = re.compile(r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)")  # a space that belongs to the tokens, not to the text
 _MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 
@@ -75,8 +76,8 @@ def renumber(text: str, mapping: Mapping[int, int]) -> str:
 
 def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
     """VCR's and LCK's token lists to text: ["Why", "is", [0, 1], "here", "?"] -> "Why is [0, 1] here?"."""
-    words = [t if isinstance(t, str) else "[" + ", ".join(str(i) for i in t) + "]" for t in tokens]
-    return re.sub(r" ([?.!,;:%)]|'s\b|n't\b|'\w+)", r"\1", " ".join(words))
+    words = [t if type(t) is str else f"[{', '.join(map(str, t))}]" for t in tokens]
+    return _APART.sub("", " ".join(words))
 
 
 def text_to_tokens(text: str) -> list[str | list[int]]:

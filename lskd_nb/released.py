@@ -13,10 +13,14 @@ Rows that are written have some fields more than the released ones (``image_id``
 comes back as it was, up to the white space of its texts.
 """
 
+import gc
 import json
-from collections.abc import Iterator, Mapping
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +31,7 @@ from lskd_nb.regions import mentions, text_to_tokens, tokens_to_text
 from lskd_nb.sources import BadRecord, Rejected, finite, reject_rows
 
 ROWS_AT_ONCE = 10_000
+BLOCK = 8 * 2**20  # bytes of lines that are converted together
 LARGEST = 2**24  # pixels; beyond, the columns' 32-bit floats don't hold every whole number
 
 
@@ -63,39 +68,82 @@ def write_released(corpus: pa.Table, path: str | Path) -> None:
             out.writelines(json.dumps(released_row(row), ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
 
-def convert_released(path: str | Path, out: str | Path) -> tuple[int, int, int]:
-    """A released JSONL to Parquet in a stream, ten thousand lines in memory at a time.
+def convert_released(path: str | Path, out: str | Path, workers: int | None = None, block: int = BLOCK) -> tuple[int, int, int]:
+    """A released JSONL to Parquet in a stream, a few blocks of lines in memory at a time.
 
     Returns how many rows were written to ``out``, kept apart because they mention a region without box (``<out>.unboxed.parquet``), and
-    rejected (``<out>.rejects.parquet``: line, field, and what was found there). Raises ``FileNotFoundError`` for a missing file.
+    rejected (``<out>.rejects.parquet``: line, field, and what was found there), in the order of the lines. ``workers`` processes convert
+    (None: one for each core, or none for a file of a few blocks). Raises ``FileNotFoundError`` for a missing file.
     """
-    out, counts = Path(out), [0, 0, 0]
-    files = ((out, CORPUS), (out.with_suffix(".unboxed.parquet"), CORPUS), (out.with_suffix(".rejects.parquet"), REJECTS))
+    path, out, counts = Path(path), Path(out), [0, 0, 0]
+    if workers is None:
+        workers = 0 if path.stat().st_size <= 2 * block else os.cpu_count() or 1
+    files = (out, out.with_suffix(".unboxed.parquet")), (out.with_suffix(".rejects.parquet"),)
     with ExitStack() as stack:
-        temporary = [stack.enter_context(atomic_path(place)) for place, _ in files]
-        writers = [stack.enter_context(pq.ParquetWriter(t, schema, compression="zstd")) for t, (_, schema) in zip(temporary, files, strict=True)]
-        stream = read_released(path)
-        while lines := list(islice(stream, ROWS_AT_ONCE)):
-            rows = [line for line in lines if not isinstance(line, Rejected)]
-            boxed = [not unboxed_mentions(row) for row in rows]
-            parts = ([r for r, b in zip(rows, boxed, strict=True) if b], [r for r, b in zip(rows, boxed, strict=True) if not b],
-                     reject_rows((line for line in lines if isinstance(line, Rejected)), "corpus"))
-            for number, part in enumerate(parts):
-                counts[number] += len(part)
-                if part:
-                    writers[number].write_table(pa.Table.from_pylist(part, schema=files[number][1]))
+        writers = [pq.ParquetWriter(stack.enter_context(atomic_path(place)), schema, compression="zstd")
+                   for places, schema in zip(files, (CORPUS, REJECTS), strict=True) for place in places]
+        for writer in writers:
+            stack.push(writer)
+        blocks = ((content, first, path.name) for content, first in _blocks(path, block))
+        for tables in _in_order(_converted, blocks, workers):
+            for number, (writer, table) in enumerate(zip(writers, tables, strict=True)):
+                counts[number] += table.num_rows
+                if table.num_rows:
+                    writer.write_table(table)
     return counts[0], counts[1], counts[2]
+
+
+def _blocks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
+    """The file in blocks of about ``size`` bytes that end where a line ends, each with the number of its first line."""
+    with open(path, "rb") as file:
+        first = 1
+        while content := file.read(size):
+            content += file.readline()
+            yield content, first
+            first += content.count(b"\n")
+
+
+def _in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
+    """``work`` of each job's arguments, in their order; no more than two for each of the ``workers`` processes wait at a time."""
+    if not workers:
+        yield from (work(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running: deque = deque()
+        for job in jobs:
+            running.append(pool.submit(work, *job))
+            if len(running) == 2 * workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def _converted(block: bytes, first: int, name: str) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The lines of a block as rows that are whole, rows that mention a region without box, and rejects."""
+    rows: tuple[list, list, list] = ([], [], [])
+    gc.disable()  # a million small dictionaries, none of them in a cycle: looking for cycles would take half of the time
+    for line in _read_lines(block.split(b"\n"), first, name):
+        rows[2 if isinstance(line, Rejected) else 1 if unboxed_mentions(line) else 0].append(line)
+    rejects = list(reject_rows(rows[2], "corpus"))
+    tables = tuple(pa.Table.from_pylist(part, schema=schema) for part, schema in ((rows[0], CORPUS), (rows[1], CORPUS), (rejects, REJECTS)))
+    gc.enable()
+    return tables
 
 
 def read_released(path: str | Path) -> Iterator[dict | Rejected]:
     """Each line of a released JSONL, in a stream: a corpus row, or why it can't be one. Empty lines are skipped."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                try:
-                    yield corpus_row(_json(line))
-                except (ValueError, RecursionError) as error:
-                    yield Rejected(f"{Path(path).name}, line {number}", str(error)[:200], line[:2000])
+    for content, first in _blocks(Path(path), BLOCK):
+        yield from _read_lines(content.split(b"\n"), first, Path(path).name)
+
+
+def _read_lines(lines: Iterable[bytes], first: int, name: str) -> Iterator[dict | Rejected]:
+    for number, raw in enumerate(lines, first):
+        if raw and not raw.isspace():
+            line = raw.decode("utf-8", errors="surrogateescape")
+            try:
+                yield corpus_row(_json(line))
+            except (ValueError, RecursionError) as error:
+                yield Rejected(f"{name}, line {number}", str(error)[:200], line[:2000])
 
 
 def _json(line: str) -> object:
@@ -108,14 +156,14 @@ def _json(line: str) -> object:
 def unboxed_mentions(row: Mapping) -> list[int]:
     """Regions that a corpus row's texts mention and that have no box."""
     known = {r["id"] for r in row["references"]}
-    return [i for i in mentions(" ".join(row[k] for k in ("question", "answer", "rationale"))) if i not in known]
+    return [i for i in mentions(f"{row['question']} {row['answer']} {row['rationale']}") if i not in known]
 
 
 def corpus_row(raw: object) -> dict:
     """One released row as a corpus row. Raises ``ValueError`` naming the field that is missing or not what it should be."""
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         raise ValueError(f"a row is an object, found {type(raw).__name__}")
-    texts = raw["qar"] if isinstance(raw.get("qar"), Mapping) and "question" not in raw else raw
+    texts = raw["qar"] if isinstance(raw.get("qar"), dict) and "question" not in raw else raw
     texts = {k: _text(texts, k) for k in ("question", "answer", "rationale")}
     named, references = _references(raw)
     index, image, source = (_string(raw, k) for k in ("index", "image", "source"))
@@ -127,7 +175,7 @@ def corpus_row(raw: object) -> dict:
         image = f"vcr1images/{image}"  # VCR's paths lack their folder in some rows (rule: the release's own loaders)
     return dict(
         triple_id=index, image_id=_string(raw, "image_id", image), family=_string(raw, "family", "description" if "_description" in source else "id"),
-        **texts, regions=_ids(raw, "region", mentions(" ".join(texts.values()))), regions_offered=_ids(raw, "region_all", sorted(named)),
+        **texts, regions=_ids(raw, "region", lambda: mentions(" ".join(texts.values()))), regions_offered=_ids(raw, "region_all", lambda: sorted(named)),
         model=_string(raw, "model", source), prompt=_string(raw, "prompt"), request=_string(raw, "request"), score=_probability(raw, "prediction"),
         image=image, width=_pixels(raw, "width"), height=_pixels(raw, "height"),
         source=_string(raw, "dataset", "visual_genome" if "VG_100K" in image else "vcr"), split=_string(raw, "split"), references=references)
@@ -139,9 +187,9 @@ def corpus_row(raw: object) -> dict:
 def _references(raw: Mapping) -> tuple[list[int], list[dict]]:
     """The ids of all regions, and those that have a box."""
     found = raw.get("references")
-    if isinstance(found, list) and all(isinstance(r, Mapping) for r in found):
+    if isinstance(found, list) and all(isinstance(r, dict) for r in found):
         found = [(r.get("name"), r) for r in found]
-    elif isinstance(found, Mapping) and all(isinstance(r, Mapping) for r in found.values()):
+    elif isinstance(found, dict) and all(isinstance(r, dict) for r in found.values()):
         found = list(found.items())
     else:
         raise ValueError(f"references is {str(found)[:60]}, expected a list or an object of regions")
@@ -162,7 +210,7 @@ def _box(boxes: object, name: object) -> list[float] | None:
     if not isinstance(box, list) or len(box) not in (4, 5):
         raise ValueError(f"references: region {name!r} has the boxes {str(boxes)[:60]}, expected one of four or five numbers")
     try:
-        box = [finite(v, "boxes") for v in box]
+        box = [v if type(v) is float and -LARGEST < v < LARGEST else finite(v, "boxes") for v in box]
     except BadRecord as error:
         raise ValueError(f"references: region {name!r}: {error}") from error
     if not (box[0] < box[2] and box[1] < box[3] and max(map(abs, box)) < LARGEST):
@@ -170,15 +218,17 @@ def _box(boxes: object, name: object) -> list[float] | None:
     return box
 
 
-def _ids(raw: Mapping, key: str, default: list[int]) -> list[int]:
+def _ids(raw: Mapping, key: str, default: Callable[[], list[int]]) -> list[int]:
     value = raw.get(key)
     if value is None:
-        return default
+        return default()
     return [_id(v, key) for v in (value if isinstance(value, list) else [value])]
 
 
 def _id(value: object, key: str) -> int:
-    text = str(value).strip()
+    if type(value) is int and 0 <= value < 10**9:
+        return value
+    text = value.strip() if type(value) is str else str(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or not text.isdecimal() or len(text) > 9:
         raise ValueError(f"{key}: {str(value)[:60]!r} is no region, expected a number")
     return int(text)
@@ -194,6 +244,8 @@ def _string(raw: Mapping, key: str, default: str = "") -> str:
 
 
 def _whole(text: str, key: str) -> str:
+    if text.isascii():
+        return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -224,6 +276,12 @@ def _text(raw: Mapping, key: str) -> str:
     tokens = raw.get(key)
     if isinstance(tokens, str):
         return _whole(tokens, key)
-    if not isinstance(tokens, list) or not all(isinstance(t, str) or (isinstance(t, list) and t) for t in tokens):
+    if not isinstance(tokens, list):
         raise ValueError(f"{key} is {str(tokens)[:60]}, expected texts and lists of region ids")
-    return _whole(tokens_to_text([t if isinstance(t, str) else [_id(i, key) for i in t] for t in tokens]), key)
+    return _whole(tokens_to_text([t if type(t) is str else _mentioned(t, tokens, key) for t in tokens]), key)
+
+
+def _mentioned(token: object, tokens: list, key: str) -> list[int]:
+    if not isinstance(token, list) or not token:
+        raise ValueError(f"{key} is {str(tokens)[:60]}, expected texts and lists of region ids")
+    return [_id(i, key) for i in token]

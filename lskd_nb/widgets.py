@@ -14,9 +14,9 @@ import numpy as np
 from IPython.display import HTML
 from PIL import Image
 
-from lskd_nb.corpus import find
+from lskd_nb.browsing import CorpusIndex, Filter
 from lskd_nb.figures import mention_html, regions_of, triple_html
-from lskd_nb.filtering import acceptability
+from lskd_nb.filtering import Acceptability
 from lskd_nb.preference import PAIRS, add_judgement, read_judgements, remove_last_judgement
 from lskd_nb.records import read_parquet
 from lskd_nb.regions import highlight, region_of
@@ -31,29 +31,32 @@ def _png(image: Image.Image, width: int = 420) -> bytes:
 
 
 class CorpusBrowser(w.VBox):
-    """Step through a corpus: filter by family, critic score and words; see the highlighted image beside its triple.
-
-    ``context`` maps image ids to the words the teacher saw, shown where given.
+    """Step through a corpus of any size: filter it by data set, prompt, question, number of regions, critic score and words, and see each highlighted
+    image beside its triple. ``context`` maps image ids to the words the teacher saw, shown where given.
     """
 
     def __init__(self, corpus: str | Path, image_root: str | Path, context: Mapping[str, str] | None = None):
-        self.path, self.image_root, self.context = Path(corpus), image_root, context or {}
+        self.index, self.image_root, self.context = CorpusIndex(corpus), image_root, context or {}
         self.rows: list[dict] = []
-        self.family = w.Dropdown(options=[("both families", ""), ("by id", "id"), ("by description", "description")], description="prompt")
+        self.family, self.source, self.opening = (self._choice(column, title) for column, title in (
+            ("family", "prompt"), ("source", "data set"), ("opening", "question")))
+        most = max(self.index.most_regions(), 1)
+        self.regions = w.IntRangeSlider(value=(0, most), min=0, max=most, description="regions", continuous_update=False)
         self.score = w.FloatRangeSlider(value=(0.0, 1.0), min=0.0, max=1.0, step=0.01, description="critic", continuous_update=False)
         self.text = w.Text(placeholder="words to look for", description="text", continuous_update=False)
-        self.order = w.Dropdown(options=[("best first", "score DESC"), ("worst first", "score ASC"), ("as written", "triple_id")], description="order")
+        self.order = w.Dropdown(options=[("best first", "score DESC"), ("worst first", "score ASC"), ("as written", "as written")], description="order")
         self.back, self.forward = w.Button(description="◀ previous"), w.Button(description="next ▶")
         self.place = w.IntText(value=0, description="number", layout=w.Layout(width="12em"))
         self.count, self.image, self.body = w.HTML(), w.Image(format="png"), w.HTML()
-        for control in (self.family, self.score, self.text, self.order):
+        for control in (self.family, self.source, self.opening, self.regions, self.score, self.text, self.order):
             control.observe(self._refill, "value")
         self.place.observe(self._show, "value")
         self.back.on_click(lambda _: self._step(-1))
         self.forward.on_click(lambda _: self._step(1))
         super().__init__(
             [
-                w.HBox([self.family, self.score]),
+                w.HBox([self.source, self.opening, self.family]),
+                w.HBox([self.score, self.regions]),
                 w.HBox([self.text, self.order]),
                 w.HBox([self.back, self.forward, self.place, self.count]),
                 w.HBox([self.image, self.body]),
@@ -61,12 +64,14 @@ class CorpusBrowser(w.VBox):
         )
         self._refill()
 
-    def _query(self, offset: int) -> list[dict]:
-        low, high = self.score.value
-        self.total, rows = find(self.path, self.family.value or None, self.text.value.strip(), low, high, self.order.value, 1, offset)
-        return rows
+    def _choice(self, column: str, title: str) -> w.Dropdown:
+        return w.Dropdown(options=[("all", ""), *((value, value) for value in self.index.choices(column))], description=title)
 
     def _refill(self, _change=None) -> None:
+        wanted = Filter(family=self.family.value, source=self.source.value, opening=self.opening.value, score=self.score.value, text=self.text.value.strip(),
+                        regions=None if self.regions.value == (0, self.regions.max) else self.regions.value)
+        self.places = self.index.places(wanted, self.order.value)
+        self.total = len(self.places)
         if self.place.value:
             self.place.value = 0  # shows by itself
         else:
@@ -77,7 +82,7 @@ class CorpusBrowser(w.VBox):
             self.place.value = (self.place.value + by) % self.total
 
     def _show(self, _change=None) -> None:
-        self.rows = self._query(max(self.place.value, 0))
+        self.rows = self.index.rows(self.places[max(self.place.value, 0) :][:1])
         self.count.value = f"of {self.total:,}"
         if not self.rows:
             self.image.value, self.body.value = b"", "<i>no triple fits these filters</i>"
@@ -87,7 +92,8 @@ class CorpusBrowser(w.VBox):
         self.body.value = self._html(row)
 
     def _html(self, row: Mapping) -> str:
-        told = f"<b>critic</b> {row['score']:.3f} · {html.escape(row['family'])} · {html.escape(row['model'])} · {html.escape(row['triple_id'])}"
+        score = "unscored" if row["score"] is None else f"{row['score']:.3f}"
+        told = f"<b>critic</b> {score} · " + " · ".join(html.escape(row[k]) for k in ("source", "family", "model", "triple_id"))
         seen = self.context.get(row["image_id"])
         words = (
             f'<details open><summary>what the teacher saw</summary><pre style="white-space:pre-wrap;font-size:12px">{mention_html(seen)}</pre></details>'
@@ -113,7 +119,7 @@ class ThresholdExplorer(w.VBox):
         self.scores, self.accepted, self.image_ids, self.rows = np.asarray(scores), np.asarray(accepted), list(image_ids), list(rows)
         if not len(self.scores) == len(self.accepted) == len(self.image_ids) == len(self.rows):
             raise ValueError("scores, accepted, image_ids and rows must be of the same triples")
-        self.order = np.argsort(self.scores)
+        self.order, self.judged = np.argsort(self.scores), Acceptability(self.scores, self.accepted, self.image_ids, resamples=300)
         self.slider = w.FloatSlider(
             value=threshold, min=0.0, max=1.0, step=0.01, description="threshold", continuous_update=False, layout=w.Layout(width="32em")
         )
@@ -123,13 +129,13 @@ class ThresholdExplorer(w.VBox):
         self._show()
 
     def _show(self, _change=None) -> None:
-        point = acceptability(self.scores, self.accepted, self.image_ids, [self.slider.value], resamples=300)[0]
+        (point,) = self.judged.at([self.slider.value])
         if point.kept:
             told = f"<b>{100 * point.mean:.1f}%</b> acceptable <small>[{100 * point.low:.1f}, {100 * point.high:.1f}]</small>"
         else:
             told = "nothing is kept"
         self.summary.value = f'<div style="font-size:16px">{told} · kept {point.kept:,} of {len(self.scores):,} ({100 * point.share:.1f}%)</div>'
-        cut = int(np.searchsorted(self.scores[self.order], self.slider.value))
+        cut = len(self.scores) - point.kept
         self.border.value = "".join(
             f'<h4 style="margin:8px 0 2px">{title}</h4>' + ("".join(self._line(i) for i in picked) or "<i>none</i>")
             for title, picked in (("just above: kept", self.order[cut : cut + 3][::-1]), ("just below: dropped", self.order[max(cut - 3, 0) : cut][::-1]))

@@ -46,3 +46,16 @@ def test_interval_grows_with_dependence():
     together = f.acceptability(scores, accepted, np.repeat(np.arange(100), 10), [0.5])[0]
     apart = f.acceptability(scores, accepted, np.arange(1000), [0.5])[0]
     assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.booleans(), st.sampled_from("abcde")), min_size=1, max_size=40), st.lists(st.integers(-1, 10), min_size=1, max_size=6))
+def test_one_pass_over_all_thresholds_gives_what_each_gives_alone(rows, cuts):
+    scores, accepted, images = np.array([r[0] for r in rows]) / 8, np.array([r[1] for r in rows]), [r[2] for r in rows]
+    points = f.acceptability(scores, accepted, images, [c / 8 for c in cuts], resamples=20)
+    for cut, point in zip(cuts, points, strict=True):
+        keep = scores >= cut / 8
+        assert point.kept == keep.sum() and point.share == pytest.approx(keep.mean()) and point.threshold == cut / 8
+        assert not keep.any() or point.mean == pytest.approx(accepted[keep].mean())
+        (alone,) = f.acceptability(scores, accepted, images, [cut / 8], resamples=20)
+        assert np.allclose([point.low, point.high], [alone.low, alone.high], equal_nan=True)
+        assert not keep.any() or accepted[keep].min() - 1e-6 <= point.low <= point.high <= accepted[keep].max() + 1e-6
