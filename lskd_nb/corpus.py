@@ -1,6 +1,7 @@
 """The corpus: filtered triples with their images and boxes, in Parquet; what is asked of it. ``released`` has the published JSONL format."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -37,9 +38,16 @@ def build(triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Se
 def find(path: str | Path, family: str | None = None, text: str = "", low: float = 0.0, high: float = 1.0, order: str = "score DESC",
          limit: int = 50, offset: int = 0) -> tuple[int, list[dict]]:
     """How many corpus rows fit, and a page of them. ``text`` is looked for in question, answer and rationale, case aside."""
-    index = CorpusIndex(path)
+    stat = Path(path).stat() if Path(path).exists() else None
+    index = _opened(Path(path), stat and (stat.st_size, stat.st_mtime_ns))
     places = index.places(Filter(family=family, text=text, score=(low, high)), order)
     return len(places), index.rows(places[offset : offset + limit])
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, _stamp: tuple[int, int] | None) -> CorpusIndex:
+    """The index of a corpus, kept until its file changes."""
+    return CorpusIndex(path)
 
 
 def card(corpus: pa.Table, facts: Mapping[str, object]) -> str:

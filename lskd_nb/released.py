@@ -16,11 +16,12 @@ comes back as it was, up to the white space of its texts.
 import gc
 import json
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import pyarrow as pa
@@ -108,7 +109,7 @@ def _in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
     if not workers:
         yield from (work(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         running: deque = deque()
         for job in jobs:
             running.append(pool.submit(work, *job))
@@ -118,16 +119,27 @@ def _in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
             yield running.popleft().result()
 
 
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone: one that is killed can't tell its workers to stop."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _converted(block: bytes, first: int, name: str) -> tuple[pa.Table, pa.Table, pa.Table]:
     """The lines of a block as rows that are whole, rows that mention a region without box, and rejects."""
     rows: tuple[list, list, list] = ([], [], [])
     gc.disable()  # a million small dictionaries, none of them in a cycle: looking for cycles would take half of the time
-    for line in _read_lines(block.split(b"\n"), first, name):
-        rows[2 if isinstance(line, Rejected) else 1 if unboxed_mentions(line) else 0].append(line)
-    rejects = list(reject_rows(rows[2], "corpus"))
-    tables = tuple(pa.Table.from_pylist(part, schema=schema) for part, schema in ((rows[0], CORPUS), (rows[1], CORPUS), (rejects, REJECTS)))
-    gc.enable()
-    return tables
+    try:
+        for line in _read_lines(block.split(b"\n"), first, name):
+            rows[2 if isinstance(line, Rejected) else 1 if unboxed_mentions(line) else 0].append(line)
+        whole, unboxed = (pa.Table.from_pylist(part, schema=CORPUS) for part in rows[:2])
+        return whole, unboxed, pa.Table.from_pylist(reject_rows(rows[2], "corpus"), schema=REJECTS)
+    finally:
+        gc.enable()
 
 
 def read_released(path: str | Path) -> Iterator[dict | Rejected]:

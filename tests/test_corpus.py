@@ -78,6 +78,13 @@ def test_what_fits_is_found_in_order(varied, wanted, fits, order):
     assert [r["triple_id"] for r in index.rows(expected[:3])] == [rows[n]["triple_id"] for n in expected[:3]]
 
 
+def test_finding_again_sees_a_changed_file(tmp_path):
+    write_parquet(lck.build(*tables(5)), tmp_path / "c.parquet", CORPUS)
+    assert lck.find(tmp_path / "c.parquet")[0] == lck.find(tmp_path / "c.parquet")[0] == 5
+    write_parquet(lck.build(*tables(3)), tmp_path / "c.parquet", CORPUS)
+    assert lck.find(tmp_path / "c.parquet")[0] == 3
+
+
 def test_an_index_knows_its_choices_and_its_file(varied, tmp_path):
     _, index = varied
     assert index.choices("source") == ["vcr", "visual_genome"] and index.choices("opening") == ["what", "where", "why"] and index.most_regions() == 3

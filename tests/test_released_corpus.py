@@ -9,6 +9,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -181,6 +182,21 @@ def test_a_killed_conversion_leaves_nothing_that_could_be_taken_for_whole(mixed,
     process.wait()
     assert not list(tmp_path.glob("c.*parquet"))
     assert released.convert_released(tmp_path / "c.jsonl", tmp_path / "c.parquet") == (60_000, 0, 0)
+
+
+def test_workers_end_with_a_conversion_that_is_killed(mixed, tmp_path):
+    line = (mixed[0] / "c.jsonl").read_text().splitlines()[0]
+    (tmp_path / "c.jsonl").write_text((line + "\n") * 200_000)
+    (tmp_path / "convert.py").write_text("from lskd_nb.released import convert_released\n"
+                                         f"if __name__ == '__main__':\n    convert_released({str(tmp_path / 'c.jsonl')!r}, {str(tmp_path / 'c.parquet')!r}, 2, 100_000)\n")
+    process = subprocess.Popen([sys.executable, str(tmp_path / "convert.py")])
+    while not any(f.stat().st_size > 1000 for f in tmp_path.glob(".c.parquet.*")):
+        assert process.poll() is None, "it ended before it could be killed"
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert len(workers) >= 2 and not psutil.wait_procs(workers, timeout=20)[1]
+    assert not list(tmp_path.glob("c.*parquet"))
 
 
 WORDS = st.lists(st.one_of(st.text("abcé", min_size=1, max_size=5), st.lists(st.sampled_from([0, 2, 4]), min_size=1, max_size=3)), min_size=1, max_size=8)
