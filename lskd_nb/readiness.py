@@ -61,7 +61,7 @@ def check(profile: str, root: Path) -> list[Finding]:
             found.append(Finding(f"{notebook.number} parameters", False, str(error)))
     found += [f for number, values in given.items() for f in _files(number, values, root)]
     found += _models(given, root)
-    found += _teacher(given.get("02", {}))
+    found += _teacher(given.get("02", {}), root)
     base = root / str(given.get("05", {}).get("base", ""))
     small = base.is_dir() and _bytes(base) < 1e9
     found += _gpus(needed=not small)
@@ -168,18 +168,34 @@ def _hub_model(name: str, by: str) -> Finding:
 # ------------------------------------------------------------------------------------------------ key, GPUs, disk
 
 
-def _teacher(values: Mapping[str, object]) -> list[Finding]:
-    """The key, where the server is OpenAI's; what may be sent is only told."""
+def _teacher(values: Mapping[str, object], root: Path) -> list[Finding]:
+    """The key, where the server is OpenAI's, and the price; what may be sent is only told."""
     if not values.get("base_url"):
         return []
     found = []
     if "api.openai.com" in str(values["base_url"]):
         there = bool(os.environ.get(TEACHER_KEY))
         found.append(Finding("02 key", there, f"{TEACHER_KEY} is {'set' if there else 'not set in the environment'}"))
-    budget = values.get("budget_requests")
-    found.append(Finding("02 budget", None, f"at most {budget:,} requests to {values['base_url']}" if budget else
-                         f"NO LIMIT on requests to {values['base_url']}: set budget_requests"))
+    found.append(_price(values, root))
+    requests, usd = values.get("budget_requests"), values.get("budget_usd")
+    limits = [*([f"{requests:,} requests"] if requests else []), *([f"{usd:,.2f} USD"] if usd else [])]
+    found.append(Finding("02 budget", None, f"at most {' and '.join(limits)} to {values['base_url']}: see lskd estimate" if limits else
+                         f"NO LIMIT on requests to {values['base_url']}: set budget_requests or budget_usd"))
     return found
+
+
+def _price(values: Mapping[str, object], root: Path) -> Finding:
+    """Whether what the teacher costs is known: without that, nothing is sent."""
+    from lskd_nb.asking import TeacherSettings
+    from lskd_nb.spending import price_of
+
+    prices = root / str(values["prices"]) if values.get("prices") else None
+    try:
+        price = price_of(TeacherSettings(str(values["base_url"]), str(values["model"]), mode=str(values["mode"]), prices=prices))
+    except ValueError as error:
+        return Finding("02 price", False, str(error))
+    told = "costs nothing" if price.free else f"{price.input:g} USD per million tokens of input and {price.output:g} of output, prices of {price.date}"
+    return Finding("02 price", True, f"{values['model']}: {told}")
 
 
 def _bytes(folder: Path) -> int:

@@ -196,6 +196,11 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="look at every path, model, key, GPU and the disk that a profile needs, before anything is spent")
     check.add_argument("profile")
     check.set_defaults(command=_check_command)
+    estimate = commands.add_parser("estimate", help="what notebook 02 would ask, and what that would cost; nothing is sent")
+    estimate.add_argument("profile")
+    estimate.add_argument("-p", dest="overrides", action="append", default=[], metavar="02.key=value", help="set a parameter; may be repeated")
+    estimate.add_argument("--out", type=Path, help="the run's folder, default outputs/runs/PROFILE")
+    estimate.set_defaults(command=_estimate_command)
     mini = commands.add_parser("mini", help="the mini world").add_subparsers(required=True, metavar="COMMAND")
     mini.add_parser("pretrain", help="make its weights: the base student and the verbalizers")
     return parser
@@ -247,6 +252,17 @@ def _check_command(options: argparse.Namespace, root: Path) -> int:
     for line in report(findings):
         _say(line)
     return 1 if any(f.ok is False for f in findings) else 0
+
+
+def _estimate_command(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.estimating import estimate_profile
+
+    (notebook,) = choose(notebooks := read_notebooks(root), ["02"], None)
+    changed = parse_overrides(options.overrides, notebooks).get(notebook.name, {})
+    values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook) | changed
+    run_dir = options.out or root / "outputs" / "runs" / options.profile
+    _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
+    return 0
 
 
 def _shown(line: str) -> str:

@@ -94,6 +94,17 @@ def test_the_sets_of_captioners_lie_below_their_image_root(project):
     assert by_subject(check("a100", project))["01b narratives"].ok
 
 
+def test_what_the_teacher_costs_must_be_known(project):
+    local_models(project)
+    found = by_subject(check("a100", project))
+    assert found["02 price"].ok and "gpt-3.5-turbo: 0.5 USD per million tokens of input" in found["02 price"].detail
+    assert "at most 400,000 requests and 500.00 USD to https://api.openai.com/v1" in found["02 budget"].detail
+    with_parameters(project, "02_prompting", model="gpt-99", budget_usd=0.0, budget_requests=0)
+    found = by_subject(check("a100", project))
+    assert found["02 price"].ok is False and "no price for the model 'gpt-99'" in found["02 price"].detail
+    assert found["02 budget"].detail.startswith("NO LIMIT on requests")
+
+
 def test_labels_must_be_a_table_with_the_columns_of_labels(project):
     local_models(project)
     path = project / "data" / "critic_labels.parquet"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lskd_nb import prompting, teacher
+from lskd_nb import prompting, replies, reply_cache, teacher
 from lskd_nb.mini import grammar
 from lskd_nb.mini.teacher_server import serving
 from lskd_nb.mini.world import sample_scenes
@@ -78,7 +78,7 @@ def test_few_shot_examples_obey_their_own_rules():
         for example in prompting._files(family)[2]:
             offered = mentions(" ".join(line.split(" ")[0] for line in example["context"].splitlines() if line.startswith("[")))
             for triple in example["triples"]:
-                assert teacher.invalid(triple, offered) is None
+                assert replies.invalid(triple, offered) is None
 
 
 def test_image_without_regions_gets_no_prompt():
@@ -196,7 +196,7 @@ def test_real_photographs_get_valid_triples_too(server, tmp_path):
 @given(st.text(max_size=60), st.lists(st.integers(0, 9), max_size=4))
 def test_any_text_is_judged_and_nothing_unknown_gets_through(text, offered):
     item = dict(question=text, answer="x", rationale="y")
-    wrong = teacher.invalid(item, offered)
+    wrong = replies.invalid(item, offered)
     if wrong is None:
         assert mentions(text) and set(mentions(text)) <= set(offered)
 
@@ -211,4 +211,102 @@ def test_any_text_is_judged_and_nothing_unknown_gets_through(text, offered):
     (dict(refusal=None, finish="stop", text='{"triples": []}'), "no list of triples"),
 ])
 def test_every_way_to_fail_has_its_name(reply, reason):
-    assert teacher.parse_reply(reply) == reason
+    assert replies.parse_reply(reply) == reason
+
+
+# ------------------------------------------------------------------------------------------- whatever comes back
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["[0]", "[0, 9]", "stop", "\ud800", "[" + "1" * 5000 + "]"]),
+    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.sampled_from([
+        "choices", "message", "content", "refusal", "finish_reason", "usage", "prompt_tokens", "triples", "question", "answer", "rationale"]), child, max_size=4),
+    max_leaves=12)
+ITEMS = st.fixed_dictionaries({}, optional={name: JSON | st.sampled_from(["Why is [0] here?", "[0]"]) for name in ("question", "answer", "rationale")})
+CONTENT = st.one_of(JSON.map(json.dumps), st.lists(ITEMS | JSON, max_size=3).map(lambda t: json.dumps({"triples": t})), st.text(max_size=20), st.none())
+PROMPT = prompting.Prompt("i", "id", (0, 1), (), "id-0")
+
+
+@given(st.one_of(JSON, CONTENT.map(lambda text: dict(choices=[dict(message=dict(content=text), finish_reason="stop")], usage=None))), st.booleans())
+def test_a_reply_of_any_shape_is_parsed_or_rejected(tmp_path_factory, body, as_bytes):
+    reply = replies.reply_of(json.dumps(body).encode() if as_bytes else body)
+    assert reply.keys() in ({"error"}, {"text", "finish", "refusal", "usage"})
+    rows, rejects = replies.sorted_reply(PROMPT, "k", reply, "m")
+    assert rows or rejects
+    names = [r["triple_id"] for r in rows] + [r["record"] for r in rejects]
+    assert len(set(names)) == len(names) and all(set(r["regions"]) <= {0, 1} for r in rows) and all(r["reason"] for r in rejects)
+    folder = tmp_path_factory.getbasetemp()
+    write_parquet(rows, folder / "any.parquet", TRIPLES)
+    write_parquet(rejects, folder / "any_rejects.parquet", REJECTS)
+    if "error" not in reply:
+        cache = reply_cache.ResponseCache(folder / "any.sqlite")
+        cache.put("k", reply)
+        assert cache.get("k") == reply
+        cache.close()
+
+
+def test_a_region_of_more_digits_than_a_number_may_have_was_not_offered():
+    assert replies.invalid(dict(question="[0] and [" + "1" * 5000 + "]?", answer="x", rationale="y"), [0]) == "mentions a region that was not offered"
+
+
+@given(st.binary(max_size=60))
+def test_a_body_of_any_bytes_is_parsed_or_an_error(body):
+    assert "error" in replies.reply_of(body)
+
+
+# ------------------------------------------------------------------------------------------- a call as it goes
+
+
+def test_replies_are_stored_together_or_not_at_all(tmp_path):
+    cache = reply_cache.ResponseCache(tmp_path / "c.sqlite")
+    with pytest.raises(TypeError):
+        cache.put_all([("a", {}), ("b", {"no": {"json"}})])
+    assert cache.get("a") is None
+    cache.put_all([("a", {}), ("b", {})])
+    assert cache.get("a") == cache.get("b") == {}
+
+
+def test_identical_requests_are_sent_once_and_answer_every_prompt(server, tmp_path):
+    one, other = prompting.build_prompts(located()[:1], truth_lines(), ("id",))[0], located()[0]
+    twin = prompting.Prompt("twin", one.family, one.offered, one.messages, one.name)
+    before = stats(server)["completions"]
+    rows, _, report = ask(server, [one, twin], tmp_path / "c.sqlite", seed=123, temperature=0.0)
+    assert stats(server)["completions"] == before + 1 and report.requests == 1
+    assert {r["image_id"] for r in rows} == {other.image_id, "twin"} and len(rows) == 6
+
+
+def test_the_line_tells_how_far_it_is():
+    report = teacher.TeacherReport(requests=300, cached=50, failed=20, not_sent=30, rejects={"a": 7, "b": 1}, usd=1.234, seconds=60.0)
+    assert teacher.progress_line(report, 2000) == "400 of 2,000 done · 8 rejects · 320 requests/min · 1.23 USD spent · 5 min left"
+    assert teacher.progress_line(report, 400) == "400 of 400 done · 8 rejects · 320 requests/min · 1.23 USD spent"
+    assert teacher.progress_line(teacher.TeacherReport(), 5).endswith("time left unknown")
+    assert teacher.progress_line(teacher.TeacherReport(requests=1, seconds=1.0), 10**5).endswith("27.8 h left")
+    assert teacher.progress_line(teacher.TeacherReport(in_batches=3), 5).endswith("3 in batches")
+
+
+def test_progress_is_told_while_it_goes(tmp_path):
+    told = []
+    with serving(delay=0.2) as url:
+        settings = teacher.TeacherSettings(url, NAME, concurrency=8)
+        teacher.generate_triples(prompting.build_prompts(located(), truth_lines()), settings, tmp_path / "c.sqlite", lambda r, n: told.append((r.requests, n)))
+    assert len(told) >= 3 and told == sorted(told) and told[-1] == (60, 60)
+
+
+def test_an_interrupt_ends_the_asking(tmp_path):
+    cache = tmp_path / "c.sqlite"
+    with serving(delay=0.2) as url:
+        script = KILLED.format(here=os.path.dirname(__file__), url=url, cache=str(cache))
+        process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+        while stats(url)["completions"] < 8:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) != 0
+        asked = stats(url)["completions"]
+        time.sleep(0.5)
+        assert stats(url)["completions"] <= asked + 4 < 60
+
+
+def test_modes_that_there_are_not():
+    with pytest.raises(ValueError, match="no mode 'later' of asking; there are async, batch"):
+        teacher.TeacherSettings("http://localhost", NAME, mode="later")
