@@ -9,21 +9,27 @@ layout (CLIP: MIT, e.g. ``openai/clip-vit-base-patch16``, ``openai/clip-vit-larg
 Not run here with published weights, only with random ones in the same layout.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, BlipForImageTextRetrieval, CLIPModel, PreTrainedConfig, PreTrainedTokenizerBase
 
-from lskd_nb.evaluation import Item, match_scores
+from lskd_nb.evaluation import Item, items_of, items_table, match_scores
+from lskd_nb.parts import LOCAL, Engine, Work, in_parts
 from lskd_nb.student import load_student, pixels
 from lskd_nb.views import FrozenViews, View, draw
 
 TEXTS_AT_ONCE = 256
+SCORED = pa.schema([("item_id", pa.string()), ("scores", pa.list_(pa.float32())), ("cut", pa.int32())])
 BLIP_WORDS, BLIP_ENC = 30524, 30523  # BLIP's text encoder is BERT's with [DEC] and [ENC] added
 
 
@@ -37,29 +43,64 @@ class Scored:
 
 
 def scores_of(system: str, items: Sequence[Item], image_root: str | Path, prefix: str = "", batch: int = 32, max_tokens: int = 128,
-              view_store: str | Path | None = None, loading: Mapping[str, object] | None = None) -> Scored:
+              view_store: str | Path | None = None, loading: Mapping[str, object] | None = None, engine: Engine = LOCAL,
+              parts: str | Path | None = None, part: int = 2000) -> Scored:
     """Score items by the system at a hub name, folder or LAVIS checkpoint; its ``model_type`` says which kind it is.
 
-    ``prefix`` goes before each question; the reference release evaluates with "question: ". ``batch`` images are encoded at a time. The last
+    ``prefix`` goes before each question; the reference release evaluates with "question: ". ``batch`` images are encoded at a time. The next
     three are for BLIP-2, ``loading`` being further arguments of ``load_student``; CLIP and BLIP read as much as they have positions for (CLIP:
-    77 tokens). Raises ``ValueError`` for another kind of model.
+    77 tokens). Ray's workers do ``part`` items at a time and leave their scores in the folder ``parts``, in order of image; they store no
+    features. Raises ``ValueError`` for another kind of model, or where Ray is not told where to leave the parts.
     """
-    kind = model_type(system)
     items = [replace(item, question=prefix + item.question) if item.question else item for item in items]
+    if engine.name == "local":
+        ready = _load(system, image_root, batch, max_tokens, view_store, dict(loading or {}))
+        return Scored(ready.score(items), *_count_cut(ready.tokenizer, ready.longest, items))
+    if parts is None:
+        raise ValueError("engine 'ray' needs a folder for its parts")
+    order = sorted(range(len(items)), key=lambda i: (items[i].view.image, i))
+    table = items_table([items[i] for i in order])
+    told = [system, str(image_root), batch, max_tokens, loading, part, hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()]
+    folder = Path(parts) / hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
+    found, _ = in_parts(table, folder, part, partial(_scoring, system, str(image_root), batch, max_tokens, dict(loading or {})), SCORED, engine=engine)
+    scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(items)
+    for place, row in zip(order, found["scores"].to_pylist(), strict=True):
+        scores[place] = np.array(row, np.float32)
+    return Scored(scores, found["cut"].to_numpy().sum().item(), sum(len(i.choices) for i in items))
+
+
+def _scoring(system: str, image_root: str, batch: int, max_tokens: int, loading: dict) -> Work:
+    ready = _load(system, image_root, batch, max_tokens, None, loading)
+
+    def work(table: pa.Table) -> tuple[list[dict], list[dict]]:
+        items = items_of(table)
+        cut = [_count_cut(ready.tokenizer, ready.longest, [item])[0] for item in items]
+        return [dict(item_id=i.item_id, scores=s.tolist(), cut=c) for i, s, c in zip(items, ready.score(items), cut, strict=True)], []
+
+    return work
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A system that is loaded: its scores of items, its tokenizer, and how many tokens it reads."""
+
+    score: Callable[[Sequence[Item]], list[np.ndarray]]
+    tokenizer: PreTrainedTokenizerBase
+    longest: int
+
+
+def _load(system: str, image_root: str | Path, batch: int, max_tokens: int, view_store: str | Path | None, loading: dict) -> Ready:
+    kind = model_type(system)
     if kind == "blip-2":
-        student = load_student(system, max_tokens, **(loading or {})).eval().to(_device())
-        scores = match_scores(student, items, FrozenViews(student, image_root, view_store), batch)
-        return Scored(scores, *_count_cut(student.tokenizer, max_tokens, items))
+        student = load_student(system, max_tokens, **loading).eval().to(_device())
+        views = FrozenViews(student, image_root, view_store)
+        return Ready(lambda items: match_scores(student, items, views, batch), student.tokenizer, max_tokens)
+    if kind not in ("clip", "blip"):
+        raise ValueError(f"{system} is a {kind!r} model; expected clip, blip or blip-2")
     tokenizer = AutoTokenizer.from_pretrained(system)
-    if kind == "clip":
-        clip = CLIPModel.from_pretrained(system, dtype=torch.float32).eval().to(_device())
-        scores = clip_scores(clip, tokenizer, items, image_root, batch)
-        return Scored(scores, *_count_cut(tokenizer, clip.config.text_config.max_position_embeddings, items))
-    if kind == "blip":
-        blip = BlipForImageTextRetrieval.from_pretrained(system, dtype=torch.float32).eval().to(_device())
-        scores = blip_scores(blip, tokenizer, items, image_root, batch)
-        return Scored(scores, *_count_cut(tokenizer, blip.config.text_config.max_position_embeddings, items))
-    raise ValueError(f"{system} is a {kind!r} model; expected clip, blip or blip-2")
+    network, scores = (CLIPModel, clip_scores) if kind == "clip" else (BlipForImageTextRetrieval, blip_scores)
+    model = network.from_pretrained(system, dtype=torch.float32).eval().to(_device())
+    return Ready(lambda items: scores(model, tokenizer, items, image_root, batch), tokenizer, model.config.text_config.max_position_embeddings)
 
 
 def model_type(system: str) -> str:

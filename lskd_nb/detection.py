@@ -10,15 +10,17 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 from torch import Tensor
 
-from lskd_nb.parts import in_parts
+from lskd_nb.parts import LOCAL, Engine, Work, in_parts
 from lskd_nb.records import REGIONS
 from lskd_nb.regions import LocatedImage, Region, clamp, located_images, regions_table
 from lskd_nb.sources import Rejected, reject_rows
@@ -112,6 +114,7 @@ def detect_regions(
     parts: str | Path | None = None,
     part: int = 512,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    engine: Engine = LOCAL,
 ) -> tuple[list[LocatedImage], list[Rejected]]:
     """``images`` with the regions that a detector finds, in place of those they have; and what was left out.
 
@@ -120,18 +123,21 @@ def detect_regions(
     is found. Raises ``ValueError`` for a model of another kind or an empty vocabulary.
     """
     settings = settings or DetectionSettings()
-    loaded: list[Detector] = []
-
-    def look(some: Sequence[LocatedImage]):
-        if not loaded:
-            loaded.append(Detector(model, vocabulary, settings))
-        found, rejects = _detected(loaded[0], some, image_root)
-        return regions_table(found), reject_rows(rejects, "detection")
-
     with TemporaryDirectory() as scratch:
         folder = Path(parts or scratch) / _plan(images, model, vocabulary, settings, part)
-        table, bad = in_parts(images, folder, part, look, REGIONS, on_progress)
+        load = partial(_looking, model, tuple(vocabulary), settings, image_root)
+        table, bad = in_parts(regions_table(images), folder, part, load, REGIONS, on_progress, engine)
     return located_images(table), [Rejected(r["record"], r["reason"], r["detail"]) for r in bad.to_pylist()]
+
+
+def _looking(model: str, vocabulary: Sequence[str], settings: DetectionSettings, image_root: str | Path) -> Work:
+    detector = Detector(model, vocabulary, settings)
+
+    def look(images: pa.Table) -> tuple[pa.Table, list[dict]]:
+        found, rejects = _detected(detector, located_images(images), image_root)
+        return regions_table(found), list(reject_rows(rejects, "detection"))
+
+    return look
 
 
 def _detected(detector: Detector, images: Sequence[LocatedImage], image_root: str | Path) -> tuple[list[LocatedImage], list[Rejected]]:

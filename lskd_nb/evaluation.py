@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from lskd_nb.records import PREDICTIONS, read_parquet, write_parquet
+from lskd_nb.records import PREDICTIONS, REGION, read_parquet, write_parquet
+from lskd_nb.regions import region_of
 from lskd_nb.student import Student, autocast
 from lskd_nb.views import FrozenViews, View, passes
 
@@ -35,6 +36,23 @@ class Item:
     label: int | None
     task: str
     slice: str = ""
+
+
+ITEMS = pa.schema([("item_id", pa.string()), ("image_id", pa.string()), ("image", pa.string()), ("regions", pa.list_(REGION)), ("question", pa.string()),
+                   ("choices", pa.list_(pa.string())), ("label", pa.int32()), ("task", pa.string()), ("slice", pa.string())])
+
+
+def items_table(items: Sequence[Item]) -> pa.Table:
+    """Items as the ITEMS table, so that other machines can read them."""
+    return pa.Table.from_pylist([dict(
+        item_id=i.item_id, image_id=i.image_id, image=i.view.image, question=i.question, choices=list(i.choices), label=i.label, task=i.task, slice=i.slice,
+        regions=[dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in i.view.regions]) for i in items], ITEMS)
+
+
+def items_of(table: pa.Table) -> list[Item]:
+    """The ITEMS table as items."""
+    return [Item(r["item_id"], r["image_id"], View(r["image"], tuple(region_of(g) for g in r["regions"])), r["question"], tuple(r["choices"]), r["label"],
+                 r["task"], r["slice"]) for r in table.to_pylist()]
 
 
 @torch.no_grad()

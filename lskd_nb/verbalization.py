@@ -16,15 +16,16 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 from PIL import Image
 
-from lskd_nb.parts import in_parts
+from lskd_nb.parts import LOCAL, Engine, Work, in_parts
 from lskd_nb.records import REJECTS, VERBALIZATIONS, atomic_path, write_parquet
-from lskd_nb.regions import Box, LocatedImage, Region, highlight, resize_regions
+from lskd_nb.regions import Box, LocatedImage, Region, highlight, located_images, regions_table, resize_regions
 from lskd_nb.retrieval import VOCABULARIES as VOCABULARIES
 from lskd_nb.retrieval import Retriever
 from lskd_nb.retrieval import read_vocabulary as read_vocabulary
@@ -43,30 +44,33 @@ def verbalize(
     part: int = 512,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     voices: "Voices | None" = None,
+    engine: Engine = LOCAL,
 ) -> tuple[Path, Path]:
     """Verbalize ``images`` into ``out`` (records.VERBALIZATIONS); unreadable images go to ``out``'s rejects file.
 
     Works in parts of ``part`` images, each written when it is done, so that a killed call goes on where it was. ``human`` are ready
     rows, of a dataset verbalizer or of ``written_captions``. ``voices`` are these verbalizers with these settings, where they are
-    loaded already. Returns the paths of both files.
+    loaded already. ``engine`` says who does the parts. Returns the paths of both files.
     """
     settings, out = settings or Settings(), Path(out)
     settings = replace(settings, cache=settings.cache or str(out.parent / "text_features"))
     folder = out.with_suffix(".parts") / _plan(images, verbalizers, settings, part)
-    loaded = [voices] if voices else []
-
-    def speak(some: Sequence[LocatedImage]) -> tuple[list[dict], list[dict]]:
-        if not loaded:
-            loaded.append(Voices(verbalizers, settings))
-        return loaded[0](some, image_root)
-
-    lines, bad = in_parts(images, folder, part, speak, VERBALIZATIONS, on_progress)
+    load = (lambda: partial(_speak, voices, image_root)) if voices and engine.name == "local" else partial(_speaking, verbalizers, settings, image_root)
+    lines, bad = in_parts(regions_table(images), folder, part, load, VERBALIZATIONS, on_progress, engine)
     known = {i.image_id for i in images}
     ready = pa.Table.from_pylist([row for row in human if row["image_id"] in known], schema=VERBALIZATIONS)
     rejected = out.with_name(out.stem + ".rejects.parquet")
     write_parquet(bad, rejected, REJECTS)
     write_parquet(pa.concat_tables([lines, ready]).combine_chunks(), out, VERBALIZATIONS)
     return out, rejected
+
+
+def _speaking(verbalizers: Verbalizers, settings: Settings, image_root: str | Path) -> Work:
+    return partial(_speak, Voices(verbalizers, settings), image_root)
+
+
+def _speak(voices: "Voices", image_root: str | Path, images: pa.Table) -> tuple[list[dict], list[dict]]:
+    return voices(located_images(images), image_root)
 
 
 class Voices:
