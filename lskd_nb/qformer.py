@@ -22,9 +22,6 @@ class Seen:
     def __len__(self) -> int:
         return len(next(pair for pair in self.layers if pair)[0])
 
-    def __getitem__(self, images: Tensor) -> "Seen":
-        return Seen(tuple((pair[0][images], pair[1][images]) if pair else None for pair in self.layers))
-
 
 def look_at(qformer: nn.Module, image: Tensor) -> Seen:
     """Keys and values of (B, patches, width) image features, for any number of passes that look at the same images.

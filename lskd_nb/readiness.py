@@ -230,7 +230,7 @@ def _disk(given: Mapping[str, Mapping[str, object]], root: Path, student: float)
 def _images(values: Mapping[str, object], root: Path) -> int:
     """How many images a run is about: the limit, or the files in Visual Genome's folders; 108,077 where they are not there yet."""
     if not values.get("visual_genome"):
-        return int(values.get("world_train") or 0)
+        return sum(values.get("world") or ())
     folder = root / str(values.get("visual_genome", ""))
     there = sum(1 for name in ("VG_100K", "VG_100K_2") if (folder / name).is_dir() for _ in os.scandir(folder / name))
     return int(values.get("limit") or 0) or there or 108_077

@@ -58,13 +58,17 @@ class ResponseCache:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        """All of what is written in the block, or none. Raises ``OSError`` naming the file where it can't be written."""
         try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self.path} can't be written, is the disk full? ({error}) Replies stored before are kept") from error
 
     def _insert(self, replies: Iterable[tuple[str, dict]]) -> None:
         rows = ((request, json.dumps(reply, ensure_ascii=False)) for request, reply in replies)

@@ -113,24 +113,15 @@ class Student(nn.Module):
         return F.normalize(self.blip2.text_projection(out[:, 0]).float(), dim=-1)
 
     def fused(self, image: Tensor | Seen, ids: Tensor, mask: Tensor) -> Tensor:
-        """Queries and text together -> (R, Q + L, hidden), zeros beyond the longest texts of like length.
+        """Queries and text together -> (R, Q + L, hidden).
 
         ``image`` is (B, P, width) with R a multiple of B texts, those of one image next to each other. ``mask`` is (R, L) padding or
-        (R, 1, Q + L, Q + L) bool. Images with short texts go together, those with long ones too: little is computed for padding.
+        (R, 1, Q + L, Q + L) bool.
         """
         queries = self.blip2.query_tokens.expand(len(ids), -1, -1)
         if mask.dim() == 2:
             mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1).bool()[:, None, None, :]
-        seen = self.look(image) if isinstance(image, Tensor) else image
-        each, whole, found, order = len(ids) // len(seen), mask.shape[-1], [], []
-        for length, images in by_length(mask[:, 0].any(1).sum(1).view(len(seen), each).amax(1).tolist()):
-            which = torch.tensor(images, device=ids.device)
-            rows = (which[:, None] * each + torch.arange(each, device=ids.device)).flatten()
-            words = self.blip2.embeddings(ids[rows, : length - queries.shape[1]], query_embeds=queries[rows])
-            hidden = run_qformer(self.blip2.qformer, words, mask[rows][:, :, :length, :length], queries.shape[1], seen[which])
-            found.append(F.pad(hidden, (0, 0, 0, whole - length)))
-            order.append(rows)
-        return torch.cat(found)[torch.cat(order).argsort()]
+        return run_qformer(self.blip2.qformer, self.blip2.embeddings(ids, query_embeds=queries), mask, queries.shape[1], image)
 
     def itm_logits(self, image: Tensor | Seen, texts: Texts) -> Tensor:
         """(R, 2): no match, match, for R texts about (B, P, width) images, grouped by image. Mean over the queries' two-way heads."""
@@ -233,19 +224,6 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     if tokenizer.bos_token_id is None:
         tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     return tokenizer
-
-
-def by_length(lengths: Sequence[int], groups: int = 4, least: int = 16, worth: float = 0.9) -> list[tuple[int, list[int]]]:
-    """Which texts to compute together: (longest, their numbers) of groups of like length, at least ``least`` in each.
-
-    A single group where parting them would leave more than the share ``worth`` of the work.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    size = max(-(-len(order) // groups), least)
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
-    found = [(lengths[part[-1]], part) for part in parts]
-    whole = lengths[order[-1]] * len(order)
-    return found if sum(length * len(part) for length, part in found) < worth * whole else [(lengths[order[-1]], list(range(len(lengths))))]
 
 
 def lm_mask(mask: Tensor, prefix: Tensor, queries: int) -> Tensor:

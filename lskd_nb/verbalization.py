@@ -15,6 +15,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -126,7 +127,10 @@ class Voices:
     def _regions(self, located, pictures) -> list[dict]:
         model, rows = self.region_captioner, []
         size = model.model.config.vision_config.image_size
-        pairs = [(i, r, region_view(p, r, size, self.settings.region_view)) for i, p in zip(located, pictures, strict=True) for r in i.regions]
+        regions = [(i, r, p) for i, p in zip(located, pictures, strict=True) for r in i.regions]
+        with ThreadPoolExecutor(2) as drawing:
+            views = list(drawing.map(lambda one: region_view(one[2], one[1], size, self.settings.region_view), regions))
+        pairs = [(i, r, view) for (i, r, _), view in zip(regions, views, strict=True)]
         for start in range(0, len(pairs), self.settings.batch):
             part = pairs[start : start + self.settings.batch]
             spoken = model([p for _, _, p in part], [self.settings.region_prompt] * len(part), self.settings)

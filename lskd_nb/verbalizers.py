@@ -7,6 +7,7 @@ are of these classes. Checkpoints from the hub, in bf16 on a GPU, have not been 
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,7 +208,8 @@ def stacked(images: Sequence[Image.Image], size: int, prepare=None) -> Tensor:
     """(N, 3, size, size) float32: prepared by ``prepare``, a processor of the model's, else resized to a square as BLIP-2 has it."""
     if prepare is not None:
         return prepare(images=list(images), return_tensors="pt").pixel_values
-    return torch.from_numpy(np.stack([pixels(i, size) for i in images]))
+    with ThreadPoolExecutor(2) as readers:  # resizing releases Python's lock
+        return torch.from_numpy(np.stack(list(readers.map(lambda image: pixels(image, size), images))))
 
 
 def version_of(name: str, model) -> str:

@@ -20,6 +20,7 @@ from lskd_nb import distillation as d
 from lskd_nb.critic import Critic, load_critic
 from lskd_nb.mini.base import fresh_student
 from lskd_nb.records import CORPUS, LABELS, PREDICTIONS, read_parquet, write_parquet
+from lskd_nb.reply_cache import ResponseCache
 from lskd_nb.student import load_student
 from lskd_nb.training import CHECKPOINT
 from lskd_nb.views import FrozenViews, View
@@ -115,6 +116,20 @@ def test_a_full_disk_while_features_are_stored(world, place):
     assert said.startswith("OSError") and "views.bf16 can't be written" in said
     again = FrozenViews(student, world, place)
     assert again.prepare([View("m0.png")]) == 0 and again.prepare([View("m1.png")]) == 1
+
+
+def test_a_full_disk_keeps_the_replies_that_were_paid_for(place):
+    def more() -> None:
+        cache = ResponseCache(place / "cache.sqlite")
+        for n in range(200):
+            cache.put(f"r{n}", {"text": "x" * 2000})
+
+    assert told_by(lambda: ResponseCache(place / "cache.sqlite").put("first", {"text": "paid"})) == ""
+    said = told_by(more, room=100_000)
+    assert said.startswith("OSError") and f"{place}/cache.sqlite can't be written" in said and "Replies stored before are kept" in said
+    cache = ResponseCache(place / "cache.sqlite")
+    kept = [n for n in range(200) if cache.get(f"r{n}")]
+    assert cache.get("first") == {"text": "paid"} and kept == list(range(len(kept))) and 0 < len(kept) < 200
 
 
 def test_a_store_of_features_that_is_cut_off_is_made_anew(world, place):

@@ -1,6 +1,8 @@
 """The README names files, notebooks and tests: they are there."""
 
+import json
 import re
+import sys
 from pathlib import Path
 
 from lskd_nb.run import find_root
@@ -32,6 +34,18 @@ def test_the_tree_lists_every_module():
     tree = README.split("## What is where")[1].split("## ")[0]
     modules = {p.name for p in (ROOT / "lskd_nb").glob("*.py")} - {"__init__.py"}
     assert {m for m in modules if not re.search(rf"(?<![\w]){re.escape(m)}", tree)} == set()
+
+
+def test_the_table_of_benchmarks_is_what_was_measured():
+    told = json.loads((ROOT / "outputs" / "benchmarks.json").read_text(encoding="utf-8"))
+    sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
+    try:
+        from run import PARTS, table
+    finally:
+        sys.path.pop(0)
+    shown = README.split("<!-- benchmarks -->")[1].split("<!-- /benchmarks -->")[0]
+    assert table(told["rows"]) in shown and told["machine"]["cpu"] in shown
+    assert {row["part"] for row in told["rows"]} == set(PARTS)
 
 
 def test_the_project_speaks_of_itself_alone():
