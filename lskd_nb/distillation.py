@@ -69,12 +69,13 @@ class DistillationConfig:
     image_size: int | None = None  # pixels, the position embeddings interpolated; None: the base's own
     backend: str = "hf"  # "lavis": LAVIS's own Q-Former
     bf16: bool = True  # where the hardware multiplies it fast; weights and sums stay in float32
+    shard: bool = False  # weights, gradients and optimizer state parted among the processes (FSDP2), not copied
     gradient_checkpointing: bool = False  # less memory, about a third more time
     workers: int = 0  # processes that draw images ahead, for each training process; of no use where features are stored
     threads: int = 0  # 0: torch's choice
 
 
-FREE = ("out", "threads", "workers", "checkpoint_every", "view_store", "gradient_checkpointing")  # fields on which no number depends
+FREE = ("out", "threads", "workers", "checkpoint_every", "view_store", "gradient_checkpointing", "shard")  # fields on which no number depends
 
 
 def losses(student: Student, image: Tensor, batch: list[Drawn], config: DistillationConfig, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -173,8 +174,12 @@ def train(config: DistillationConfig) -> Path:
     steps = Steps(rows, plain, by_question([*rows, *plain]), config, FrozenViews(student, config.image_root, config.view_store),
                   (ranks.rank(), ranks.world()))
     student.to(accelerator.device)
+    objectives = Objectives(student, config)
+    if config.shard:
+        ranks.shard(objectives, vision_layers(student), [student.temperature], accelerator.device)
     optimizer = optimizer_of(student, student.word_embeddings, config.weight_decay, config.embedding_lr)
-    objectives = accelerator.prepare(Objectives(student, config))
+    if not config.shard:
+        objectives = accelerator.prepare(objectives)
     torch.manual_seed(config.seed + ranks.rank())
     student.train()
     ahead: list = []  # the loader's iterator, made at the first step that is still to be done
@@ -186,19 +191,30 @@ def train(config: DistillationConfig) -> Path:
         return _step(step, config, student, optimizer, accelerator, objectives, next(ahead[0]))
 
     def save(folder: Path) -> None:
-        student.eval()
-        if config.base_share:
-            mix(student, _base(config), config.base_share)
-        student.save(folder)
+        weights = {name: ranks.whole(weight) for name, weight in student.state_dict().items()}
+        if ranks.rank() == 0:
+            trained_student = _base(config).eval()
+            trained_student.load_state_dict(weights)
+            if config.base_share:
+                mix(trained_student, _base(config), config.base_share)
+            trained_student.save(folder)
 
     return train_resumably(config.out, identity_of(config), student, optimizer, config.steps, config.checkpoint_every, step_of, save)
 
 
+def vision_layers(student: Student) -> list[nn.Module]:
+    """The layers of the frozen vision encoder, most of what there is to shard. Raises ``ValueError`` for LAVIS's, whose are not called as modules."""
+    if not hasattr(student.blip2.vision_model, "encoder"):
+        raise ValueError("shard needs backend 'hf'")
+    return list(student.blip2.vision_model.encoder.layers)
+
+
 def _processes(config: DistillationConfig):
-    """The accelerator, with or without other processes; where the LM losses are left out, their head gets no gradient."""
+    """The accelerator, with or without other processes."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not (config.lm or config.lm_conditioned))])
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the class has weights that no objective needs, and losses may be left out
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
     if config.batch % (config.accumulation * ranks.world()):
         raise ValueError(f"batch is {config.batch}: expected a multiple of accumulation × processes, {config.accumulation} × {ranks.world()}")
     return accelerator

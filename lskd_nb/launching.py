@@ -23,20 +23,25 @@ Curves = dict[str, list[dict]]  # the metrics of each training, a line a step
 
 
 def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[str]:
-    """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some. For several machines see the README."""
+    """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some. For several machines see the README.
+
+    ``accelerate launch`` starts no more than one process on CPUs (several need MPI there); what it calls for GPUs, ``torch.distributed.run``, does.
+    """
     import torch
 
-    how = ["--cpu"] if not torch.cuda.is_available() else ["--multi_gpu"] if processes > 1 else []
-    told = ["--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-            "--num_cpu_threads_per_process", str(threads)]
-    free_port = ["--main_process_port", "0"] if processes > 1 else []
-    return [sys.executable, "-m", "accelerate.commands.launch", *how, *told, *free_port, "-m", "lskd_nb.distillation", str(config)]
+    gpu = torch.cuda.is_available()
+    module = ["-m", "lskd_nb.distillation", str(config)]
+    if processes > 1 and not gpu:
+        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *module]
+    how = ["--cpu"] if not gpu else ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
+    return [sys.executable, "-m", "accelerate.commands.launch", *how, "--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no",
+            "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads), *module]
 
 
 def curve(config: DistillationConfig) -> list[dict]:
     """The metrics that a training has written so far, finished or not."""
     out = Path(config.out)
-    for log in (out / METRICS, out.with_name(out.name + ".training") / METRICS):
+    for log in (out.with_name(out.name + ".training") / METRICS, out / METRICS):
         if log.exists():
             return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]  # the last may be half written
     return []

@@ -3,6 +3,9 @@
 Every process draws the whole batch (texts are cheap) and looks at its own part of the images. The contrast needs all of them: features are gathered
 with their gradient, and each process computes the loss of the whole batch. DistributedDataParallel averages gradients over processes, which is the
 gradient of the mean of their losses. In a single process all of this does nothing.
+
+Weights may also be *sharded* (FSDP2): each process keeps its part of every weight, gradient and optimizer state, and gathers the others' when a layer is
+at work.
 """
 
 from collections.abc import Sequence
@@ -10,8 +13,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.nn.functional import all_gather
+from torch import Tensor, nn
 
 Item = TypeVar("Item")
 
@@ -35,7 +37,23 @@ def own(batch: Sequence[Item], this: int | None = None, many: int | None = None)
 
 def gathered(features: Tensor) -> Tensor:
     """(B / W, …) features of each process -> (B, …) of all, in order; their gradients find the way back."""
-    return torch.cat(all_gather(features.contiguous())) if world() > 1 else features
+    return _Gathered.apply(features.contiguous()) if world() > 1 else features
+
+
+class _Gathered(torch.autograd.Function):
+    """Every process's loss depends on every part: a part's gradient is the sum of what all of them found for it."""
+
+    @staticmethod
+    def forward(ctx, part: Tensor) -> Tensor:
+        parts = [torch.empty_like(part) for _ in range(world())]
+        dist.all_gather(parts, part)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return own(gradient)
 
 
 def summed(value: Tensor) -> Tensor:
@@ -65,3 +83,36 @@ def wait() -> None:
     """Until all have come here."""
     if world() > 1:
         dist.barrier()
+
+
+# ------------------------------------------------------------------------------------------------ shards
+
+
+def shard(model: nn.Module, layers: Sequence[nn.Module], alone: Sequence[nn.Parameter], device: torch.device) -> None:
+    """Shard the weights of ``model`` among the processes, those of each of ``layers`` by themselves; ``alone`` are kept whole by all."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (world(),))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh, ignored_params=set(alone))
+
+
+def whole(value: Tensor) -> Tensor:
+    """A weight, gathered where it is sharded: all processes must ask for it."""
+    return value.full_tensor() if sharded(value) else value
+
+
+def share_of(value: Tensor, like: Tensor) -> Tensor:
+    """This process's part of a whole ``value``, sharded as ``like`` is."""
+    if not sharded(like):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+
+
+def sharded(value: Tensor) -> bool:
+    """Whether each process keeps only its part of ``value``."""
+    return hasattr(value, "full_tensor")

@@ -57,7 +57,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, norm: float = 1.0) -> None:
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], norm)
+    """Scale all gradients so that together they are no longer than ``norm``."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    parts = [[p for p in parameters if ranks.sharded(p) == kind] for kind in (True, False)]
+    lengths = [ranks.whole(nn.utils.get_total_norm([p.grad for p in part])) for part in parts if part]
+    total = torch.stack(lengths).norm() if len(lengths) > 1 else lengths[0]
+    for part in parts:
+        nn.utils.clip_grads_with_norm_(part, norm, total)
 
 
 def trained(out: str | Path, identity: str) -> bool:
@@ -72,6 +78,7 @@ def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer:
 
     ``identity`` is what the model depends on, as text: a checkpoint of another identity is not used. Checkpoints hold the parameters of ``model``
     that are trained, and ``optimizer``. ``out`` gets what ``save`` writes, ``metrics.jsonl`` and the identity; until then the work lies beside it.
+    All processes call ``save``, since it may have to gather what they share; the first is the one to write.
     """
     out, first = Path(out), ranks.rank() == 0
     work = out.with_name(out.name + ".training")
@@ -86,9 +93,10 @@ def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer:
                 log.write(json.dumps({"step": step + 1, **line, "seconds": round(time.time() - started, 2)}) + "\n")
         if (step + 1) % checkpoint_every == 0 and step + 1 < steps:
             _checkpoint(work, step + 1, identity, model, optimizer)
+    with room_for(work):
+        save(work)
+    ranks.wait()
     if first:
-        with room_for(work):
-            save(work)
         (work / CHECKPOINT).unlink(missing_ok=True)
         (work / IDENTITY).write_text(identity)
         if out.exists():
@@ -99,15 +107,15 @@ def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer:
 
 
 def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimizer) -> None:
-    random = ranks.listed(_random_state())
+    moments = optimizer.state_dict()
+    state = {
+        "step": step,
+        "identity": identity,
+        "weights": {n: ranks.whole(p.detach()) for n, p in model.named_parameters() if p.requires_grad},
+        "optimizer": moments | {"state": {n: {k: ranks.whole(v) for k, v in one.items()} for n, one in moments["state"].items()}},
+        "random": ranks.listed(_random_state()),
+    }
     if ranks.rank() == 0:
-        state = {
-            "step": step,
-            "identity": identity,
-            "weights": {n: p.detach() for n, p in model.named_parameters() if p.requires_grad},
-            "optimizer": optimizer.state_dict(),
-            "random": random,
-        }
         with atomic_path(work / CHECKPOINT) as temporary, room_for(work / CHECKPOINT):
             torch.save(state, temporary)
 
@@ -146,8 +154,10 @@ def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
         raise ValueError(f"{path} is of a model of another size: {misfits[0]} does not fit; remove it to train from the start")
     with torch.no_grad():
         for name, weight in state["weights"].items():
-            named[name].copy_(weight)
+            named[name].copy_(ranks.share_of(weight, named[name]))
     optimizer.load_state_dict(state["optimizer"])
+    for parameter, moments in optimizer.state.items():
+        moments.update({k: ranks.share_of(v, parameter) for k, v in moments.items() if v.shape == parameter.shape and v.dim()})
     if len(state["random"]) == ranks.world():
         cpu, *gpu = state["random"][ranks.rank()]
         torch.set_rng_state(cpu)

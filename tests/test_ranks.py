@@ -52,15 +52,18 @@ def kill_after(told: d.DistillationConfig, steps: int) -> None:
     while len(launching.curve(told)) < steps:
         assert process.status() != psutil.STATUS_ZOMBIE, Path(f"{told.out}.log").read_text()[-2000:]
         time.sleep(0.01)
-    for member in [*process.children(recursive=True), process]:
+    family = process.children(recursive=True)
+    assert sum("lskd_nb.distillation" in member.cmdline() for member in family) == 2
+    for member in [*family, process]:
         member.kill()
     process.wait()
     assert not Path(told.out).exists(), "nothing half-done is taken for a student"
 
 
-def test_two_processes_killed_and_resumed_train_to_the_losses_of_one(world, tmp_path):
-    alone = d.train(config(world, tmp_path / "alone"))
-    told = config(world, tmp_path / "both")
+@pytest.mark.parametrize("shard", [False, True], ids=["copied", "sharded"])
+def test_two_processes_killed_and_resumed_train_to_the_losses_of_one(world, tmp_path, shard):
+    alone = d.train(config(world, tmp_path / "alone", base_share=0.25))
+    told = config(world, tmp_path / "both", base_share=0.25, shard=shard)
     kill_after(told, 5)
     seen: list[int] = []
     curves = launching.train_all({"both": told}, processes=2, on_steps=lambda c: seen.append(len(c["both"])), look=0.05)
