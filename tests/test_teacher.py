@@ -296,7 +296,8 @@ def test_an_interrupt_ends_the_asking(tmp_path):
     cache = tmp_path / "c.sqlite"
     with serving(delay=0.2) as url:
         script = KILLED.format(here=os.path.dirname(__file__), url=url, cache=str(cache))
-        process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job in the background is started deaf to it
         while stats(url)["completions"] < 8:
             assert process.poll() is None
             time.sleep(0.02)
