@@ -160,7 +160,7 @@ class Steps(Dataset):
 def train(config: DistillationConfig) -> Path:
     """Train, or go on training, and save the student under ``config.out``; returns that folder.
 
-    Raises ``ValueError`` where ``batch`` can't be cut into ``accumulation`` equal parts for the processes.
+    Raises ``ValueError`` where ``batch`` can't be cut into ``accumulation`` equal parts for the processes, or LAVIS's network is to do what it can't.
     """
     if finished(config):
         return Path(config.out)
@@ -168,7 +168,8 @@ def train(config: DistillationConfig) -> Path:
         torch.set_num_threads(config.threads)
     accelerator = _processes(config)
     student = _base(config)
-    student.blip2.qformer.gradient_checkpointing = config.gradient_checkpointing
+    if config.gradient_checkpointing:
+        student.blip2.qformer.gradient_checkpointing = True
     rows = corpus_rows(config.corpus)
     plain = rehearsal_rows(config.rehearsal) if config.rehearsal else []
     steps = Steps(rows, plain, by_question([*rows, *plain]), config, FrozenViews(student, config.image_root, config.view_store),
@@ -176,7 +177,7 @@ def train(config: DistillationConfig) -> Path:
     student.to(accelerator.device)
     objectives = Objectives(student, config)
     if config.shard:
-        ranks.shard(objectives, vision_layers(student), [student.temperature], accelerator.device)
+        ranks.shard(objectives, list(student.blip2.vision_model.encoder.layers), [student.temperature], accelerator.device)
     optimizer = optimizer_of(student, student.word_embeddings, config.weight_decay, config.embedding_lr)
     if not config.shard:
         objectives = accelerator.prepare(objectives)
@@ -202,19 +203,14 @@ def train(config: DistillationConfig) -> Path:
     return train_resumably(config.out, identity_of(config), student, optimizer, config.steps, config.checkpoint_every, step_of, save)
 
 
-def vision_layers(student: Student) -> list[nn.Module]:
-    """The layers of the frozen vision encoder, most of what there is to shard. Raises ``ValueError`` for LAVIS's, whose are not called as modules."""
-    if not hasattr(student.blip2.vision_model, "encoder"):
-        raise ValueError("shard needs backend 'hf'")
-    return list(student.blip2.vision_model.encoder.layers)
-
-
 def _processes(config: DistillationConfig):
     """The accelerator, with or without other processes."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the class has weights that no objective needs, and losses may be left out
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    if config.backend != "hf" and (config.shard or config.gradient_checkpointing):
+        raise ValueError("shard and gradient_checkpointing need backend 'hf'")
     if config.batch % (config.accumulation * ranks.world()):
         raise ValueError(f"batch is {config.batch}: expected a multiple of accumulation × processes, {config.accumulation} × {ranks.world()}")
     return accelerator

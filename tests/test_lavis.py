@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -234,8 +233,7 @@ def test_distillation_trains_either_backend_alike(world, tmp_path, monkeypatch, 
                                              steps=4, batch=3, lr=1e-3, lm_conditioned=0.5, swaps=0.5, views=1, checkpoint_every=2, threads=1)
     lines = {}
     for backend in ("hf", "lavis"):
-        monkeypatch.setattr(distillation, "load_student", partial(load_student, backend=backend))
-        out = distillation.train(replace(common, out=str(tmp_path / backend)))
+        out = distillation.train(replace(common, out=str(tmp_path / backend), backend=backend))
         lines[backend] = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     for one, other in zip(lines["hf"], lines["lavis"], strict=True):
         assert all(abs(one[name] - other[name]) < 1e-3 for name in ("itc", "itm", "lm", "lm_conditioned"))
@@ -247,9 +245,15 @@ def test_distillation_trains_either_backend_alike(world, tmp_path, monkeypatch, 
     assert (a - b).norm() < 0.01 * (a - start).norm()
 
 
+@pytest.mark.parametrize("asked", ["shard", "gradient_checkpointing"])
+def test_what_lavis_can_not_do_is_refused(world, tmp_path, asked):
+    told = distillation.DistillationConfig(str(world / "base"), str(world / "corpus.parquet"), str(world), str(tmp_path / "s"), steps=1, batch=3, backend="lavis")
+    with pytest.raises(ValueError, match="shard and gradient_checkpointing need backend 'hf'"):
+        distillation.train(replace(told, **{asked: True}))
+
+
 def test_a_killed_lavis_training_goes_on(world, tmp_path, monkeypatch, in_fp32):
-    monkeypatch.setattr(distillation, "load_student", partial(load_student, backend="lavis"))
-    whole = distillation.DistillationConfig(student=str(world / "base"), corpus=str(world / "corpus.parquet"), image_root=str(world),
+    whole = distillation.DistillationConfig(backend="lavis", student=str(world / "base"), corpus=str(world / "corpus.parquet"), image_root=str(world),
                                             out=str(tmp_path / "whole"), steps=4, batch=3, lr=1e-3, views=1, checkpoint_every=2, threads=1)
     distillation.train(whole)
     step = distillation._step
