@@ -26,6 +26,7 @@ from transformers import AutoTokenizer, BlipForImageTextRetrieval, CLIPModel, Pr
 from lskd_nb.evaluation import Item, items_of, items_table, match_scores
 from lskd_nb.parts import LOCAL, Engine, Work, in_parts
 from lskd_nb.student import load_student, pixels
+from lskd_nb.verbalizers import hash_of
 from lskd_nb.views import FrozenViews, View, draw
 
 TEXTS_AT_ONCE = 256
@@ -60,7 +61,8 @@ def scores_of(system: str, items: Sequence[Item], image_root: str | Path, prefix
         raise ValueError("engine 'ray' needs a folder for its parts")
     order = sorted(range(len(items)), key=lambda i: (items[i].view.image, i))
     table = items_table([items[i] for i in order])
-    told = [system, str(image_root), batch, max_tokens, loading, part, hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()]
+    weights = hash_of(sorted(f for f in (*Path(system).glob("*"), Path(system)) if f.is_file()))  # of a hub name: of nothing
+    told = [system, weights, str(image_root), batch, max_tokens, loading, part, hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()]
     folder = Path(parts) / hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
     found, _ = in_parts(table, folder, part, partial(_scoring, system, str(image_root), batch, max_tokens, dict(loading or {})), SCORED, engine=engine)
     scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(items)
