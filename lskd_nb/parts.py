@@ -133,4 +133,4 @@ def _join(ray, workers: int) -> None:
     if address:
         ray.init(address=address, **quiet)
     else:
-        ray.init(num_cpus=max(workers + 1, os.cpu_count() or 1), include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=max(workers + 1, os.cpu_count() or 1), include_dashboard=False, **quiet)

@@ -37,7 +37,7 @@ def cluster(tmp_path_factory) -> Iterator[None]:
     """Ray on this machine, with room for two workers; nothing of it is left afterwards."""
     ray = pytest.importorskip("ray")
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 * 2**20)
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 * 2**20)
     yield
     ray.shutdown()
 
