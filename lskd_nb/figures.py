@@ -4,7 +4,6 @@ Colours of regions are those the models see; what is drawn beside them, ids and 
 """
 
 import html
-import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -14,7 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lskd_nb.filtering import Point
-from lskd_nb.regions import Region, highlight, highlight_colors, mentions
+from lskd_nb.markup import mention_html as mention_html
+from lskd_nb.markup import triple_html as triple_html
+from lskd_nb.regions import Region, highlight, highlight_colors
+from lskd_nb.regions import regions_of as regions_of
 
 STAGES = ("verbalization", "prompting", "critic", "filtering", "distillation", "evaluation")
 INK, BLUE, ORANGE, GREEN, GREY = "#2b2d42", "#3a6ea5", "#e07a3f", "#3a9a6b", "#9aa0aa"
@@ -26,7 +28,6 @@ PAPER = {  # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherloc
     "BLIP-2 ViT-G": (56.1, 49.8, 28.0, 19.5, 39.0, 68.0, 33.4, 77.1),
     "BLIP-2 ViT-G + LSKD": (59.0, 56.4, 33.4, 29.7, 40.3, 68.9, 40.3, 79.5),
 }
-_MENTION = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
 
 
 def style() -> None:
@@ -63,24 +64,6 @@ def image_grid(images: Sequence[Image.Image], regions: Sequence[Sequence[Region]
         if number < len(images):
             show_regions(images[number], regions[number], titles[number] if number < len(titles) else "", ax)
     return figure
-
-
-def mention_html(text: str) -> str:
-    """Text, escaped, with each mention on the colour of its region."""
-
-    def colored(match: re.Match) -> str:
-        first = int(match[1].split(",")[0])
-        color = "#" + bytes(highlight_colors(first)[1][:3]).hex()
-        return f'<b style="background:{color};color:#111;border-radius:3px;padding:0 3px">[{match[1]}]</b>'
-
-    return _MENTION.sub(colored, html.escape(text))
-
-
-def triple_html(row: Mapping) -> str:
-    """Question, answer and rationale of a row, mentions coloured like their boxes."""
-    lines = [f'<div style="margin:2px 0"><span style="color:#777;display:inline-block;width:5.5em">{name}</span>{mention_html(row[name])}</div>'
-             for name in ("question", "answer", "rationale")]
-    return '<div style="font-size:14px;line-height:1.5">' + "".join(lines) + "</div>"
 
 
 def pipeline_strip(active: int) -> str:
@@ -246,9 +229,3 @@ def result_table(metrics: Mapping) -> str:
     head = "".join(f"<th>{h}</th>" for h in ("", *COLUMNS))
     body = "".join(f'<tr><td style="text-align:left">{name}</td>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>" for name, cells in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def regions_of(row: Mapping, mentioned_only: bool = False) -> list[Region]:
-    """The regions of a corpus row; only those its texts mention if asked."""
-    ids = set(mentions(" ".join((row["question"], row["answer"], row["rationale"]))))
-    return [Region(r["id"], tuple(r["box"]), r["label"] or "") for r in row["references"] if not mentioned_only or r["id"] in ids]

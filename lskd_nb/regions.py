@@ -184,3 +184,9 @@ def located_images(table: pa.Table) -> list[LocatedImage]:
 def region_of(row: Mapping) -> Region:
     """A region from its Arrow struct."""
     return Region(row["id"], tuple(row["box"]), row["label"] or "", row["score"])
+
+
+def regions_of(row: Mapping, mentioned_only: bool = False) -> list[Region]:
+    """The regions of a corpus row; only those its texts mention if asked."""
+    ids = set(mentions(" ".join((row["question"], row["answer"], row["rationale"]))))
+    return [Region(r["id"], tuple(r["box"]), r["label"] or "") for r in row["references"] if not mentioned_only or r["id"] in ids]

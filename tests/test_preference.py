@@ -197,7 +197,7 @@ def test_nothing_shown_is_unescaped_or_says_whose_it_is(files):
     shown = PreferenceAnnotator(pairs_path, path, pairs_path.parent, "<i>Ann</i>")
     page = shown.static().data
     assert "<script>" not in page and "&lt;script&gt;" in page and "<b>here" not in page and "<i>Ann" not in page
-    assert "data:image/png" in page and "#05ff37" in page  # the mention has its region's colour
+    assert "data:image/jpeg" in page and "#05ff37" in page  # the mention has its region's colour
     assert "lskd" not in page.replace("LSKD says", "") and "chatgpt" not in page
 
 

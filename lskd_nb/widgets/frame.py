@@ -1,0 +1,67 @@
+"""What all widgets share: a frame that takes keys, the same look in every front end, and a static twin.
+
+Widgets are boxes of ordinary ipywidgets controls with ``observe``, safe to run headless; ``interact`` and ``Output`` are avoided, since they swallow
+exceptions and can hang a headless run. Keys come from one small anywidget without a picture of its own, which listens on the frame around it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import anywidget
+import ipywidgets as w
+import traitlets
+from IPython.display import HTML
+
+STATIC = Path(__file__).parent / "static"
+
+
+class Keys(anywidget.AnyWidget):
+    """Listens to keys on the frame it is in, while nothing is typed into a field; each calls its action in Python."""
+
+    _esm = STATIC / "keys.js"
+    _css = STATIC / "frame.css"
+    heard = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    hint = traitlets.Unicode().tag(sync=True)
+
+    def __init__(self, actions: Mapping[str, Callable[[], None]], hint: str = ""):
+        super().__init__(heard=list(actions), hint=hint)
+        self.actions = dict(actions)
+        self.on_msg(self._pressed)
+
+    def _pressed(self, _widget, content: Mapping, _buffers) -> None:
+        if (action := self.actions.get(content.get("key"))) is not None:
+            action()
+
+
+class Frame(w.VBox):
+    """A widget of this project: ``children`` under one another, ``keys`` by their JavaScript names ("ArrowRight", "a"), and ``hint`` naming them."""
+
+    def __init__(self, children: Sequence[w.Widget], keys: Mapping[str, Callable[[], None]], hint: str, label: str):
+        self.keyboard = Keys(keys, hint)
+        super().__init__([*children, self.keyboard])
+        self.add_class("loc-frame")
+        self.label = label
+
+    def press(self, key: str) -> None:
+        """Do what a key does."""
+        self.keyboard.actions[key]()
+
+    def static_html(self) -> str:
+        """What is shown now, as HTML that needs no kernel."""
+        raise NotImplementedError
+
+    def static(self) -> HTML:
+        """What is shown now, for readers of a saved file."""
+        return HTML(self.static_html())
+
+
+def row(*children: w.Widget) -> w.HBox:
+    """Controls beside one another, wrapped where there is no room."""
+    return w.HBox(children, layout=w.Layout(flex_flow="row wrap", align_items="center"))
+
+
+def button(text: str, action: Callable[[], None], tooltip: str = "", **more) -> w.Button:
+    """A button as wide as its text."""
+    made = w.Button(description=text, tooltip=tooltip, layout=w.Layout(width="auto"), **more)
+    made.on_click(lambda _: action())
+    return made
