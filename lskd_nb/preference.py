@@ -8,17 +8,16 @@ Win, tie and lose percentages have 95% bootstrap intervals over images; how far 
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 
 from lskd_nb.evaluation import bootstrap
-from lskd_nb.records import REGION, read_parquet, write_parquet
+from lskd_nb.judgements import JudgementFile, krippendorff_alpha
+from lskd_nb.records import REGION
 from lskd_nb.regions import LocatedImage, mentions, renumber
 
 CHOICES = ("left", "tie", "right")
@@ -114,53 +113,21 @@ def _by_question(answers: pa.Table) -> dict[str, dict]:
 # ------------------------------------------------------------------------------------------------ judgements
 
 
-def read_judgements(path: str | Path, pairs: pa.Table) -> pa.Table:
-    """JUDGEMENTS, checked against the pairs they are of; an empty table where there is no file yet.
+def judgement_file(path: str | Path, pairs: pa.Table) -> JudgementFile:
+    """The file of JUDGEMENTS of these PAIRS; another pair, or a choice that is none of left, tie and right, is an error when it is read or added to."""
+    known = set(pairs["pair_id"].to_pylist())
 
-    Raises ``ValueError`` naming file and row for an unknown pair, a choice that is none of left, tie and right, an annotator without a name, or
-    one who judges a pair twice.
-    """
-    if not Path(path).exists():
-        return JUDGEMENTS.empty_table()
-    table = read_parquet(path, JUDGEMENTS)
-    _check(table.to_pylist(), pairs, path)
-    return table
-
-
-def _check(rows: Sequence[Mapping], pairs: pa.Table, path: str | Path) -> None:
-    known, seen = set(pairs["pair_id"].to_pylist()), set()
-    for number, row in enumerate(rows):
-        judged = (row["pair_id"], row["annotator"])
+    def wrong(row: Mapping) -> str | None:
         if row["pair_id"] not in known:
-            raise ValueError(f"{path}, row {number}: pair {row['pair_id']!r} is not among the {len(known)} that were to be judged")
-        if row["choice"] not in CHOICES:
-            raise ValueError(f"{path}, row {number}: choice is {row['choice']!r}, expected one of {CHOICES}")
-        if not row["annotator"]:
-            raise ValueError(f"{path}, row {number}: no annotator is named")
-        if judged in seen:
-            raise ValueError(f"{path}, row {number}: {row['annotator']} judges pair {row['pair_id']} a second time")
-        seen.add(judged)
+            return f"pair {row['pair_id']!r} is not among the {len(known)} that were to be judged"
+        return None if row["choice"] in CHOICES else f"choice is {row['choice']!r}, expected one of {CHOICES}"
+
+    return JudgementFile(Path(path), JUDGEMENTS, "pair_id", wrong)
 
 
-def add_judgement(path: str | Path, pairs: pa.Table, pair_id: str, annotator: str, choice: str) -> None:
-    """Append one judgement, checked as they are when read. The file is replaced as a whole; several annotators may write it at the same time."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        rows = [*read_judgements(path, pairs).to_pylist(), dict(pair_id=pair_id, annotator=annotator, choice=choice)]
-        _check(rows, pairs, path)
-        write_parquet(rows, path, JUDGEMENTS)
-
-
-def remove_last_judgement(path: str | Path, pairs: pa.Table, annotator: str) -> str | None:
-    """Take back what an annotator judged last; returns the pair, None where there is nothing to take back."""
-    with FileLock(f"{path}.lock"):
-        rows = read_judgements(path, pairs).to_pylist()
-        own = [n for n, row in enumerate(rows) if row["annotator"] == annotator]
-        if not own:
-            return None
-        taken = rows.pop(own[-1])
-        write_parquet(rows, path, JUDGEMENTS)
-        return taken["pair_id"]
+def read_judgements(path: str | Path, pairs: pa.Table) -> pa.Table:
+    """All that was judged of these PAIRS; an empty table where there is no file yet."""
+    return judgement_file(path, pairs).read()
 
 
 # ------------------------------------------------------------------------------------------------ results
@@ -203,24 +170,3 @@ def preference(judgements: pa.Table, key: pa.Table, system: str) -> dict[str, di
         found[rival] = {name: bootstrap(np.array([r["outcome"] == name for r in rows]), images) for name in OUTCOMES} | dict(
             pairs=len(units), annotators=len({r["annotator"] for r in rows}), alpha=None if np.isnan(alpha) else alpha)
     return found
-
-
-def krippendorff_alpha(units: Iterable[Sequence[Hashable]]) -> float:
-    """Krippendorff's alpha for nominal data: 1 - observed / expected disagreement. ``units`` are the labels that each thing was given.
-
-    With n_uc of unit u's m_u labels being c, and n = Σ m_u over units with at least two: alpha = 1 - (n - 1) Σ_u Σ_{c≠k} n_uc n_uk / (m_u - 1) /
-    Σ_{c≠k} n_c n_k (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C). NaN where no unit has
-    two labels, or all labels are the same: there is nothing to agree about then.
-    """
-    counts = [Counter(labels) for labels in units if len(labels) > 1]
-    totals = sum(counts, Counter())
-    expected = _different(totals)
-    if expected == 0:
-        return float("nan")
-    observed = sum(_different(count) / (count.total() - 1) for count in counts)
-    return 1 - (totals.total() - 1) * observed / expected
-
-
-def _different(count: Counter) -> int:
-    """Ordered pairs of labels that differ."""
-    return count.total() ** 2 - sum(n * n for n in count.values())

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lskd_nb import preference as p
+from lskd_nb.judgements import krippendorff_alpha
 from lskd_nb.mini import grammar
 from lskd_nb.mini.annotator import preferred
 from lskd_nb.mini.rules import situation_of
@@ -95,38 +96,46 @@ def test_answers_to_something_else_are_refused():
         p.blinded_pairs(pa.concat_tables([answers("lskd", 4)] * 2), answers("chatgpt", 4), seed=0)
 
 
+def judgement(pair_id: str, annotator: str, choice: str) -> dict:
+    return dict(pair_id=pair_id, annotator=annotator, choice=choice)
+
+
 def test_judgements_are_added_and_taken_back(files):
     _, path, pairs, _ = files
     ids = pairs["pair_id"].to_pylist()
-    assert p.read_judgements(path, pairs).num_rows == 0 and p.remove_last_judgement(path, pairs, "a") is None
-    for pair_id, who, choice in ((ids[0], "a", "left"), (ids[0], "b", "tie"), (ids[1], "a", "right")):
-        p.add_judgement(path, pairs, pair_id, who, choice)
-    assert p.remove_last_judgement(path, pairs, "a") == ids[1]
-    assert [tuple(r.values()) for r in p.read_judgements(path, pairs).to_pylist()] == [(ids[0], "a", "left"), (ids[0], "b", "tie")]
+    file = p.judgement_file(path, pairs)
+    assert file.read().num_rows == 0 and file.take_back("a") is None
+    for row in ((ids[0], "a", "left"), (ids[0], "b", "tie"), (ids[1], "a", "right")):
+        file.add(judgement(*row))
+    assert file.take_back("a") == judgement(ids[1], "a", "right")
+    assert file.read().to_pylist() == [judgement(ids[0], "a", "left"), judgement(ids[0], "b", "tie")]
     before = path.read_bytes()
+    with pytest.raises(ValueError, match="choice is 'both'"):
+        file.add(judgement(ids[2], "a", "left"), judgement(ids[1], "a", "both"))  # all or none
     for bad, message in (((ids[0], "a", "right"), "row 2: a judges pair .* a second time"), ((ids[1], "a", "both"), "choice is 'both'"),
-                         (("nothing", "a", "tie"), "pair 'nothing' is not among the 6"), ((ids[1], "", "tie"), "no annotator")):
+                         (("nothing", "a", "tie"), "pair 'nothing' is not among the 6"), ((ids[1], " ", "tie"), "no annotator")):
         with pytest.raises(ValueError, match=message):
-            p.add_judgement(path, pairs, *bad)
+            file.add(judgement(*bad))
     assert path.read_bytes() == before
-    write_parquet([dict(pair_id=ids[0], annotator="a", choice="best")], path, p.JUDGEMENTS)
+    write_parquet([judgement(ids[0], "a", "best")], path, p.JUDGEMENTS)
     with pytest.raises(ValueError, match="judgements.parquet, row 0: choice is 'best'"):
-        p.read_judgements(path, pairs)
+        file.read()
 
 
 def test_several_annotators_write_one_file(files):
     _, path, pairs, _ = files
     ids = pairs["pair_id"].to_pylist()
-    threads = [threading.Thread(target=lambda who=who: [p.add_judgement(path, pairs, i, who, "tie") for i in ids]) for who in "abcd"]
+    file = p.judgement_file(path, pairs)
+    threads = [threading.Thread(target=lambda who=who: [file.add(judgement(i, who, "tie")) for i in ids]) for who in "abcd"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert p.read_judgements(path, pairs).num_rows == 4 * len(ids)
+    assert file.read().num_rows == 4 * len(ids)
 
 
 def judged(rows: list[tuple[str, str, str]]) -> pa.Table:
-    return pa.Table.from_pylist([dict(pair_id=i, annotator=a, choice=c) for i, a, c in rows], schema=p.JUDGEMENTS)
+    return pa.Table.from_pylist([judgement(*row) for row in rows], schema=p.JUDGEMENTS)
 
 
 def test_choices_are_counted_for_the_system_wherever_it_stood():
@@ -138,7 +147,7 @@ def test_choices_are_counted_for_the_system_wherever_it_stood():
     assert [chatgpt[o]["mean"] for o in p.OUTCOMES] == pytest.approx([3 / 5, 1 / 5, 1 / 5])
     assert (chatgpt["pairs"], chatgpt["annotators"], chatgpt["win"]["n"], chatgpt["win"]["clusters"]) == (3, 2, 5, 2)
     assert chatgpt["win"]["low"] <= 0.6 <= chatgpt["win"]["high"] and chatgpt["lose"]["low"] == 0.0
-    assert chatgpt["alpha"] == pytest.approx(p.krippendorff_alpha([["win", "win"], ["win", "tie"]]))
+    assert chatgpt["alpha"] == pytest.approx(krippendorff_alpha([["win", "win"], ["win", "tie"]]))
     assert found["base"]["win"]["mean"] == 1.0 and found["base"]["alpha"] is None
     reverse = p.preference(judged(rows), key, "chatgpt")["lskd"]
     assert reverse["win"]["mean"] == chatgpt["lose"]["mean"] and reverse["alpha"] == pytest.approx(chatgpt["alpha"])
@@ -155,15 +164,26 @@ def test_choices_are_counted_for_the_system_wherever_it_stood():
 ])
 def test_alpha_equals_the_published_examples(coders, expected):
     units = [[c for c in unit if c != "*"] for unit in zip(*coders, strict=True)]
-    assert p.krippendorff_alpha(units) == pytest.approx(expected, abs=6e-4)
+    assert krippendorff_alpha(units) == pytest.approx(expected, abs=6e-4)
+
+
+def test_alpha_of_numbers_equals_the_published_example():  # section C, the same labels as numbers: 0.849 by squared differences
+    coders = ("123321412***", "1233224125*3", "*3332342251*", "12332441251*")
+    units = [[int(c) for c in unit if c != "*"] for unit in zip(*coders, strict=True)]
+    assert krippendorff_alpha(units, "interval") == pytest.approx(0.849, abs=6e-4)
+    assert krippendorff_alpha([[label / 4 for label in unit] for unit in units], "interval") == pytest.approx(0.849, abs=6e-4)  # whatever the unit
+    assert krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]], "interval") > 0.8 > krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]])
+    with pytest.raises(ValueError, match="level is 'ordinal'"):
+        krippendorff_alpha(units, "ordinal")
 
 
 def test_alpha_of_agreement_chance_and_nothing():
-    assert p.krippendorff_alpha([["win", "win"], ["lose", "lose"], ["tie"]]) == 1.0
+    assert krippendorff_alpha([["win", "win"], ["lose", "lose"], ["tie"]]) == 1.0
     rng = np.random.default_rng(0)
-    assert abs(p.krippendorff_alpha(rng.choice(["win", "tie", "lose"], (4000, 3)).tolist())) < 0.03
+    assert abs(krippendorff_alpha(rng.choice(["win", "tie", "lose"], (4000, 3)).tolist())) < 0.03
     for nothing in ([], [["win"]], [["win", "win"], ["win", "win"]]):
-        assert np.isnan(p.krippendorff_alpha(nothing))
+        assert np.isnan(krippendorff_alpha(nothing))
+    assert np.isnan(krippendorff_alpha([[0.1, 0.1], [0.1, 0.1, 0.1]], "interval"))
 
 
 def test_the_annotator_judges_goes_on_and_takes_back(files):
@@ -179,17 +199,29 @@ def test_the_annotator_judges_goes_on_and_takes_back(files):
     other.right.click()
     again = PreferenceAnnotator(pairs_path, path, pairs_path.parent, "Ann")  # another day
     assert again.shown["pair_id"] == ids[2] and "2 of 6" in again.progress.value
-    again.undo.click()
+    again.press("u")
     assert again.shown["pair_id"] == ids[1]
     for _ in range(5):
-        again.right.click()
+        again.press("ArrowRight")
     assert again.shown is None and again.left.disabled and "every pair is judged" in again.static().data
-    again._judge("left")  # a click that was on its way
-    chosen = [tuple(r.values()) for r in p.read_judgements(path, pairs).to_pylist()]
+    again.press("ArrowLeft")  # a key that was on its way
+    judged_now = p.judgement_file(path, pairs).read()
+    chosen = [tuple(r.values()) for r in judged_now.to_pylist()]
     assert chosen == [(ids[0], "Ann", "left"), (ids[0], "Bob", "right"), *((i, "Ann", "right") for i in ids[1:])]
-    assert p.preference(p.read_judgements(path, pairs), key, "lskd")["chatgpt"]["annotators"] == 2
+    assert p.preference(judged_now, key, "lskd")["chatgpt"]["annotators"] == 2
     with pytest.raises(ValueError, match="needs a name"):
         PreferenceAnnotator(pairs_path, path, pairs_path.parent, " ")
+
+
+def test_what_cannot_be_written_is_said_and_nothing_is_skipped(files):
+    pairs_path, path, pairs, _ = files
+    one = PreferenceAnnotator(pairs_path, path, pairs_path.parent, "Ann")
+    two = PreferenceAnnotator(pairs_path, path, pairs_path.parent, "Ann")  # in another window
+    one.left.click()
+    two.press("ArrowDown")
+    assert "Ann judges pair" in two.trouble.value and two.shown["pair_id"] == pairs["pair_id"][1].as_py()
+    two.press("ArrowDown")
+    assert two.trouble.value == "" and p.judgement_file(path, pairs).read()["choice"].to_pylist() == ["left", "tie"]
 
 
 def test_nothing_shown_is_unescaped_or_says_whose_it_is(files):

@@ -1,70 +1,82 @@
 """Blinded judgement of two answers to one pointed question."""
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets as w
-from IPython.display import HTML
 
-from lskd_nb.markup import described, mention_html, picture_html
-from lskd_nb.preference import PAIRS, add_judgement, read_judgements, remove_last_judgement
+from lskd_nb.judgements import named
+from lskd_nb.markup import described, mention_html, picture_html, sample_html
+from lskd_nb.preference import PAIRS, judgement_file
 from lskd_nb.records import read_parquet
 from lskd_nb.regions import region_of
 from lskd_nb.views import open_image
+from lskd_nb.widgets.frame import Frame, button, row
+
+KEYS = {"ArrowLeft": "left", "ArrowDown": "tie", "ArrowRight": "right"}
 
 
-class PreferenceAnnotator(w.VBox):
+def attempt(action: Callable[[], object], show: Callable[[], None], trouble: w.HTML) -> None:
+    """Do what was clicked and show what comes next; say in ``trouble`` what failed, since nobody sees an exception of a click."""
+    trouble.value = ""
+    for step in (action, show):
+        try:
+            step()
+        except (OSError, ValueError) as error:
+            trouble.value += f'<b role="alert">{html.escape(str(error))}</b>'
+
+
+class PreferenceAnnotator(Frame):
     """Judge pairs of answers to pointed questions, not knowing whose they are (see ``preference``): left is better, right is better, or a tie.
 
-    Each click is written to ``judgements`` at once, so judging goes on where it stopped; undo takes back the annotator's last judgement. Raises
-    ``ValueError`` for an annotator without a name.
+    Each judgement is written to ``judgements`` at once, so judging goes on where it stopped; undo takes back the annotator's last one. What can't be
+    written is said in the frame. Raises ``ValueError`` for an annotator without a name, or a file of other judgements.
     """
 
     def __init__(self, pairs: str | Path, judgements: str | Path, image_root: str | Path, annotator: str):
-        if not annotator.strip():
-            raise ValueError("the annotator needs a name: judgements are told apart by it")
-        self.pairs, self.path, self.image_root, self.annotator = read_parquet(pairs, PAIRS), Path(judgements), image_root, annotator.strip()
-        self.rows = self.pairs.to_pylist()
-        self.left, self.tie, self.right = (w.Button(description=d) for d in ("◀ left is better", "tie", "right is better ▶"))
-        self.undo, self.progress = w.Button(description="undo", icon="undo"), w.HTML()
-        self.image, self.body = w.HTML(), w.HTML()
-        for button, choice in ((self.left, "left"), (self.tie, "tie"), (self.right, "right")):
-            button.on_click(lambda _, choice=choice: self._judge(choice))
-        self.undo.on_click(lambda _: self._take_back())
-        super().__init__([self.progress, self.image, self.body, w.HBox([self.left, self.tie, self.right, self.undo])])
+        self.annotator, self.image_root = named(annotator), image_root
+        table = read_parquet(pairs, PAIRS)
+        self.rows, self.file = table.to_pylist(), judgement_file(judgements, table)
+        self.progress, self.body, self.trouble = w.HTML(), w.HTML(), w.HTML()
+        self.left, self.tie, self.right = (
+            button(text, lambda choice=choice: self._judge(choice))
+            for text, choice in (("◀ left is better", "left"), ("tie", "tie"), ("right is better ▶", "right")))
+        self.undo = button("undo", self._take_back, icon="undo")
+        keys = {key: (lambda choice=choice: self._judge(choice)) for key, choice in KEYS.items()} | {"u": self._take_back}
+        super().__init__([self.progress, self.body, row(self.left, self.tie, self.right, self.undo), self.trouble], keys,
+                         "keys: ← left is better · ↓ tie · → right is better · u undo", "preference annotator")
         self._show()
 
     def _judge(self, choice: str) -> None:
         if self.shown is not None:
-            add_judgement(self.path, self.pairs, self.shown["pair_id"], self.annotator, choice)
-        self._show()
+            pair = self.shown["pair_id"]
+            attempt(lambda: self.file.add(dict(pair_id=pair, annotator=self.annotator, choice=choice)), self._show, self.trouble)
 
     def _take_back(self) -> None:
-        remove_last_judgement(self.path, self.pairs, self.annotator)
-        self._show()
+        attempt(lambda: self.file.take_back(self.annotator), self._show, self.trouble)
 
     def _show(self) -> None:
-        judged = {r["pair_id"] for r in read_judgements(self.path, self.pairs).to_pylist() if r["annotator"] == self.annotator}
+        judged = {r["pair_id"] for r in self.file.read().to_pylist() if r["annotator"] == self.annotator}
         self.shown = next((row for row in self.rows if row["pair_id"] not in judged), None)
         self.progress.value = f"{html.escape(self.annotator)}: {len(judged):,} of {len(self.rows):,} pairs judged"
         self.undo.disabled = not judged
-        for button in (self.left, self.tie, self.right):
-            button.disabled = self.shown is None
-        if self.shown is None:
-            self.image.value, self.body.value = "", "<i>every pair is judged</i>"
-            return
-        drawn = [region_of(r) for r in self.shown["regions"]]
-        self.image.value = picture_html(open_image(self.image_root, self.shown["image"]), drawn, described(drawn))
-        sides = "".join(self._side(side) for side in ("left", "right"))
-        self.body.value = f'<div style="font-size:15px"><b>{mention_html(self.shown["question"])}</b></div><div style="display:flex">{sides}</div>'
+        for choice in (self.left, self.tie, self.right):
+            choice.disabled = self.shown is None
+        self.body.value = "<i>every pair is judged</i>" if self.shown is None else self._pair(self.shown)
 
-    def _side(self, side: str) -> str:
-        answer, rationale = (mention_html(self.shown[f"{side}_{part}"]) for part in ("answer", "rationale"))
-        return (
-            f'<div style="width:24em;border:1px solid #ccc;border-radius:4px;padding:6px 10px;margin:4px 8px 4px 0"><small style="color:#777">{side}</small>'
-            f'<div>{answer}</div><div style="color:#555">{rationale}</div></div>'
-        )
+    def _pair(self, pair: dict) -> str:
+        drawn = [region_of(r) for r in pair["regions"]]
+        texts = [pair["question"], *(pair[f"{side}_{part}"] for side in ("left", "right") for part in ("answer", "rationale"))]
+        sides = "".join(self._side(pair, side) for side in ("left", "right"))
+        return sample_html(picture_html(open_image(self.image_root, pair["image"]), drawn, described(drawn), texts),
+                           f'<div style="font-size:15px"><b>{mention_html(pair["question"])}</b></div><div style="display:flex;flex-wrap:wrap">{sides}</div>')
 
-    def static(self) -> HTML:
+    def _side(self, pair: dict, side: str) -> str:
+        answer, rationale = (mention_html(pair[f"{side}_{part}"]) for part in ("answer", "rationale"))
+        return (f'<div style="flex:1 1 14em;border:1px solid rgba(128,128,128,.5);border-radius:4px;padding:6px 10px;margin:4px 8px 4px 0">'
+                f'<small style="opacity:.72">{side}</small><div>{answer}</div><div style="opacity:.8">{rationale}</div></div>')
+
+    def static_html(self) -> str:
         """The pair now shown, as plain HTML."""
-        return HTML(f"<div>{self.progress.value}</div>{self.image.value}{self.body.value}")
+        return f"<div>{self.progress.value}</div>{self.body.value}"
