@@ -1,6 +1,7 @@
 """Figures of the notebooks: each takes data and returns a Figure or HTML; all texts of a corpus are escaped.
 
-Colours of regions are those the models see; what is drawn beside them, ids and captions, is for people only.
+Colours of regions are those the models see; what is drawn beside them, ids and captions, is for people only. Colours of charts can be told apart with
+any of the usual kinds of colour vision, and are dark enough for lines on white. Each figure has a text that says in words what it shows.
 """
 
 import html
@@ -10,17 +11,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
+from lskd_nb.alt_text import describe as describe
+from lskd_nb.alt_text import show_with_alt_text
 from lskd_nb.filtering import Point
+from lskd_nb.markup import described
 from lskd_nb.markup import mention_html as mention_html
 from lskd_nb.markup import triple_html as triple_html
 from lskd_nb.regions import Region, highlight, highlight_colors
 from lskd_nb.regions import regions_of as regions_of
 
 STAGES = ("verbalization", "prompting", "critic", "filtering", "distillation", "evaluation")
-INK, BLUE, ORANGE, GREEN, GREY = "#2b2d42", "#3a6ea5", "#e07a3f", "#3a9a6b", "#9aa0aa"
+INK, BLUE, ORANGE, GREEN, PURPLE, GREY = "#2b2d42", "#0072b2", "#d55e00", "#00664a", "#aa3377", "#8a8a8a"
 SYSTEM_COLORS = {"base": GREY, "unfiltered": ORANGE, "lskd": BLUE}
+OTHER_COLORS = ((GREEN, "--"), (PURPLE, "-."), (INK, ":"))  # of further systems, each with a dash of its own
 PAPER = {  # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE, Visual7W
     "CLIP ViT-B-16": (54.8, 48.6, 26.6, 9.9, 33.0, 58.3, 36.0, 65.9),
     "CLIP ViT-L-14x336": (56.3, 51.3, 29.9, 10.9, 34.8, 61.0, 31.9, 66.7),
@@ -31,28 +37,56 @@ PAPER = {  # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherloc
 
 
 def style() -> None:
-    """The quiet look that all figures share."""
+    """The quiet look that all figures share, with alt text in notebooks."""
     sns.set_theme(context="notebook", style="whitegrid", rc={
         "axes.edgecolor": "#c8ccd2", "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
         "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#eceef1", "figure.dpi": 80, "savefig.dpi": 80,
         "figure.constrained_layout.use": True})
+    show_with_alt_text()
 
 
 # ------------------------------------------------------------------------------------------- images and texts
 
 
 def show_regions(image: Image.Image, regions: Sequence[Region], title: str = "", ax=None) -> Figure:
-    """An image with its regions highlighted, as models see them, and a readable id beside each box."""
-    figure, ax = (ax.figure, ax) if ax is not None else plt.subplots(figsize=(5.2, 5.2 * image.height / image.width + 0.3))
+    """An image with its regions highlighted, as models see them, and a readable id at a corner of each box, always inside the picture."""
+    if ax is None:
+        figure, ax = plt.subplots(figsize=(5.2, 5.2 * image.height / image.width + 0.3))
+        describe(figure, f"{title}: {described(regions)}" if title else described(regions).capitalize())
     ax.imshow(highlight(image, regions))
-    for region in regions:
-        _, outline = highlight_colors(region.id)
-        ax.text(region.box[0] + 3, max(region.box[1] - 4, 9), str(region.id), fontsize=10, fontweight="bold", color="black",
-                bbox=dict(boxstyle="round,pad=0.2", facecolor=[c / 255 for c in outline[:3]], edgecolor="none"), va="bottom", zorder=5)
+    figure, (rows, columns) = ax.figure, ax.get_gridspec().get_geometry()
+    point = max(image.width * columns / figure.get_figwidth(), image.height * rows / figure.get_figheight()) / 72  # in pixels of the image
+    for region, (x, y, width, height) in zip(regions, tag_places(regions, image.size, point), strict=True):
+        color = [c / 255 for c in highlight_colors(region.id)[1][:3]]
+        ax.add_patch(Rectangle((x, y), width, height, facecolor=color, edgecolor="black", lw=0.8, zorder=4))
+        ax.text(x + width / 2, y + height / 2, str(region.id), fontsize=10, fontweight="bold", color=text_color(color), ha="center",
+                va="center_baseline", zorder=5)
     ax.set_axis_off()
     if title:
         ax.set_title(title, fontsize=11, loc="left")
     return figure
+
+
+def tag_places(regions: Sequence[Region], size: tuple[int, int], point: float) -> list[tuple[float, float, float, float]]:
+    """Where each region's id goes: x, y, width, height in pixels of an image of ``size``, of which ``point`` are a typographic point.
+
+    Above the box's left end, else in the corner; inside the image; and below the tags of other regions that are there already.
+    """
+    placed: list[tuple[float, float, float, float]] = []
+    for region in regions:
+        width, height = (5 + 7 * len(str(region.id))) * point, 13 * point
+        x = min(max(region.box[0], 0), size[0] - width)
+        y = min(region.box[1] - height if region.box[1] >= height else max(region.box[1], 0), size[1] - height)
+        while any(abs(x - a) < max(width, w) and abs(y - b) < height for a, b, w, _ in placed) and y + 2 * height <= size[1]:
+            y += height
+        placed.append((x, y, width, height))
+    return placed
+
+
+def text_color(color: Sequence[float]) -> str:
+    """Black on a colour (RGB, 0 to 1), or white where it is dark: the one of higher contrast, at least 4.5."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
+    return "black" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "white"
 
 
 def image_grid(images: Sequence[Image.Image], regions: Sequence[Sequence[Region]], titles: Sequence[str] = (), columns: int = 3) -> Figure:
@@ -63,7 +97,8 @@ def image_grid(images: Sequence[Image.Image], regions: Sequence[Sequence[Region]
         ax.set_axis_off()
         if number < len(images):
             show_regions(images[number], regions[number], titles[number] if number < len(titles) else "", ax)
-    return figure
+    told = [(f"{titles[n]}: " if n < len(titles) else "") + described(r) for n, r in enumerate(regions)]
+    return describe(figure, f"{len(images)} images. " + "; ".join(told))
 
 
 def pipeline_strip(active: int) -> str:
@@ -83,6 +118,10 @@ def pipeline_strip(active: int) -> str:
 # ------------------------------------------------------------------------------------------- curves
 
 
+def _percent(value: Mapping[str, float]) -> str:
+    return f"{100 * value['mean']:.0f}% ({100 * value['low']:.0f} to {100 * value['high']:.0f})"
+
+
 def error_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
     """How often each verbalizer is wrong about what it speaks of."""
     flat = [(f"{verbalizer}: {name}", rate) for verbalizer, names in rates.items() for name, rate in names.items()]
@@ -92,7 +131,7 @@ def error_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
     for place, (_, rate) in enumerate(flat[::-1]):
         ax.text(100 * rate + 0.4, place, f"{100 * rate:.0f}", va="center", fontsize=9)
     ax.grid(axis="y", visible=False)
-    return figure
+    return describe(figure, "Bars: lines that are wrong, by verbalizer and what is spoken of. " + "; ".join(f"{n} {100 * r:.0f}%" for n, r in flat))
 
 
 def precision_recall(accepted: np.ndarray, probability: np.ndarray) -> Figure:
@@ -105,7 +144,9 @@ def precision_recall(accepted: np.ndarray, probability: np.ndarray) -> Figure:
     ax.axhline(np.mean(accepted), color=GREY, ls="--", lw=1.2, label=f"guessing ({np.mean(accepted):.2f})")
     ax.set(xlabel="recall: accepted triples found", ylabel="precision: found triples accepted", xlim=(0, 1.01), ylim=(0, 1.02))
     ax.legend(frameon=False, loc="lower left")
-    return figure
+    at = ", ".join(f"{precision[np.flatnonzero(recall >= r)[-1]]:.2f} where {100 * r:.0f}% are found" for r in (0.1, 0.5, 0.9, 1.0))
+    return describe(figure, f"Curve: the critic's precision against its recall, {at}; area {auc(recall, precision):.2f}. "
+                            f"A dashed line at {np.mean(accepted):.2f} is what guessing gives")
 
 
 def calibration(accepted: np.ndarray, probability: np.ndarray, bins: int = 8) -> Figure:
@@ -118,7 +159,8 @@ def calibration(accepted: np.ndarray, probability: np.ndarray, bins: int = 8) ->
     ax.plot(predicted, true, "o-", color=BLUE, lw=2, label="critic")
     ax.set(xlabel="predicted probability of accept", ylabel="share accepted by annotators", xlim=(0, 1), ylim=(0, 1))
     ax.legend(frameon=False, loc="upper left")
-    return figure
+    points = ", ".join(f"{t:.2f} at {p:.2f}" for p, t in zip(predicted, true, strict=True))
+    return describe(figure, f"Curve: share accepted by annotators at the critic's predicted probability, {points}. The dashed diagonal is perfect calibration")
 
 
 def threshold_curves(by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float) -> Figure:
@@ -133,25 +175,40 @@ def threshold_curves(by_share: Sequence[Point], by_threshold: Sequence[Point], c
     axes[0].annotate("kept", (100 * chosen, axes[0].get_ylim()[0]), textcoords="offset points", xytext=(5, 6), color=ORANGE)
     axes[0].set(xlabel="share of triples kept (%)", ylabel="acceptable among the kept (%)")
     axes[1].set(xlabel="critic's probability at least")
-    return figure
+    return describe(figure, _threshold_words(by_share, by_threshold, chosen))
+
+
+def _threshold_words(by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float) -> str:
+    shares, thresholds = sorted((p for p in by_share if p.kept), key=lambda p: p.share), [p for p in by_threshold if p.kept]
+    if not shares or not thresholds:
+        return "Two empty panels: nothing is kept"
+    near = min(shares, key=lambda p: abs(p.share - chosen))
+    left = ", ".join(f"{100 * p.mean:.0f}% where {100 * p.share:.0f}% are kept" for p in dict.fromkeys((shares[0], near, shares[-1])))
+    right = ", ".join(f"{100 * p.mean:.0f}% from {p.threshold:.2f} on" for p in (thresholds[0], thresholds[-1]))
+    return (f"Two curves of what is acceptable among the kept, with 95% bands. Left, by the share kept: {left}; a dashed line marks the chosen "
+            f"{100 * chosen:.0f}%. Right, by the critic's probability: {right}")
 
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: int = 15) -> Figure:
     """Losses by step of several trainings: one panel a loss, running means; a training may lack some of the losses, or have no step yet."""
     names = list(dict.fromkeys(k for lines in histories.values() for k in (lines[0] if lines else ()) if k not in ("step", "seconds"))) or [""]
     figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.1), squeeze=False)
+    others = [s for s in histories if s not in SYSTEM_COLORS]
+    looks = {s: (color, "-") for s, color in SYSTEM_COLORS.items()} | {s: OTHER_COLORS[n % len(OTHER_COLORS)] for n, s in enumerate(others)}
+    told = []
     for ax, name in zip(axes[0], names, strict=True):
-        for (system, lines), color in zip(histories.items(), sns.color_palette("deep"), strict=False):
+        for system, lines in histories.items():
             if not lines or name not in lines[0]:
                 continue
             values = np.array([line[name] for line in lines])
             width = min(smooth, len(values))
             mean = np.convolve(values, np.ones(width) / width, mode="valid")
-            ax.plot(np.arange(len(mean)) + width, mean, label=system, color=SYSTEM_COLORS.get(system, color), lw=1.6)
+            ax.plot(np.arange(len(mean)) + width, mean, label=system, color=looks[system][0], ls=looks[system][1], lw=1.6)
+            told.append(f"{name} of {system} from {mean[0]:.2f} to {mean[-1]:.2f} at step {len(values)}")
         ax.set(xlabel="step", ylabel=f"{name} loss".strip())
     if axes[0][0].lines:
         axes[0][0].legend(frameon=False, fontsize=9)
-    return figure
+    return describe(figure, "Curves of the losses by step, running means: " + ("; ".join(told) or "none yet"))
 
 
 def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = None) -> Figure:
@@ -168,7 +225,9 @@ def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = 
     ax.minorticks_off()
     ax.set(xlabel="triples in the corpus", ylabel="VCR Q→AR (%)")
     ax.legend(frameon=False, loc="best")
-    return figure
+    told = "; ".join(f"{_percent(p['q_ar'])} with {p['triples']:,} triples" for p in points)
+    dashed = f". The base student, dashed: {100 * base['mean']:.0f}%" if base else ""
+    return describe(figure, f"Curve: VCR Q→AR by the number of triples distilled (95% intervals in brackets), {told}{dashed}")
 
 
 def preference_bars(found: Mapping[str, Mapping]) -> Figure:
@@ -181,26 +240,30 @@ def preference_bars(found: Mapping[str, Mapping]) -> Figure:
     ax.invert_yaxis()
     alpha = found.get("alpha")
     ax.set(xlabel="of the judgements (%)", xlim=(0, 100), title=f"{found.get('pairs', 0)} pairs" + (f", alpha {alpha:.2f}" if alpha is not None else ""))
-    return figure
+    told = "; ".join(f"{name} {_percent(found[name])}" for name in ("win", "tie", "lose") if name in found)
+    return describe(figure, f"Bars, {ax.get_title()}, 95% intervals in brackets: {told or 'no judgements'}")
 
 
 def accuracy_bars(metrics: Mapping) -> Figure:
     """VCR's three accuracies by system, with intervals and the chance levels."""
     figure, ax = plt.subplots(figsize=(6.6, 3.8))
     parts, systems = ("q_a", "qa_r", "q_ar"), [s for s in SYSTEM_COLORS if s in metrics]
+    names = {s: {"lskd": "LSKD"}.get(s, s) for s in systems}
     for place, system in enumerate(systems):
         values = [metrics[system][p] for p in parts]
         xs = np.arange(3) + (place - (len(systems) - 1) / 2) * 0.26
         means = np.array([v["mean"] for v in values]) * 100
         error = [means - [100 * v["low"] for v in values], [100 * v["high"] for v in values] - means]
-        ax.bar(xs, means, 0.24, yerr=error, capsize=2.5, color=SYSTEM_COLORS[system], label={"lskd": "LSKD"}.get(system, system))
+        ax.bar(xs, means, 0.24, yerr=error, capsize=2.5, color=SYSTEM_COLORS[system], label=names[system])
     for x, chance in enumerate((25, 25, 6.25)):
         ax.plot([x - 0.42, x + 0.42], [chance, chance], color=INK, ls=":", lw=1.4, label="chance" if x == 0 else None)
     ax.set_xticks(range(3), ["Q→A", "QA→R", "Q→AR"])
     ax.set(ylabel="accuracy (%)", ylim=(0, 100))
     ax.legend(frameon=False, ncols=4, loc="upper center", fontsize=9)
     ax.grid(axis="x", visible=False)
-    return figure
+    told = "; ".join(f"{name}: " + ", ".join(f"{names[s]} {_percent(metrics[s][part])}" for s in systems) + f", chance {chance}%"
+                     for part, name, chance in zip(parts, ("Q→A", "QA→R", "Q→AR"), (25, 25, 6.25), strict=True))
+    return describe(figure, f"Bars: VCR's accuracies by student, 95% intervals in brackets. {told}")
 
 
 COLUMNS = {  # heading -> where a system's figure is in the metrics, in the order of PAPER

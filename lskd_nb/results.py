@@ -1,7 +1,5 @@
 """What a run found, for the terminal and for readers: the result table, and renderings of the executed notebooks."""
 
-import base64
-import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -9,8 +7,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 import nbformat
-from PIL import Image
 
+from lskd_nb.alt_text import fewer_colors_in, fewer_colors_of
 from lskd_nb.manifest import notebook_source
 from lskd_nb.parameters import read_notebooks
 from lskd_nb.records import atomic_path
@@ -101,14 +99,6 @@ def _check_finished(run_dir: Path, root: Path, names: list[str]) -> None:
         raise ValueError(f"{', '.join(moved)} changed since {run_dir} was made: run it again first")
 
 
-def fewer_colors(encoded: str) -> str:
-    """A base64 PNG in 256 colours, where that makes it smaller: enough for figures, a third of the size."""
-    before = base64.b64decode(encoded)
-    out = io.BytesIO()
-    Image.open(io.BytesIO(before)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    return encoded if out.tell() >= len(before) else base64.b64encode(out.getvalue()).decode()
-
-
 def rendering(book: nbformat.NotebookNode, run_dir: Path, root: Path) -> nbformat.NotebookNode:
     """An executed notebook for readers: without timings, widget views and this machine's paths."""
     book.metadata.pop("papermill", None)
@@ -121,7 +111,9 @@ def rendering(book: nbformat.NotebookNode, run_dir: Path, root: Path) -> nbforma
                 del data["application/vnd.jupyter.widget-view+json"]
                 data.setdefault("text/plain", "(an interactive widget: run the notebook to use it)")
             if "image/png" in data:
-                data["image/png"] = fewer_colors(data["image/png"])
+                data["image/png"] = fewer_colors_of(data["image/png"])
+            if "text/html" in data:
+                data["text/html"] = fewer_colors_in(data["text/html"])
     text = nbformat.writes(book)
     for path, shown in ((run_dir, f"outputs/runs/{run_dir.name}"), (root, ".")):
         text = text.replace(json.dumps(str(path))[1:-1], shown)
