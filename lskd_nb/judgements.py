@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
@@ -100,7 +99,7 @@ def krippendorff_alpha(units: Iterable[Sequence[Hashable]], level: str = "nomina
     difference = _different if level == "nominal" else _squared
     shared = [list(labels) for labels in units if len(labels) > 1]
     everything = [label for labels in shared for label in labels]
-    expected = difference(everything)
+    expected = difference(everything) if everything else 0
     if expected == 0:
         return float("nan")
     observed = sum(difference(labels) / (len(labels) - 1) for labels in shared)
@@ -114,5 +113,7 @@ def _different(labels: Sequence[Hashable]) -> int:
 
 def _squared(labels: Sequence[float]) -> float:
     """Squared differences over all ordered pairs."""
-    values = np.asarray(labels, dtype=float)
-    return float(2 * len(values) * np.square(values - values.mean()).sum()) if len(set(labels)) > 1 else 0.0
+    if len(set(labels)) == 1:
+        return 0.0
+    mean = sum(labels) / len(labels)
+    return 2 * len(labels) * sum((label - mean) ** 2 for label in labels)

@@ -9,8 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from PIL import Image
 
 from lskd_nb.parameters import read_notebooks
+from lskd_nb.records import REGIONS, TRIPLES, write_parquet
 from lskd_nb.run import find_root
 
 ROOT = find_root()
@@ -53,6 +55,23 @@ def tiny(tmp_path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def small_run(tmp_path) -> Path:
+    """A run's folder with four images of two regions each, and three triples about each: m0-0, m0-1, …"""
+    folder = tmp_path / "run"
+    (folder / "images").mkdir(parents=True)
+    (folder / "image_root.txt").write_text(str(folder / "images"))
+    boxes = [dict(id=0, box=[2.0, 2.0, 20.0, 28.0], label="dog", score=None), dict(id=1, box=[22.0, 3.0, 38.0, 25.0], label="man", score=None)]
+    for number in range(4):
+        Image.new("RGB", (40, 30), (60 * number, 120, 90)).save(folder / "images" / f"m {number}.png")
+    write_parquet([dict(image_id=f"m{n}", image=f"m {n}.png", width=40, height=30, source="s", split="train", regions=boxes) for n in range(4)],
+                  folder / "regions.parquet", REGIONS)
+    write_parquet([dict(triple_id=f"m{n}-{k}", image_id=f"m{n}", family="id", question=f"Why is [{k % 2}] <b>here</b>?", answer="To rest & play.",
+                        rationale="[0] is <script>x</script> near [1].", regions=[0, 1], regions_offered=[0, 1], model="w", prompt="p", request="r")
+                   for n in range(4) for k in range(3)], folder / "triples.parquet", TRIPLES)
+    return folder
 
 
 @pytest.fixture(scope="session")

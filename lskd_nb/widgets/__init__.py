@@ -3,6 +3,7 @@
 Everything one can do with the mouse, one can do with keys; what a widget shows, its ``static()`` shows in a file that is only read.
 """
 
+from lskd_nb.widgets.annotator import Annotator as Annotator
 from lskd_nb.widgets.browser import CorpusBrowser as CorpusBrowser
 from lskd_nb.widgets.preference import PreferenceAnnotator as PreferenceAnnotator
 from lskd_nb.widgets.threshold import ThresholdExplorer as ThresholdExplorer

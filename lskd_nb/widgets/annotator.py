@@ -1,0 +1,143 @@
+"""Labelling triples: accept or reject, and how good answer and rationale are."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import ipywidgets as w
+import pyarrow as pa
+
+from lskd_nb.judgements import named
+from lskd_nb.labels import BY_PEOPLE, Agreement, agreement, label_file, nearest, run_triple, run_triple_ids, shared_out, shuffled
+from lskd_nb.markup import described, picture_html, sample_html, triple_html
+from lskd_nb.records import SCORES, read_parquet
+from lskd_nb.run_folder import RunFolder
+from lskd_nb.views import open_image
+from lskd_nb.widgets.frame import STATIC, Frame, button, row
+from lskd_nb.widgets.preference import attempt
+
+STEPS = {"0": 0.0, "¼": 0.25, "½": 0.5, "¾": 0.75, "1": 1.0}
+ANSWER_KEYS, RATIONALE_KEYS = "12345", "67890"
+HINT = "keys: a accept · r reject · 1–5 answer · 6–0 rationale · Enter or n save · s skip · u undo"
+
+
+class Annotator(Frame):
+    """Label the triples of a run as ``annotator``: ``Annotator("outputs/runs/mini", "ada")``.
+
+    Each label is written at once to ``labels`` (the run's labels_by_people.parquet unless named), which several may write and notebook 03 reads; labelling
+    goes on where it stopped, undo takes back one's last label and shows its triple again. The first ``number`` triples (None: all) are labelled in an
+    order that the seed alone decides; those nearest to the critic's score ``near`` first where it is given; or ``triple_ids``, in their own order. With
+    ``annotators``, a share ``overlap`` of them goes to all, the rest is dealt out. No score of the critic is shown, nor what others said.
+
+    Raises ``ValueError`` for a name that is empty or not among ``annotators``, for triples that are not of this run, and for a file of other labels.
+    """
+
+    def __init__(self, run_folder: str | Path, annotator: str, triple_ids: Sequence[str] | None = None, labels: str | Path | None = None,
+                 number: int | None = None, seed: int = 0, near: float | None = None, annotators: Sequence[str] = (), overlap: float = 0.2):
+        self.run, self.annotator = RunFolder(run_folder), named(annotator)
+        known = dict.fromkeys(run_triple_ids(self.run.folder))
+        if unknown := [t for t in triple_ids or () if t not in known]:
+            raise ValueError(f"triple {unknown[0]!r} is not among the {len(known):,} of {self.run.folder}")
+        self.file = label_file(labels or self.run.folder / BY_PEOPLE, known)
+        ordered = shuffled(list(known), seed) if triple_ids is None else list(dict.fromkeys(triple_ids))
+        if near is not None:
+            ordered = nearest(ordered, read_parquet(self.run.folder / "scores.parquet", SCORES), near)
+        self.triple_ids = shared_out(ordered[:number], self.annotator, annotators, overlap, seed)
+        self.skipped: set[str] = set()
+        self.shown: dict | None = None
+        super().__init__(self._controls(), self._keys(), HINT, "annotator")
+        self._show()
+
+    def _controls(self) -> list[w.Widget]:
+        self.progress, self.body, self.told, self.trouble = w.HTML(), w.HTML(), w.HTML(), w.HTML()
+        self.guidelines = w.HTML(f"<details><summary>what to look for</summary>{(STATIC / 'guidelines.html').read_text(encoding='utf-8')}</details>")
+        self.accept = _choices({"✓ accept": True, "✗ reject": False}, "triple")
+        self.qa, self.rationale = _choices(STEPS, "answer"), _choices(STEPS, "rationale")
+        self.save, self.skip, self.undo = button("save ▶", self._save, button_style="primary"), button("skip", self._skip), button("undo", self._take_back)
+        for choice in (self.accept, self.qa, self.rationale):
+            choice.observe(lambda _: self._able(), "value")
+        return [self.progress, self.body, self.guidelines, row(self.accept, self.qa, self.rationale), row(self.save, self.skip, self.undo), self.trouble,
+                self.told]
+
+    def _keys(self) -> dict:
+        def set_to(choice: w.ToggleButtons, value):
+            return lambda: None if self.shown is None else setattr(choice, "value", value)
+
+        scores = {key: set_to(choice, value) for choice, keys in ((self.qa, ANSWER_KEYS), (self.rationale, RATIONALE_KEYS))
+                  for key, value in zip(keys, STEPS.values(), strict=True)}
+        return {"a": set_to(self.accept, True), "r": set_to(self.accept, False), "Enter": self._save, "n": self._save, "s": self._skip,
+                "u": self._take_back} | scores
+
+    # ------------------------------------------------------------------------------------------ what is clicked
+
+    def _save(self) -> None:
+        if self.shown is None or self.save.disabled:
+            return
+        label = dict(triple_id=self.shown["triple_id"], annotator=self.annotator, accept=self.accept.value, qa_score=self.qa.value,
+                     rationale_score=self.rationale.value)
+        attempt(lambda: self.file.add(label), self._show, self.trouble)
+
+    def _skip(self) -> None:
+        if self.shown is not None:
+            self.skipped.add(self.shown["triple_id"])
+            attempt(lambda: None, self._show, self.trouble)
+
+    def _take_back(self) -> None:
+        taken: list[dict] = []
+        attempt(lambda: taken.append(self.file.take_back(self.annotator)), lambda: self._show(taken[0] if taken else None), self.trouble)
+
+    # ------------------------------------------------------------------------------------------ what is shown
+
+    def _show(self, again: dict | None = None) -> None:
+        """The next triple, or that of a label which was taken back, with what it said."""
+        labels = self.file.read()
+        own = {r["triple_id"] for r in labels.to_pylist() if r["annotator"] == self.annotator}
+        waiting = [t for t in self.triple_ids if t not in own]
+        if self.skipped >= set(waiting):
+            self.skipped.clear()  # once round: what was skipped comes again
+        following = next((t for t in waiting if t not in self.skipped), None)
+        self._present(again["triple_id"] if again else following)
+        for choice, name in ((self.accept, "accept"), (self.qa, "qa_score"), (self.rationale, "rationale_score")):
+            choice.value = again[name] if again and again[name] in dict(choice.options).values() else None
+        skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
+        self.progress.value = f"{html.escape(self.annotator)}: {len(self.triple_ids) - len(waiting):,} of {len(self.triple_ids):,} triples labelled{skipped}"
+        self.undo.disabled = not own
+        self.told.value = _agreement_html(labels)
+        self._able()
+
+    def _able(self) -> None:
+        self.skip.disabled = self.shown is None
+        self.save.disabled = self.shown is None or None in (self.accept.value, self.qa.value, self.rationale.value)
+
+    def _present(self, triple_id: str | None) -> None:
+        self.shown = None if triple_id is None else run_triple(self.run.folder, triple_id)
+        if self.shown is None:
+            self.body.value = "<i>every triple is labelled</i>"
+            return
+        try:
+            image = self.run.image(self.shown["image_id"])
+            drawn = [r for r in image.regions if r.id in set(self.shown["regions_offered"])]
+            texts = [self.shown[part] for part in ("question", "answer", "rationale")]
+            picture = picture_html(open_image(self.run.image_root, image.path), drawn, described(drawn), texts)
+        except (OSError, ValueError) as error:
+            picture = f'<b role="alert">no picture, skip this one: {html.escape(str(error))}</b>'
+        self.body.value = sample_html(picture, triple_html(self.shown))
+
+    def static_html(self) -> str:
+        """The triple now shown, and the guidelines, as plain HTML."""
+        return f"<div>{self.progress.value}</div>{self.body.value}{self.guidelines.value}{self.told.value}"
+
+
+def _choices(options: dict[str, object], description: str) -> w.ToggleButtons:
+    return w.ToggleButtons(options=list(options.items()), value=None, description=description, style=dict(button_width="auto", description_width="auto"))
+
+
+def _agreement_html(labels: pa.Table) -> str:
+    """How far annotators agree, once two have labelled the same triple."""
+    found: Agreement = agreement(labels)
+    if not found.triples:
+        return ""
+    alphas = " · ".join(f"{title} {'–' if alpha is None else f'{alpha:.2f}'}" for title, alpha in (
+        ("accept", found.accept), ("answer", found.qa_score), ("rationale", found.rationale_score)))
+    return (f'<div class="loc-quiet">{found.annotators} annotators, {found.triples:,} triples in common. Krippendorff\'s alpha: {alphas} '
+            f"(1: they agree, 0: as by chance)</div>")
