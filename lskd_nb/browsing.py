@@ -1,24 +1,34 @@
-"""Looking through a corpus of any size: what fits a filter, in an order, a row at a time.
+"""Looking through triples, of any number: what fits a filter, in an order, a row at a time.
 
 A million rows take seconds to read and milliseconds to point at. So an index with one short line for each row is made when a corpus is opened (by DuckDB,
-in memory, one to two seconds for a million); filters and orders are answered from it with the *places* of the rows in the Parquet file, and only the rows
-that are looked at are read.
+in memory, some seconds for a million); filters and orders are answered from it with the *places* of the rows in the Parquet file, and only the rows
+that are looked at are read. A corpus holds what was kept; ``CorpusIndex.of_run`` opens all that the critic of a run has judged, the dropped triples too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
-ORDERS = {"score DESC": "score DESC NULLS LAST, place", "score ASC": "score ASC NULLS LAST, place", "triple_id": "by_id", "as written": "place"}
-COLUMNS = {"family": "family", "source": "source", "model": "model", "opening": "opening"}
+ORDERS = {"score DESC": "score DESC NULLS LAST, place", "score ASC": "score ASC NULLS LAST, place", "triple_id": "by_id", "as written": "place",
+          "image": "image_id, score DESC NULLS LAST, place"}
+COLUMNS = {"family": "family", "source": "source", "model": "model", "opening": "opening", "image_id": "image_id", "triple_id": "triple_id"}
+FINER = ("score", "qa_score", "rationale_score")
+CORPUS_ROWS = """
+SELECT *, file_row_number AS place, true AS kept, NULL::FLOAT AS qa_score, NULL::FLOAT AS rationale_score FROM read_parquet(?, file_row_number = true)
+"""
+RUN_ROWS = """
+SELECT t.*, t.file_row_number AS place, c.triple_id IS NOT NULL AS kept, s.score, s.qa_score, s.rationale_score, r.source
+FROM read_parquet(?, file_row_number = true) t JOIN read_parquet(?) s USING (triple_id) JOIN (SELECT image_id, source FROM read_parquet(?)) r USING (image_id)
+    LEFT JOIN (SELECT triple_id FROM read_parquet(?)) c USING (triple_id)
+"""
 INDEX = """
-CREATE TABLE triples AS SELECT file_row_number AS place, row_number() OVER (ORDER BY triple_id, file_row_number) AS by_id, score, family, source, model,
-    lower(regexp_extract(question, '^[^\\s\\[]*')) AS opening, len(regions) AS regions,
+CREATE TABLE triples AS SELECT place, row_number() OVER (ORDER BY triple_id, place) AS by_id, triple_id, image_id, kept, score, qa_score, rationale_score,
+    family, source, model, lower(regexp_extract(question, '^[^\\s\\[]*')) AS opening, len(regions) AS regions,
     lower(question || chr(10) || answer || chr(10) || rationale) AS words
-FROM read_parquet(?, file_row_number = true)
+FROM ({rows})
 """
 
 
@@ -33,6 +43,9 @@ class Filter:
     regions: tuple[int, int] | None = None  # least and most regions mentioned
     score: tuple[float, float] = (0.0, 1.0)  # of the critic; 0 to 1 lets rows without a score through
     text: str = ""  # in question, answer or rationale, case aside
+    kept: bool | None = None  # by the filter; a corpus has no others
+    image_id: str | None = None
+    triple_id: str | None = None
 
     def clause(self) -> tuple[str, list]:
         """A condition in SQL and its values."""
@@ -41,6 +54,8 @@ class Filter:
             if value := getattr(self, name):
                 parts.append(f"{column} = ?")
                 values.append(value)
+        if self.kept is not None:
+            parts.append("kept" if self.kept else "NOT kept")
         if self.regions:
             parts.append("regions BETWEEN ? AND ?")
             values += self.regions
@@ -56,26 +71,31 @@ class Filter:
 class CorpusIndex:
     """A corpus (Parquet, records.CORPUS) opened for looking. Raises ``FileNotFoundError``, or ``ValueError`` for what is no corpus."""
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        if not self.path.exists():
-            raise FileNotFoundError(f"{self.path} is not there: run notebook 04 first")
+    def __init__(self, path: str | Path, rows: str = CORPUS_ROWS, *others: Path):
+        self.path, self._files = Path(path), (Path(path), *others)
+        for file in self._files:
+            if not file.exists():
+                raise FileNotFoundError(f"{file} is not there: run notebook 04 first")
         self._made_of = self._stamp()
         self._db = duckdb.connect()
         try:
-            self._db.execute(INDEX, [str(self.path)])
+            self._db.execute(INDEX.format(rows=rows), [str(f) for f in self._files])
         except duckdb.Error as error:
             raise ValueError(f"{self.path} is no corpus: {str(error).splitlines()[0]}") from error
-        self.total = self._db.execute("SELECT count(*) FROM triples").fetchall()[0][0]
+        self.total = self.count(Filter())
 
-    def _stamp(self) -> tuple[int, int]:
-        stat = self.path.stat()
-        return stat.st_size, stat.st_mtime_ns
+    @classmethod
+    def of_run(cls, folder: str | Path) -> "CorpusIndex":
+        """Every triple that the critic of a run has judged, kept or dropped. Rows are a corpus's, with ``kept``, ``qa_score`` and ``rationale_score``."""
+        return cls(*(Path(folder) / "triples.parquet", RUN_ROWS), *(Path(folder) / f"{name}.parquet" for name in ("scores", "regions", "corpus")))
+
+    def _stamp(self) -> tuple:
+        return tuple((stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in self._files))
 
     def count(self, wanted: Filter) -> int:
         """How many rows fit."""
         clause, values = wanted.clause()
-        return self._db.execute(f"SELECT count(*) FROM triples WHERE {clause}", values).fetchall()[0][0]
+        return self.one(f"SELECT count(*) FROM triples WHERE {clause}", values)[0]
 
     def places(self, wanted: Filter, order: str = "score DESC") -> np.ndarray:
         """Places of the rows that fit, (N,) int64, in one of ``ORDERS``; rows of equal score in the order of the file."""
@@ -92,9 +112,31 @@ class CorpusIndex:
         if not wanted:
             return []
         among = ", ".join(map(str, wanted))
-        found = self._db.sql(f"SELECT * FROM read_parquet(?, file_row_number = true) WHERE file_row_number IN ({among})", params=[str(self.path)])
-        by_place = {row.pop("file_row_number"): row for row in found.to_arrow_table().to_pylist()}
+        by_place = {row.pop("file_row_number"): row for row in self.read(
+            f"SELECT * FROM read_parquet(?, file_row_number = true) WHERE file_row_number IN ({among})", str(self.path))}
+        if len(self._files) > 1:
+            self._complete(by_place, among)
         return [by_place[p] for p in wanted]
+
+    def _complete(self, by_place: Mapping[int, dict], among: str) -> None:
+        """Give a run's triples what a corpus has: scores, image and regions."""
+        regions = self._files[2]
+        images = sorted({row["image_id"] for row in by_place.values()})
+        told = {row["image_id"]: row for row in self.read(
+            f"SELECT * FROM read_parquet(?) WHERE image_id IN ({', '.join('?' * len(images))})", str(regions), *images)}
+        for line in self.read(f"SELECT place, kept, {', '.join(FINER)} FROM triples WHERE place IN ({among})"):
+            row = by_place[line.pop("place")]
+            image = told[row["image_id"]]
+            row |= line | {name: image[name] for name in ("image", "width", "height", "source", "split")}
+            row["references"] = [r for r in image["regions"] if r["id"] in set(row["regions_offered"])]
+
+    def read(self, query: str, *values: object) -> list[dict]:
+        """The lines of a query, over the index's table ``triples`` or any Parquet file."""
+        return self._db.sql(query, params=list(values)).to_arrow_table().to_pylist()
+
+    def one(self, query: str, values: Sequence = ()) -> tuple:
+        """The first line of a query over the index's table ``triples``."""
+        return self._db.execute(query, list(values)).fetchall()[0]
 
     def choices(self, column: str, most: int = 20) -> list[str]:
         """The commonest values of ``family``, ``source``, ``model`` or ``opening``, the commonest first."""
@@ -103,4 +145,4 @@ class CorpusIndex:
 
     def most_regions(self) -> int:
         """The largest number of regions that a triple mentions."""
-        return self._db.execute("SELECT coalesce(max(regions), 0) FROM triples").fetchall()[0][0]
+        return self.one("SELECT coalesce(max(regions), 0) FROM triples")[0]

@@ -67,8 +67,13 @@ def _decoded(image_root: str | Path, path: str, least: int | None = None) -> tup
 def draw(view: View, image_root: str | Path, size: int) -> Image.Image:
     """A view as the model sees it: resized to a square of ``size`` pixels, then highlighted."""
     image, whole = _decoded(image_root, view.image, size)
+    return draw_on(image, resize_regions(view.regions, whole, image.size), size)
+
+
+def draw_on(image: Image.Image, regions: Sequence[Region], size: int) -> Image.Image:
+    """The same for an image in memory: resized to a square of ``size`` pixels, then highlighted."""
     square = image.resize((size, size), Image.Resampling.BICUBIC)
-    return highlight(square, resize_regions(view.regions, whole, (size, size)))
+    return highlight(square, resize_regions(regions, image.size, (size, size)))
 
 
 def drawn_pixels(views: Sequence[View], image_root: str | Path, size: int, each: Callable = map) -> Tensor:

@@ -72,7 +72,8 @@ def test_what_fits_is_found_in_order(varied, wanted, fits, order):
     numbered = [(n, r) for n, r in enumerate(rows) if fits(r)]
     last = float("inf")
     key = {"score DESC": lambda p: last if p[1]["score"] is None else -p[1]["score"], "score ASC": lambda p: last if p[1]["score"] is None else p[1]["score"],
-           "triple_id": lambda p: p[1]["triple_id"], "as written": lambda p: p[0]}[order]
+           "triple_id": lambda p: p[1]["triple_id"], "as written": lambda p: p[0],
+           "image": lambda p: (p[1]["image_id"], last if p[1]["score"] is None else -p[1]["score"])}[order]
     expected = [n for n, _ in sorted(numbered, key=key)]  # stable: rows of equal score as written
     assert index.places(wanted, order).tolist() == expected and index.count(wanted) == len(expected)
     assert [r["triple_id"] for r in index.rows(expected[:3])] == [rows[n]["triple_id"] for n in expected[:3]]

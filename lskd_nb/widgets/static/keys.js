@@ -6,7 +6,12 @@ function render({ model, el }) {
   el.textContent = model.get("hint");
   let frame = null;
   const heard = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(TYPED)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest(TYPED)) {
+      const line = event.key === "Enter" && event.target.closest("input") && model.get("heard").includes("Enter");
+      if (line) setTimeout(() => model.send({ key: "Enter" }), 60); // after the field's own change has been sent
+      return;
+    }
     const slider = event.target.closest("[role=slider], .noUi-handle, input[type=range]");
     if (slider && event.key.startsWith("Arrow")) return; // arrows move the slider
     if (event.target.closest("button") && (event.key === "Enter" || event.key === " ")) return;
