@@ -98,6 +98,29 @@ def leakage(corpus: str | Path, image_root: str | Path, benchmarks: Mapping[str,
     return found
 
 
+def benchmark_sets(homes: Mapping[str, str | Path], images: Mapping[str, str | Path] | None = None,
+                   limit: int | None = None) -> dict[str, tuple[list[MultipleChoice], Path]]:
+    """The items of the evaluation sets in ``homes`` (set's name to its folder), as ``leakage`` takes them.
+
+    ``images`` names folders of images that lie elsewhere: Sherlock's and VisualCOMET's are VCR's unless it says otherwise. A folder that
+    is not there leaves its set out; ``limit`` shortens each. VisualCOMET's and Sherlock's items have no single right answer.
+    """
+    from lskd_nb.sources import aokvqa, sherlock, snli_ve, vcr, visual7w, visualcomet
+
+    stills = homes.get("vcr", "")
+    images = dict(homes) | {"sherlock": stills, "visualcomet": stills} | dict(images or {})
+    readers = {
+        "vcr": lambda home, _: map(vcr.q_a, vcr.read_vcr(home, "val", limit)[0]),
+        "sherlock": lambda home, root: (c.item for c in sherlock.read_comparison(home, "val", root)[0][:limit]),
+        "visualcomet": lambda home, root: (MultipleChoice(u.unit_id, u.image, u.event, u.gold, None, "visualcomet", u.relation)
+                                           for u in visualcomet.read_visualcomet(home, "val", root, limit=limit)[0]),
+        "aokvqa": lambda home, _: (q.item for q in aokvqa.read_aokvqa(home, "val", limit=limit)[0]),
+        "snli_ve": lambda home, _: snli_ve.read_snli_ve(home, "dev", limit=limit)[0],
+        "visual7w": lambda home, _: visual7w.read_visual7w(home, "val", limit=limit)[0],
+    }
+    return {name: (list(read(homes[name], images[name])), Path(images[name])) for name, read in readers.items() if name in homes and Path(homes[name]).is_dir()}
+
+
 # ------------------------------------------------------------------------------------------------ images
 
 

@@ -25,10 +25,11 @@ OPENINGS = {"question_types": rf"regexp_extract({BARE}, '^\S+')", "openings": rf
 MENTION = r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]"
 PHRASE = r"(?i)(?:^|[^\w'])(?:the|an?|this|that|these|those|his|her|its|their|another|some|two|three)\s+(?:[\w'-]+\s+){0,7}?"
 # words that end no description: "the dog looks at [1]" points by id alone, "the dog on the mat [1]" describes
-UNDESCRIBING = "(?:" + "|".join(
-    "is are was were be been am do does did has have had will would can could may might must should of to with by from at on in into onto and or than that for "
-    "about behind near under over beside between toward towards around before after like as if when while because what who whom whose which where why how not "
-    "next".split()) + ")"
+UNDESCRIBING = (
+    r"(?:is|are|was|were|be|been|am|do|does|did|has|have|had|will|would|can|could|may|might|must|should|of|to|with|by|from|"
+    r"at|on|in|into|onto|and|or|than|that|for|about|behind|near|under|over|beside|between|toward|towards|around|before|after|"
+    r"like|as|if|when|while|because|what|who|whom|whose|which|where|why|how|not|next)"
+)
 ENDS_IN_A_WORD, ENDS_IN_NO_NOUN = rf"{PHRASE}[\w'-]+\s*{MENTION}", rf"{PHRASE}{UNDESCRIBING}\s*{MENTION}"
 
 

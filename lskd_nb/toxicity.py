@@ -27,7 +27,7 @@ def measure_toxicity(path: str | Path, model: str, label: str = "", sample: int 
 
     with duckdb.connect() as db:
         db.execute("CREATE TABLE triples AS SELECT triple_id, image_id, regexp_replace(" + TRIPLE + r", '\s*\[[\d, ]+\]', '', 'g') AS text "
-                   "FROM read_parquet(?, file_row_number = true) ORDER BY hash(file_row_number + ? * 1000000007) LIMIT ?", [str(path), seed, sample])
+                   "FROM read_parquet(?, file_row_number = true) ORDER BY hash(file_row_number, ?) LIMIT ?", [str(path), seed, sample])
         rows = db.execute("SELECT * FROM triples").fetchall()
         total = db.execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchall()[0][0]
     if not rows:
