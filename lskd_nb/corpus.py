@@ -51,14 +51,10 @@ def _opened(path: Path, _stamp: tuple[int, int] | None) -> CorpusIndex:
 
 
 def card(corpus: pa.Table, facts: Mapping[str, object]) -> str:
-    """A short data card in Markdown."""
-    families = corpus["family"].value_counts().to_pylist()
-    lines = ["# Localized commonsense corpus", "", f"{corpus.num_rows} question, answer and rationale triples about "
-             f"{len(set(corpus['image_id'].to_pylist()))} images.", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += [f"- triples by {f['values']}: {f['counts']}" for f in families]
-    lines += ["", "Texts are written by a language model from descriptions of the images and filtered by a critic; some are wrong."]
-    return "\n".join(lines) + "\n"
+    """A few lines about a corpus in Markdown; ``cards.dataset_card`` makes the whole card of a finished run."""
+    from lskd_nb.cards import corpus_summary
+
+    return corpus_summary(corpus, facts)
 
 
 def load_stage(folder: str | Path) -> tuple[pa.Table, pa.Table]:
