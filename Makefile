@@ -1,10 +1,11 @@
 # Everything runs in .venv, which `make setup` makes once and again only when the pins change.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+PORT ?= 8866
 STAMP := .venv/.up-to-date
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup mini test bench lab lint renderings
+.PHONY: help setup mini test bench lab app lint renderings
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +13,7 @@ help:
 	@echo "make test        run every test, the notebooks' included"
 	@echo "make bench       what the project does beside what is usual, as ratios measured in one run (some 15 minutes)"
 	@echo "make lab         JupyterLab at notebooks/"
+	@echo "make app         the pointer and the corpus browser as a page, http://127.0.0.1:$(PORT) (no Jupyter needed to use it)"
 	@echo "make lint        ruff, the notebooks too"
 	@echo "make renderings  promote a finished mini run to outputs/mini/"
 	@echo "make setup       only set up .venv"
@@ -37,6 +39,9 @@ bench: setup
 
 lab: setup
 	@$(BIN)/jupyter lab notebooks/ $(if $(filter 0,$(shell id -u)),--allow-root)
+
+app: setup
+	@$(BIN)/voila notebooks/app/app.ipynb --Voila.ip=127.0.0.1 --port=$(PORT) --strip_sources=True --no-browser
 
 lint: setup
 	@$(BIN)/ruff check .

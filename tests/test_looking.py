@@ -5,8 +5,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lskd_nb import figures, filtering, widgets
-from lskd_nb.records import CORPUS, write_parquet
+from lskd_nb import figures, filtering, markup, widgets
+from lskd_nb.browsing import CorpusIndex, Filter
+from lskd_nb.corpus import build
+from lskd_nb.records import CORPUS, LABELS, PREDICTIONS, REGIONS, SCORES, TRIPLES, VERBALIZATIONS, write_parquet
 from lskd_nb.regions import Region
 
 
@@ -44,7 +46,93 @@ def test_browser_steps_filters_and_searches(corpus):
     browser.text.value = "nowhere"
     assert browser.total == 0 and "no triple fits" in browser.body.value
     browser.forward.click()
+    browser.press("r")
+    assert browser.total == 6 and browser.order.value == "score DESC" and browser.score.value == (0.0, 1.0) and browser.text.value == ""
+    browser.named.value = "t3"
+    assert [r["triple_id"] for r in browser.rows] == ["t3"] and browser.total == 1
+    browser.named.value = "m"
+    assert browser.total == 6
     assert "data:image/jpeg" in widgets.CorpusBrowser(corpus, corpus.parent).static().data
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """A run's folder with twelve judged triples about three images, four of them kept, and their index."""
+    rng, regions = np.random.default_rng(0), [dict(id=k, box=[k, k, 20 + k, 20], label=("dog", "cat")[k], score=None) for k in (0, 1)]
+    for name in "abc":
+        Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    images = [dict(image_id=n, image=f"{n}.png", width=40, height=30, source="s", split="train", regions=regions) for n in "abc"]
+    texts = dict(family="id", question="Why is [0] here?", answer="To rest.", rationale="[1] is a tired dog with balloons.", regions=[0, 1], regions_offered=[0, 1],
+                 model="w", prompt="p", request="r")
+    triples = [texts | dict(triple_id=f"t{i}", image_id="abc"[i % 3]) for i in range(12)]
+    scores = [dict(triple_id=f"t{i}", score=i / 20, qa_score=0.9 if i >= 8 else 0.2, rationale_score=0.8) for i in range(12)]
+    lines = [dict(image_id=n, kind="local", verbalizer="captioner", region=0, question=None, text=f"a tired dog <{n}>", score=0.5, model="m", version="v") for n in "abc"]
+    tables = {"regions": (images, REGIONS), "triples": (triples, TRIPLES), "scores": (scores, SCORES), "verbalizations": (lines, VERBALIZATIONS),
+              "labels": ([dict(triple_id="t2", annotator="ada", accept=False, qa_score=0.25, rationale_score=1.0)], LABELS)}
+    written = {name: write_parquet(rows, tmp_path / f"{name}.parquet", schema) for name, (rows, schema) in tables.items()}
+    write_parquet(build(written["triples"], written["scores"], written["regions"], ["t8", "t9", "t10", "t11"]), tmp_path / "corpus.parquet", CORPUS)
+    (tmp_path / "image_root.txt").write_text(str(tmp_path))
+    (tmp_path / "predictions").mkdir()
+    write_parquet([dict(item_id=f"t{i}", image_id="abc"[i % 3], task="acceptability", system="raw", seed=0, scores=[], label=1, correct=float(i > 6), slice="id")
+                   for i in range(3, 12)], tmp_path / "predictions" / "acceptability.parquet", PREDICTIONS)
+    return tmp_path
+
+
+def test_a_run_is_browsed_whole_and_every_triple_says_why(judged):
+    browser = widgets.CorpusBrowser(judged)
+    assert browser.total == 12 and browser.rows[0]["triple_id"] == "t11" and browser.rows[0]["kept"]
+    assert "Kept: the critic gives it 0.550, it needed 0.400 (place 1 of 12, the best 33% are kept; place 1 of 4 about this image)" in browser.body.value
+    assert "it doubts neither" in browser.body.value and "a tired dog &lt;c&gt;" in browser.body.value
+    assert "not given: balloon" in browser.body.value and "On record it is acceptable: the filter was right" in browser.body.value
+    browser.kept.value = "dropped"
+    assert browser.total == 8 and browser.rows[0]["triple_id"] == "t7"
+    assert "Dropped: the critic gives it 0.350, it would have needed 0.400" in browser.body.value
+    assert "0.20 for the answer (usual among the kept: 0.90)" in browser.body.value and "it doubts the answer" in browser.body.value
+    assert "On record it is acceptable: the filter was wrong" in browser.body.value
+    browser.press("i")
+    assert {r["image_id"] for r in browser.index.rows(browser.places)} == {"b"} and browser.total == 4
+    browser.named.value = "t2"  # a filter asks about all images again
+    assert not browser.same.value and browser.total == 1 and "ada rejects it: answer 0.25, rationale 1.00" in browser.body.value
+    assert "On record" not in browser.body.value
+    browser.press("r")
+    browser.press("k")
+    assert browser.kept.value == "kept" and browser.total == 4
+
+
+def test_rows_of_a_run_are_a_corpus_row_and_more(judged):
+    index = CorpusIndex.of_run(judged)
+    whole, own = index.rows([9])[0], CorpusIndex(judged / "corpus.parquet").rows([1])[0]
+    assert {name: whole[name] for name in own} == own and own["triple_id"] == "t9"
+    assert index.places(Filter(kept=False, image_id="a"), "image").tolist() == [6, 3, 0]
+    (judged / "scores.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="scores.parquet is not there: run notebook 04"):
+        widgets.CorpusBrowser(judged)
+    with pytest.raises(FileNotFoundError, match="no folder of a run"):
+        widgets.CorpusBrowser(judged / "predictions")
+    with pytest.raises(ValueError, match="image_root must say where"):
+        widgets.CorpusBrowser(judged / "corpus.parquet")
+
+
+def test_threshold_explorer_of_a_run_shows_pictures_at_the_border(judged):
+    explorer = widgets.ThresholdExplorer.of_run(judged)
+    assert explorer.slider.value == pytest.approx(0.4) and "kept 4 of 9" in explorer.summary.value and "100.0%" in explorer.summary.value
+    assert explorer.border.value.count("data:image/jpeg") == 4 and "0.400 · ✓" in explorer.border.value and "0.350 · ✓" in explorer.border.value
+    explorer.press("PageDown")
+    assert explorer.slider.value == pytest.approx(0.3) and "kept 6 of 9" in explorer.summary.value
+    for _ in range(5):
+        explorer.press("PageDown")
+    assert explorer.slider.value == 0.0 and "kept 9 of 9" in explorer.summary.value
+    assert 'role="img"' in explorer.static_html() and "55.6%" in explorer.static_html()
+
+
+def test_pointing_lights_what_is_mentioned():
+    regions = [Region(0, (2, 2, 20, 20), "dog"), Region(3, (25, 5, 38, 28), "<cat>")]
+    shown = markup.sample_html(markup.picture_html(Image.new("RGB", (40, 30)), regions, 'a "picture"', ["[0, 3] and [0]", "[9]"], width=80), markup.mention_html("[0, 3]"))
+    assert '.loc-sample:has(.loc-mention.s0-3:is(:hover,:focus)) .loc-spot.s0-3{opacity:1!important}' in shown and 'class="loc-mention s0-3 r0 r3"' in shown
+    assert 'alt="a &quot;picture&quot;"' in shown and "&lt;cat&gt;" in shown and "<cat>" not in shown
+    assert "s9" not in shown  # no such region
+    assert '<rect x="4" y="4" width="36" height="36" fill="black"/><rect x="50" y="10" width="26" height="46" fill="black"/>' in shown  # in pixels of the picture
+    assert markup.described(regions) == "an image with dog as [0], <cat> as [3] highlighted" and markup.described([]) == "an image"
 
 
 def test_threshold_explorer_follows_the_slider():

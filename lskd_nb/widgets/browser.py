@@ -15,7 +15,7 @@ from lskd_nb.views import open_image
 from lskd_nb.widgets.frame import Frame, button, row
 
 ORDERS = [("best first", "score DESC"), ("worst first", "score ASC"), ("as written", "as written"), ("by image", "image")]
-KEPT = [("kept and dropped", None), ("kept", True), ("dropped", False)]
+KEPT = {"kept and dropped": None, "kept": True, "dropped": False}
 HINT = "Click here, then keys: ← → step · K kept or dropped · I all about this image · O order · R reset. Point at a mention to light its region."
 
 
@@ -51,7 +51,7 @@ class CorpusBrowser(Frame):
         self.family, self.source, self.opening = (self._choice(column, title) for column, title in (
             ("family", "prompt"), ("source", "data set"), ("opening", "question")))
         most = max(self.index.most_regions(), 1)
-        self.kept = w.Dropdown(options=KEPT, description="show")
+        self.kept = w.Dropdown(options=list(KEPT), description="show")
         self.regions = w.IntRangeSlider(value=(0, most), min=0, max=most, description="regions", continuous_update=False)
         self.score = w.FloatRangeSlider(value=(0.0, 1.0), min=0.0, max=1.0, step=0.01, description="critic", continuous_update=False)
         self.text = w.Text(placeholder="words to look for", description="text", continuous_update=False)
@@ -112,7 +112,7 @@ class CorpusBrowser(Frame):
         named = self.named.value.strip()
         name = {"image_id" if named and self.index.count(Filter(image_id=named)) else "triple_id": named}
         return Filter(family=self.family.value, source=self.source.value, opening=self.opening.value, score=self.score.value, text=self.text.value.strip(),
-                      kept=self.kept.value, regions=None if self.regions.value == (0, self.regions.max) else self.regions.value, **name)
+                      kept=KEPT[self.kept.value], regions=None if self.regions.value == (0, self.regions.max) else self.regions.value, **name)
 
     def _step(self, by: int) -> None:
         if self.total:

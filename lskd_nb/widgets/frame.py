@@ -22,9 +22,10 @@ class Keys(anywidget.AnyWidget):
     _css = STATIC / "frame.css"
     heard = traitlets.List(traitlets.Unicode()).tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
+    label = traitlets.Unicode().tag(sync=True)  # of the frame, for screen readers
 
-    def __init__(self, actions: Mapping[str, Callable[[], None]], hint: str = ""):
-        super().__init__(heard=list(actions), hint=hint)
+    def __init__(self, actions: Mapping[str, Callable[[], None]], hint: str = "", label: str = ""):
+        super().__init__(heard=list(actions), hint=hint, label=label)
         self.actions = dict(actions)
         self.on_msg(self._pressed)
 
@@ -37,10 +38,9 @@ class Frame(w.VBox):
     """A widget of this project: ``children`` under one another, ``keys`` by their JavaScript names ("ArrowRight", "a"), and ``hint`` naming them."""
 
     def __init__(self, children: Sequence[w.Widget], keys: Mapping[str, Callable[[], None]], hint: str, label: str):
-        self.keyboard = Keys(keys, hint)
+        self.keyboard = Keys(keys, hint, label)
         super().__init__([*children, self.keyboard])
         self.add_class("loc-frame")
-        self.label = label
 
     def press(self, key: str) -> None:
         """Do what a key does."""
@@ -55,9 +55,9 @@ class Frame(w.VBox):
         return HTML(self.static_html())
 
 
-def row(*children: w.Widget) -> w.HBox:
+def row(*children: w.Widget, align: str = "center") -> w.HBox:
     """Controls beside one another, wrapped where there is no room."""
-    return w.HBox(children, layout=w.Layout(flex_flow="row wrap", align_items="center"))
+    return w.HBox(children, layout=w.Layout(flex_flow="row wrap", align_items=align))
 
 
 def button(text: str, action: Callable[[], None], tooltip: str = "", **more) -> w.Button:

@@ -62,7 +62,7 @@ class RegionPointer(Frame):
         asking = row(button("ask", self.ask, button_style="primary"), button("clear boxes", self.clear), self.also_llm)
         right = w.VBox([self.question, self.choices, asking, self.status, self.result])
         keys = {"Enter": self.ask, "n": self._next, "c": self.clear}
-        super().__init__([sources, row(w.VBox([self.canvas]), right)], keys, HINT, "region pointer")
+        super().__init__([sources, row(w.VBox([self.canvas]), right, align="flex-start")], keys, HINT, "region pointer")
         if self.images:
             self._open(0)
         else:
@@ -99,8 +99,8 @@ class RegionPointer(Frame):
         """NASA's portrait of an astronaut, with its regions."""
         from lskd_nb.sources import visual_genome
 
-        (located,), _ = visual_genome.read_visual_genome(PHOTOGRAPH)
-        self.show(Image.open(PHOTOGRAPH / located.path), "a photograph of an astronaut", located.regions)
+        (located,), _ = visual_genome.read_visual_genome(PHOTOGRAPH, PHOTOGRAPH.parent)
+        self.show(Image.open(PHOTOGRAPH.parent / located.path), "a photograph of an astronaut", located.regions)
 
     def _open(self, place: int) -> None:
         from lskd_nb.views import open_image
@@ -208,7 +208,8 @@ def _said_html(said) -> str:
     share = said.share if said.share is not None else said.match
     bar = "" if share is None else (f'<span class="loc-bar" style="flex:none;width:90px;height:10px;background:#8884;border-radius:5px">'
                                     f'<i style="display:block;height:100%;width:{100 * share:.0f}%;background:#0072b2;border-radius:5px"></i></span>')
-    told = " · ".join([f"{100 * said.share:.0f}% of the choice"] * (said.share is not None) + [f"fits with {said.match:.2f}"] * (said.match is not None))
+    parts = ((said.share, "{:.0%} of the choice"), (said.match, "fits with {:.2f}"))
+    told = " · ".join(words.format(value) for value, words in parts if value is not None)
     words = mention_html(said.answer) if said.answer else "<i>nothing</i>"
     return (f'<div class="loc-answer" style="display:flex;align-items:center;gap:8px;margin:2px 0">{bar}<span>{words} '
             f'<span class="loc-quiet" style="opacity:.72;font-size:12px">{told}</span></span></div>')

@@ -42,8 +42,8 @@ class ThresholdExplorer(Frame):
         self.summary, self.plot, self.border = w.HTML(), w.HTML(), w.HTML()
         self.slider.observe(self._show, "value")
         by = {"ArrowLeft": -0.01, "ArrowRight": 0.01, "PageDown": -0.1, "PageUp": 0.1}
-        super().__init__([row(self.slider, self.summary), row(self.plot, self.border)], {k: lambda v=v: self._move(v) for k, v in by.items()}, HINT,
-                         "threshold explorer")
+        keys = {key: lambda step=step: self._move(step) for key, step in by.items()}
+        super().__init__([row(self.slider, self.summary), row(self.plot, self.border, align="flex-start")], keys, HINT, "threshold explorer")
         self._show()
 
     @classmethod

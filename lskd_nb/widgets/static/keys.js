@@ -26,15 +26,16 @@ function render({ model, el }) {
     if (!frame) return false;
     frame.tabIndex = 0;
     frame.setAttribute("role", "group");
+    frame.setAttribute("aria-label", model.get("label"));
     frame.dataset.lmSuppressShortcuts = "true"; // JupyterLab's commands
-    frame.addEventListener("keydown", heard);
+    frame.addEventListener("keydown", heard, true); // before the fields, which keep keys to themselves
     return true;
   };
   let tries = 0;
   const waiting = setInterval(() => { if (attach() || ++tries > 100) clearInterval(waiting); }, 50); // the frame is around it a little later
   return () => {
     clearInterval(waiting);
-    if (frame) frame.removeEventListener("keydown", heard);
+    if (frame) frame.removeEventListener("keydown", heard, true);
   };
 }
 

@@ -1,0 +1,31 @@
+"""The page for people without Jupyter: the pointer, the browser and the threshold of one run, in tabs."""
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+
+import ipywidgets as w
+
+from lskd_nb.widgets.browser import CorpusBrowser
+from lskd_nb.widgets.pointer import RegionPointer
+from lskd_nb.widgets.threshold import ThresholdExplorer
+
+TITLES = ("Point and ask", "Look into the corpus", "Move the threshold")
+
+
+def page(folder: str | Path, base: str | Path) -> w.Tab:
+    """The tabs; what a run does not have yet says so in its tab. Without a finished run, the pointer asks the student ``base`` alone."""
+    pointer = _panel(lambda: RegionPointer.of_run(folder))
+    if not isinstance(pointer, RegionPointer):
+        pointer = w.VBox([pointer, RegionPointer({"base": base})])
+    tabs = w.Tab([pointer, _panel(lambda: CorpusBrowser(folder)), _panel(lambda: ThresholdExplorer.of_run(folder))], titles=TITLES)
+    tabs.add_class("loc-page")
+    return tabs
+
+
+def _panel(make: Callable[[], w.Widget]) -> w.Widget:
+    try:
+        return make()
+    except (OSError, ValueError) as error:
+        how = "The page shows a finished run: <code>make mini</code> makes one in some ten minutes."
+        return w.HTML(f'<p class="loc-error">{html.escape(str(error))}.</p><p>{how}</p>')
