@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 
 ORDERS = {"score DESC": "score DESC NULLS LAST, place", "score ASC": "score ASC NULLS LAST, place", "triple_id": "by_id", "as written": "place",
-          "image": "image_id, score DESC NULLS LAST, place"}
+          "image": "by_image"}
 COLUMNS = {"family": "family", "source": "source", "model": "model", "opening": "opening", "image_id": "image_id", "triple_id": "triple_id"}
 FINER = ("score", "qa_score", "rationale_score")
 CORPUS_ROWS = """
@@ -25,7 +25,8 @@ FROM read_parquet(?, file_row_number = true) t JOIN read_parquet(?) s USING (tri
     LEFT JOIN (SELECT triple_id FROM read_parquet(?)) c USING (triple_id)
 """
 INDEX = """
-CREATE TABLE triples AS SELECT place, row_number() OVER (ORDER BY triple_id, place) AS by_id, triple_id, image_id, kept, score, qa_score, rationale_score,
+CREATE TABLE triples AS SELECT place, row_number() OVER (ORDER BY triple_id, place) AS by_id,
+    row_number() OVER (ORDER BY image_id, score DESC NULLS LAST, place) AS by_image, triple_id, image_id, kept, score, qa_score, rationale_score,
     family, source, model, lower(regexp_extract(question, '^[^\\s\\[]*')) AS opening, len(regions) AS regions,
     lower(question || chr(10) || answer || chr(10) || rationale) AS words
 FROM ({rows})

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("drawing", "encoding", "training", "sampling", "corpus")
+PARTS = ("drawing", "encoding", "training", "sampling", "corpus", "browser")
 
 
 def machine() -> dict[str, object]:
