@@ -21,6 +21,7 @@ from lskd_nb import manifest
 from lskd_nb.execution import end_processes, execute
 from lskd_nb.parameters import Notebook, RunError, parse_overrides, profile_parameters, read_notebooks
 from lskd_nb.records import atomic_path
+from lskd_nb.sharing import add_commands as add_sharing_commands
 
 WEEK = 7 * 86_400.0
 LIMITS = {"smoke": (300.0, 600.0), "mini": (1800.0, 3600.0)}  # seconds a notebook and a run may take, by profile; else a week
@@ -213,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.choices["export"].add_argument("--images", default="/data/local-files/?d=", metavar="PREFIX", help="of the images' addresses (default %(default)s)")
     labels.choices["export"].add_argument("--number", type=int, help="of triples, drawn by the seed (default: all)")
     labels.choices["export"].add_argument("--seed", type=int, default=0)
+    add_sharing_commands(commands, _say)
     mini = commands.add_parser("mini", help="the mini world").add_subparsers(required=True, metavar="COMMAND")
     mini.add_parser("pretrain", help="make its weights: the base student and the verbalizers")
     return parser

@@ -1,0 +1,97 @@
+"""``lskd report``, ``lskd publish``, ``lskd export``: what is done with a finished run besides looking at it."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from lskd_nb.parameters import RunError
+
+Say = Callable[[str], None]
+SETS = ("vcr", "sherlock", "visualcomet", "aokvqa", "snli_ve", "visual7w")  # of notebook 06, whose parameters tell their folders
+
+
+def add_commands(commands: argparse._SubParsersAction, say: Say) -> None:
+    """Add the three to ``lskd``."""
+    report = commands.add_parser("report", help="what the corpus of a run is made of, what is said again, and what of the benchmarks it has shown")
+    report.add_argument("--toxicity", default="", metavar="MODEL", help="a text classifier that finds toxic texts, e.g. unitary/toxic-bert")
+    report.add_argument("--toxicity-label", default="", metavar="LABEL", help="which of its labels means toxic")
+    publish = commands.add_parser("publish", help="stage corpus, student and critic for the hub, with their cards; nothing is sent without --send")
+    for what in ("dataset", "student", "critic"):
+        publish.add_argument(f"--{what}", metavar="USER/NAME", help=f"the repository of the {what}")
+    publish.add_argument("--licence", default="", help="identifier of the hub, e.g. cc-by-4.0; default: bsd-3-clause for the mini world, else not chosen")
+    publish.add_argument("--images", action="store_true", help="include the corpus's images: whoever does needs leave of their owners")
+    publish.add_argument("--private", action="store_true", help="create the repositories as private ones")
+    publish.add_argument("--send", action="store_true", help="send it to the hub, with the token in HF_TOKEN")
+    publish.add_argument("--out", type=Path, metavar="FOLDER", help="where it is staged, default outputs/publish/PROFILE")
+    export = commands.add_parser("export", help="write a run's corpus as COCO JSON or as a FiftyOne data set")
+    export.add_argument("--format", required=True, choices=("coco", "fiftyone"))
+    export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where it is written")
+    for parser, command in ((report, _report_command), (publish, _publish_command), (export, _export_command)):
+        parser.add_argument("profile")
+        parser.add_argument("--run", type=Path, metavar="FOLDER", help="the run's folder, default outputs/runs/PROFILE")
+        parser.set_defaults(command=lambda options, root, command=command: command(options, root, _run_dir(options, root), say))
+
+
+def _run_dir(options: argparse.Namespace, root: Path) -> Path:
+    run_dir = (options.run or root / "outputs" / "runs" / options.profile).resolve()
+    if not (run_dir / "manifest.json").exists():
+        raise RunError(f"nothing has run in {run_dir}")
+    return run_dir
+
+
+def report_of(run_dir: Path, root: Path, toxicity: str = "", toxicity_label: str = "") -> dict:
+    """The report of a run, leakage into the sets that its notebook 06 was given (the mini world's own where it was given none)."""
+    from lskd_nb.leakage import benchmark_sets
+    from lskd_nb.reporting import report_run
+
+    notebooks = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
+    told = next((entry.get("parameters", {}) for name, entry in notebooks.items() if name.startswith("06")), {})
+    homes = {name: root / folder if (folder := told.get(f"{name}_folder")) else run_dir / "world" / name for name in SETS}
+    images = {"sherlock": root / told["sherlock_images"]} if told.get("sherlock_images") else None
+    return report_run(run_dir, benchmarks=benchmark_sets(homes, images), toxicity_model=toxicity, toxicity_label=toxicity_label)
+
+
+def _report_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
+    from lskd_nb.report_text import report_markdown
+    from lskd_nb.reporting import write_report
+
+    report = report_of(run_dir, root, options.outxicity, options.outxicity_label)
+    say(report_markdown(report))
+    say("\n" + "\n".join(str(path) for path in write_report(report, run_dir)))
+    return 0
+
+
+def _publish_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
+    from lskd_nb.publishing import check_ready, findings, listing, send, stage
+    from lskd_nb.run import locked
+
+    names = {what: name for what in ("dataset", "student", "critic") if (name := getattr(options, what))}
+    check_ready(run_dir, names)
+    with locked(run_dir):
+        report = None if (run_dir / "report.json").exists() else report_of(run_dir, root)
+        repositories = stage(run_dir, options.out or root / "outputs" / "publish" / options.profile, names, report, options.images, options.licence)
+    for line in listing(repositories):
+        say(line)
+    against = findings(repositories, {"a path of this machine": str(root), "the run's path": str(run_dir), "the path of a home": str(Path.home()) + "/"},
+                       options.images)
+    if against:
+        raise RunError("\n".join([*against, "nothing was sent: the above speaks against it"]))
+    if not options.send:
+        say(f"staged in {repositories[0].folder.parent}; nothing was sent (--send does that, {'privately' if options.private else 'for all to see'})")
+        return 0
+    for address in send(repositories, options.private):
+        say(f"sent: {address}")
+    return 0
+
+
+def _export_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
+    from lskd_nb.exports import LOAD_FIFTYONE, export_coco, export_fiftyone
+
+    told = run_dir / "image_root.txt"
+    write = {"coco": export_coco, "fiftyone": export_fiftyone}[options.format]
+    written = write(run_dir / "corpus.parquet", options.out, told.read_text(encoding="utf-8") if told.exists() else None)
+    say(f"written: {written}; image paths are those below {told.read_text(encoding='utf-8') if told.exists() else 'the image root'}")
+    if options.format == "fiftyone":
+        say(f"to open it: {LOAD_FIFTYONE.format(out=written)}")
+    return 0
