@@ -5,6 +5,7 @@ Everything one can do with the mouse, one can do with keys; what a widget shows,
 
 from lskd_nb.widgets.annotator import Annotator as Annotator
 from lskd_nb.widgets.browser import CorpusBrowser as CorpusBrowser
+from lskd_nb.widgets.inspector import VerbalizationInspector as VerbalizationInspector
 from lskd_nb.widgets.pointer import RegionPointer as RegionPointer
 from lskd_nb.widgets.preference import PreferenceAnnotator as PreferenceAnnotator
 from lskd_nb.widgets.threshold import ThresholdExplorer as ThresholdExplorer

@@ -49,14 +49,16 @@ class Annotator(Frame):
         self._show()
 
     def _controls(self) -> list[w.Widget]:
-        self.progress, self.body, self.told, self.trouble = w.HTML(), w.HTML(), w.HTML(), w.HTML()
-        self.guidelines = w.HTML(f"<details><summary>what to look for</summary>{(STATIC / 'guidelines.html').read_text(encoding='utf-8')}</details>")
+        self.progress, self.told, self.trouble = w.HTML(), w.HTML(), w.HTML()
+        self.body = w.HTML(layout=w.Layout(flex="1 1 44em"))
+        self.guidelines = w.HTML(f"<details><summary>what to look for</summary>{(STATIC / 'guidelines.html').read_text(encoding='utf-8')}</details>",
+                                 layout=w.Layout(flex="0 1 24em"))
         self.accept = _choices({"✓ accept": True, "✗ reject": False}, "triple")
         self.qa, self.rationale = _choices(STEPS, "answer"), _choices(STEPS, "rationale")
         self.save, self.skip, self.undo = button("save ▶", self._save, button_style="primary"), button("skip", self._skip), button("undo", self._take_back)
         for choice in (self.accept, self.qa, self.rationale):
             choice.observe(lambda _: self._able(), "value")
-        return [self.progress, self.body, self.guidelines, row(self.accept, self.qa, self.rationale), row(self.save, self.skip, self.undo), self.trouble,
+        return [self.progress, row(self.body, self.guidelines), row(self.accept, self.qa, self.rationale), row(self.save, self.skip, self.undo), self.trouble,
                 self.told]
 
     def _keys(self) -> dict:
