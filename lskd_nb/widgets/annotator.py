@@ -58,7 +58,9 @@ class Annotator(Frame):
         self.save, self.skip, self.undo = button("save ▶", self._save, button_style="primary"), button("skip", self._skip), button("undo", self._take_back)
         for choice in (self.accept, self.qa, self.rationale):
             choice.observe(lambda _: self._able(), "value")
-        return [self.progress, row(self.body, self.guidelines), row(self.accept, self.qa, self.rationale), row(self.save, self.skip, self.undo), self.trouble,
+        sample = row(self.body, self.guidelines)
+        sample.layout.align_items = "flex-start"
+        return [self.progress, sample, row(self.accept, self.qa, self.rationale), row(self.save, self.skip, self.undo), self.trouble,
                 self.told]
 
     def _keys(self) -> dict:
