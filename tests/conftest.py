@@ -1,6 +1,8 @@
 """Small notebooks to run, and the smoke run that the tests of the real notebooks share."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -83,3 +85,52 @@ def smoke(lskd, tmp_path_factory) -> Path:
         done = lskd(ROOT, "run", "smoke", "--out", str(run_dir), *named, timeout=900)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory) -> Path:
+    """A student and a critic of a few thousand random weights, as trainings leave them: ``student/lskd``, ``critic``."""
+    from lskd_nb.critic import Critic
+    from lskd_nb.mini.base import fresh_student
+
+    folder = tmp_path_factory.mktemp("models")
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    student.save(folder / "student/lskd")
+    Critic(student).save(folder / "critic")
+    (folder / "student/lskd/metrics.jsonl").write_text("{}\n")
+    (folder / "student/lskd/trained_from.json").write_text(json.dumps(dict(corpus=str(folder / "corpus.parquet"), steps=3, lr=0.1, backend="hf")))
+    return folder
+
+
+@pytest.fixture
+def finished_run(tmp_path, tiny_models) -> Path:
+    """The folder of a run that has ended: four of six triples kept, figures of every kind, tiny models, one image of each triple."""
+    from PIL import Image
+
+    from lskd_nb import corpus, records
+
+    run, interval = tmp_path / "run", dict(mean=0.5, low=0.4, high=0.6, n=10, clusters=5)
+    boxes = [dict(id=i, box=[2.0 * i, 3.0, 20.0 + i, 28.0], label=("dog", "")[i % 2], score=(None, 0.5)[i % 2]) for i in range(3)]
+    images = [dict(image_id=f"m{n}", image=f"VG_100K/{n}.jpg", width=40, height=30, source="visual_genome", split="train", regions=boxes) for n in range(6)]
+    triples = [dict(triple_id=f"t{n}", image_id=f"m{n}", family=("id", "description")[n % 2], question=("Why is [0] here?", "What is the dog [0] doing?")[n % 2],
+                    answer="To rest.", rationale="[1] is near.", regions=[0, 1], regions_offered=[0, 1], model="mini-rule-based-writer", prompt="p", request="r")
+               for n in range(6)]
+    scores = [dict(triple_id=f"t{n}", score=n / 10, qa_score=0.5, rationale_score=0.5) for n in range(6)]
+    tables = [records.write_parquet(rows, run / name, schema) for rows, name, schema in (
+        (triples, "triples.parquet", records.TRIPLES), (scores, "scores.parquet", records.SCORES), (images, "regions.parquet", records.REGIONS))]
+    records.write_parquet(corpus.build(*tables, ["t2", "t3", "t4", "t5"]), run / "corpus.parquet", records.CORPUS)
+    (run / "world/VG_100K").mkdir(parents=True)
+    for n in range(6):
+        Image.new("RGB", (40, 30), (40 * n, 90, 90)).save(run / f"world/VG_100K/{n}.jpg")
+    (run / "image_root.txt").write_text(str(run / "world"))
+    parameters = {"03_critic_training": dict(base="lskd_nb/mini/weights/student", noise=0.05, steps=2), "05_distillation": dict(base="org/base", steps=3, lr=0.1)}
+    names = ["01_verbalization", "02_prompting", "03_critic_training", "04_filtering", "05_distillation", "06_evaluation"]
+    (run / "manifest.json").write_text(json.dumps({"notebooks": {n: dict(status="done", parameters=parameters.get(n, {})) for n in names}}))
+    systems = {s: interval for s in ("base", "unfiltered", "lskd")}
+    (run / "metrics.json").write_text(json.dumps(dict(
+        vcr={s: dict(q_a=interval, qa_r=interval, q_ar=interval) for s in systems}, grounding=systems, nonlocalized=dict(aokvqa=systems),
+        critic=dict(precision=0.7, recall=0.6, f1=0.65, auc=0.8, labels=6, held_out=2), acceptability=dict(raw=interval, kept=interval),
+        corpus=dict(triples=4, raw=6, threshold=0.2))))
+    for part in ("student", "critic"):
+        shutil.copytree(tiny_models / part, run / part)
+    return run
