@@ -212,14 +212,15 @@ def test_send_uploads_what_was_staged(publish, tmp_path):
     for what, kind in (("dataset", "datasets"), ("student", "models"), ("critic", "models")):
         folder = tmp_path / "staged" / what
         assert hub.files[f"{kind}/{NAMES[what]}"] == {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    again = publish(hub, "--send", "--private", HF_TOKEN=TOKEN)
-    assert again.returncode == 0, again.stderr
 
 
-def test_no_token_a_refusal_and_a_finding_send_nothing_more(publish, finished_run):
+def test_without_a_token_of_the_environment_nothing_is_sent(staged):
+    with pytest.raises(RunError, match="HF_TOKEN is not set in the environment: nothing was sent"):
+        publishing.send(staged)
+
+
+def test_a_refusal_and_a_finding_send_nothing_more(publish, finished_run):
     hub = Hub(refuse="me/student")
-    done = publish(hub, "--send")
-    assert done.returncode == 1 and "HF_TOKEN is not set in the environment: nothing was sent" in done.stderr and not hub.tokens
     done = publish(hub, "--send", HF_TOKEN=TOKEN)
     assert done.returncode == 1 and "model me/student was not sent" in done.stderr and f"sent before: {hub.address}/datasets/me/data" in done.stderr
     assert list(hub.files) == ["datasets/me/data"] and TOKEN not in done.stderr + done.stdout

@@ -311,3 +311,17 @@ def test_sets_of_the_world_have_no_held_out_picture(written, tmp_path):
 
     trained = [vcr.q_a(q) for q in vcr.read_vcr(homes["vcr"], "train")[0]]
     assert leakage.leakage(folder / "corpus.parquet", tmp_path / "world/visual_genome", {"t": (trained, homes["vcr"])})["t"]["image"]["items"] == len(trained) > 0
+
+
+def test_the_command_looks_for_the_sets_that_the_run_was_evaluated_on(lskd, root, finished_run, tmp_path):
+    from lskd_nb.mini.files import write_world
+
+    write_world(tmp_path / "elsewhere", 6, 4, seed=0)
+    told = json.loads((finished_run / "manifest.json").read_text())
+    told["notebooks"]["06_evaluation"]["parameters"] = dict(vcr_folder=str(tmp_path / "elsewhere/vcr"), snli_ve_folder="", sherlock_images="")
+    (finished_run / "manifest.json").write_text(json.dumps(told))
+    done = lskd(root, "report", "tiny", "--run", str(finished_run))
+    assert done.returncode == 0 and "## Leakage into benchmarks" in done.stdout, done.stderr
+    report = json.loads((finished_run / "report.json").read_text())
+    assert report["leakage"].keys() == {"vcr"} and report["leakage"]["vcr"]["items"] > 0 and report["toxicity"] is None
+    assert (finished_run / "report.md").read_text().strip() in done.stdout
