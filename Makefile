@@ -16,6 +16,7 @@ help:
 	@echo "make app         the pointer and the corpus browser as a page, http://127.0.0.1:$(PORT) (no Jupyter needed to use it)"
 	@echo "make lint        ruff, the notebooks too"
 	@echo "make renderings  promote a finished mini run to outputs/mini/"
+	@echo "make book        the executed notebooks of outputs/mini/ as a site; nothing is executed"
 	@echo "make setup       only set up .venv"
 
 setup: $(STAMP)
@@ -48,3 +49,16 @@ lint: setup
 
 renderings: setup
 	@$(BIN)/lskd renderings mini
+
+# Jupyter Book 1 wants an older Sphinx and docutils than the pins: it lives in a place of its own. Version 2 takes its templates from the network.
+BOOK := build/book-venv
+$(BOOK)/.up-to-date: Makefile
+	@echo "setting up $(BOOK) (a minute, once)"
+	@$(BOOK)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(BOOK)
+	@$(BOOK)/bin/python -m pip install -q --disable-pip-version-check jupyter-book==1.0.4.post1 sphinx-book-theme==1.1.4 pydata-sphinx-theme==0.15.4
+	@touch $@
+
+book: setup $(BOOK)/.up-to-date
+	@$(BIN)/lskd book
+	@$(BOOK)/bin/jupyter-book build -q -W --keep-going build/book
+	@echo "open build/book/_build/html/index.html"

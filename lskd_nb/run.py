@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lskd_nb import manifest
+from lskd_nb import book, manifest
 from lskd_nb.execution import end_processes, execute
 from lskd_nb.parameters import Notebook, RunError, parse_overrides, profile_parameters, read_notebooks
 from lskd_nb.records import atomic_path
@@ -215,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     labels.choices["export"].add_argument("--number", type=int, help="of triples, drawn by the seed (default: all)")
     labels.choices["export"].add_argument("--seed", type=int, default=0)
     add_sharing_commands(commands, _say)
+    book.add_command(commands, _say)
     mini = commands.add_parser("mini", help="the mini world").add_subparsers(required=True, metavar="COMMAND")
     mini.add_parser("pretrain", help="make its weights: the base student and the verbalizers")
     return parser

@@ -23,7 +23,7 @@ WORDS_A_MINUTE = 200
 
 def entries() -> dict[str, str]:
     """Terms of the glossary, in its order, with what is said of them."""
-    parts = re.split(r"^### (.+)\n", GLOSSARY, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^## (.+)\n", GLOSSARY, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 

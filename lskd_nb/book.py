@@ -1,0 +1,103 @@
+"""The series as a site: what Jupyter Book builds pages from, gathered in one folder. Nothing is executed.
+
+``lskd book`` takes the executed notebooks that are in outputs/mini/, the glossary, and the README's first part as an introduction. ``make book`` then
+builds them, with a Jupyter Book in an environment of its own, since its version 1 wants older packages than this project.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from lskd_nb.records import atomic_path
+
+INTRODUCTION = "introduction.md"
+END = "\n## What is where"  # of the README's first part
+LINK = re.compile(r"(?<![!\w])\[([^\]]+)\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+CONFIG = {
+    "title": "Localized Symbolic Knowledge Distillation, in notebooks",
+    "author": "the authors of lskd_nb",
+    "logo": "",
+    "only_build_toc_files": True,
+    "execute": {"execute_notebooks": "off", "stderr_output": "remove"},
+    "html": {"use_issues_button": False, "use_repository_button": False, "home_page_in_navbar": True},
+    "sphinx": {"config": {"myst_heading_anchors": 2}},
+}
+
+
+def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
+    """Write the book's sources to ``folder`` and return their paths: configuration, table of contents, introduction, glossary, notebooks.
+
+    ``shown`` holds the executed notebooks (default: outputs/mini/ under ``root``), whichever are there. Sources of an earlier call that are no longer
+    wanted are deleted. Raises ``ValueError`` where there is no executed notebook.
+    """
+    shown = shown or root / "outputs" / "mini"
+    notebooks = {path.name: nbformat.read(path, as_version=4) for path in sorted(shown.glob("*.ipynb"))}
+    if not notebooks:
+        raise ValueError(f"no executed notebooks in {shown}: make mini renderings")
+    pages = {"glossary.md", INTRODUCTION, *notebooks}
+    readme = (root / "README.md").read_text(encoding="utf-8").split(END)[0]
+    glossary = (root / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    texts = {"_config.yml": yaml.safe_dump(CONFIG, sort_keys=False), "_toc.yml": yaml.safe_dump(contents(notebooks), sort_keys=False, allow_unicode=True),
+             INTRODUCTION: relinked(readme, pages), "glossary.md": relinked(glossary, pages)}
+    texts |= {name: nbformat.writes(_page(book, pages)) for name, book in notebooks.items()}
+    pictures = {Path(target).name: root / target for _, target in PICTURE.findall(readme) if "://" not in target}
+    for name, text in texts.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    for name, path in pictures.items():
+        with atomic_path(folder / name) as temporary:
+            shutil.copyfile(path, temporary)
+    for old in (p for p in folder.iterdir() if p.is_file() and p.name not in texts.keys() | pictures.keys()):
+        old.unlink()
+    return [folder / name for name in (*texts, *pictures)]
+
+
+def add_command(commands, say: Callable[[str], None]) -> None:
+    """``lskd book`` among the commands of an argument parser; ``say`` takes each line for people."""
+
+    def command(options, root: Path) -> int:
+        for path in stage(root, options.out or root / "build" / "book"):
+            say(str(path))
+        return 0
+
+    book = commands.add_parser("book", help="gather what a site of the series is built from; make book builds it")
+    book.add_argument("--out", type=Path, metavar="FOLDER", help="default build/book")
+    book.set_defaults(command=command)
+
+
+def contents(notebooks: dict[str, nbformat.NotebookNode]) -> dict:
+    """Jupyter Book's table of contents: notebooks in the order of their names, optional ones marked, then the glossary."""
+    chapters = []
+    for name, book in notebooks.items():
+        title = book.cells[0].source.splitlines()[0].removeprefix("# ")
+        optional = book.metadata.get("lskd", {}).get("optional", False)
+        chapters.append({"file": Path(name).stem, "title": f"{title} (optional)" if optional else title})
+    return {"format": "jb-book", "root": Path(INTRODUCTION).stem, "chapters": [*chapters, {"file": "glossary"}]}
+
+
+def relinked(text: str, pages: Iterable[str]) -> str:
+    """Markdown whose links lead to pages of the book or out of it; of links to other files only the words remain."""
+    pages = set(pages)
+
+    def link(match: re.Match) -> str:
+        target, _, place = match[2].partition("#")
+        if "://" in target or not target or Path(target).name in pages:
+            return match[0] if "://" in target else f"[{match[1]}]({Path(target).name}{'#' + place if place else ''})"
+        return match[1]
+
+    return LINK.sub(link, PICTURE.sub(lambda m: m[0] if "://" in m[2] else f"![{m[1]}]({Path(m[2]).name})", text))
+
+
+def _page(book: nbformat.NotebookNode, pages: Iterable[str]) -> nbformat.NotebookNode:
+    """An executed notebook as a page: links led right, and without the cell of parameters that the run put in, which says again what is above it."""
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            cell.source = relinked(cell.source, pages)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata.tags = [*cell.metadata.tags, "remove-cell"]
+    return book
