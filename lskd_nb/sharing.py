@@ -56,7 +56,7 @@ def _report_command(options: argparse.Namespace, root: Path, run_dir: Path, say:
     from lskd_nb.report_text import report_markdown
     from lskd_nb.reporting import write_report
 
-    report = report_of(run_dir, root, options.outxicity, options.outxicity_label)
+    report = report_of(run_dir, root, options.toxicity, options.toxicity_label)
     say(report_markdown(report))
     say("\n" + "\n".join(str(path) for path in write_report(report, run_dir)))
     return 0
