@@ -204,14 +204,25 @@ class Imported:
                 + (f" ({reasons}; see {_rejects_of(self.labels).name})" if reasons else ""))
 
 
-def import_labels(export: str | Path, run_folder: str | Path, labels: str | Path | None = None) -> Imported:
+def named_users(given: Sequence[str]) -> dict[int, str]:
+    """Names of Label Studio's users from "7=ada". Raises ``ValueError`` for anything else."""
+    names = {}
+    for text in given:
+        number, equals, name = text.partition("=")
+        if not (number.isdecimal() and equals and name.strip()):
+            raise ValueError(f"--user is {text!r}, expected a user's number in Label Studio and a name, as in 7=ada")
+        names[int(number)] = name.strip()
+    return names
+
+
+def import_labels(export: str | Path, run_folder: str | Path, labels: str | Path | None = None, names: Mapping[int, str] | None = None) -> Imported:
     """Add the labels of an export to a label file, by default the run's; what is left out is written beside it, as .rejects.parquet.
 
     A label that contradicts an earlier one of the same annotator is left out: the earlier one is to be taken back first.
     """
     run = RunFolder(run_folder)
     labels, ids = Path(labels or run.folder / BY_PEOPLE), run_triple_ids(run.folder)
-    rows, rejects = read_export(export, ids)
+    rows, rejects = read_export(export, ids, names)
     file = label_file(labels, ids)
     there = {(r["triple_id"], r["annotator"]): r for r in file.read().to_pylist()}
     new = [r for r in rows if (r["triple_id"], r["annotator"]) not in there]

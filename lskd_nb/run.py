@@ -210,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         exchange.add_argument("--labels", type=Path, help="the label file" + (" that goes along" if name == "export" else ", default the run's"))
         exchange.set_defaults(command=command)
     labels.choices["import"].add_argument("file", type=Path, help="Label Studio's JSON export")
+    labels.choices["import"].add_argument("--user", action="append", default=[], metavar="7=ada", help="name a user; may be repeated")
     labels.choices["export"].add_argument("--out", type=Path, required=True, metavar="FILE.json")
     labels.choices["export"].add_argument("--images", default="/data/local-files/?d=", metavar="PREFIX", help="of the images' addresses (default %(default)s)")
     labels.choices["export"].add_argument("--number", type=int, help="of triples, drawn by the seed (default: all)")
@@ -290,10 +291,10 @@ def _labels_export_command(options: argparse.Namespace, root: Path) -> int:
 
 
 def _labels_import_command(options: argparse.Namespace, root: Path) -> int:
-    from lskd_nb.label_studio import import_labels
+    from lskd_nb.label_studio import import_labels, named_users
 
     run_dir = root / "outputs" / "runs" / options.profile
-    _say(str(import_labels(options.file, run_dir, options.labels)))
+    _say(str(import_labels(options.file, run_dir, options.labels, named_users(options.user))))
     return 0
 
 

@@ -187,9 +187,13 @@ def test_commands_write_tasks_and_read_labels(small_run, tmp_path, monkeypatch, 
     tasks = json.loads(out.read_text())
     for item, one in zip(tasks, exported([label(t["data"]["triple_id"]) for t in tasks]), strict=True):
         item["annotations"] = one["annotations"]
-    tasks[2]["annotations"][0]["completed_by"] = None
+    tasks[1]["annotations"][0]["completed_by"], tasks[2]["annotations"][0]["completed_by"] = 7, None
     out.write_text(json.dumps(tasks))
-    assert main(["labels", "import", "tiny", str(out)]) == 0
+    assert main(["labels", "import", "tiny", str(out), "--user", "ada"]) == 1
+    assert "--user is 'ada', expected a user's number" in capsys.readouterr().err
+    assert main(["labels", "import", "tiny", str(out), "--user", "7=bob"]) == 0
     assert "2 labels added to" in (told := capsys.readouterr().out) and "1 annotations left out (1 no annotator; see labels_by_people.rejects.parquet)" in told
+    run = root / "outputs" / "runs" / "tiny"
+    assert read_labels(run / BY_PEOPLE, run_triple_ids(run))["annotator"].to_pylist() == ["ada@example.org", "bob"]
     assert main(["labels", "import", "tiny", str(tmp_path / "none.json")]) == 1
     assert "none.json" in capsys.readouterr().err
