@@ -282,7 +282,7 @@ def result_table(metrics: Mapping) -> str:
             value = value.get(part, {})
         if not value:
             return "–"
-        return f'{100 * value["mean"]:.1f} <small style="color:#888">[{100 * value["low"]:.1f}, {100 * value["high"]:.1f}]</small>'
+        return f'{100 * value["mean"]:.1f} <small style="opacity:.7">[{100 * value["low"]:.1f}, {100 * value["high"]:.1f}]</small>'
 
     smaller = {p["system"] for p in metrics.get("scaling", ())} | {s for s in metrics.get("vcr", {}) if s.startswith("lskd_")}
     others = [s for s in metrics.get("vcr", {}) if s not in STUDENTS and s not in smaller]
