@@ -71,6 +71,10 @@ SELECT image_id, region, coalesce(weight, 0) + share AS disagreement FROM (
         LEFT JOIN lonely USING (image_id, word) GROUP BY image_id, region
 ) LEFT JOIN (SELECT image_id, region, sum(weight) AS weight FROM contradictions GROUP BY ALL) USING (image_id, region)
 """
+IMAGES = f"""
+SELECT image_id, coalesce(most, 0) FROM read_parquet($regions, file_row_number = true)
+    LEFT JOIN (SELECT image_id, max(disagreement) AS most FROM ({REGIONS}) GROUP BY image_id) USING (image_id) ORDER BY coalesce(most, 0) DESC, file_row_number
+"""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def marked(text: str, words: Iterable[str]) -> list[tuple[str, bool]]:
 class Disagreements:
     """Where the verbalizers of a run disagree. Only what is asked for is read: one image's lines, or, for the order of all, the words of each different line.
 
-    Raises ``FileNotFoundError`` where notebook 01 has written nothing yet.
+    Raises ``FileNotFoundError`` where notebook 01 has written nothing yet; ``of`` and ``images`` raise ``ValueError`` for damaged files.
     """
 
     def __init__(self, run_folder: str | Path):
@@ -177,14 +181,15 @@ class Disagreements:
         """Every image of the run and its disagreement, the largest first, equals in the order of the file."""
         with duckdb.connect() as db:
             self._speak(db, None)
-            found = db.execute(
-                f"SELECT image_id, coalesce(most, 0) FROM read_parquet($regions, file_row_number = true) LEFT JOIN (SELECT image_id, max(disagreement) AS most "
-                f"FROM ({REGIONS}) GROUP BY image_id) USING (image_id) ORDER BY coalesce(most, 0) DESC, file_row_number", {"regions": self._files["regions"], "label": LABEL})
+            found = db.execute(IMAGES, {"regions": self._files["regions"], "label": LABEL})
             return dict(found.fetchall())
 
     def _speak(self, db: duckdb.DuckDBPyConnection, image_id: str | None) -> None:
         """Tables ``spoken``, ``contradictions`` and ``lonely``, of one image or of all."""
-        db.execute(f"CREATE TABLE lines AS {LINES}", self._files | {"label": LABEL, "retrieval": RETRIEVAL, "image": image_id})
+        try:
+            db.execute(f"CREATE TABLE lines AS {LINES}", self._files | {"label": LABEL, "retrieval": RETRIEVAL, "image": image_id})
+        except duckdb.Error as error:
+            raise ValueError(f"{' or '.join(self._files.values())} can't be read: {str(error).splitlines()[0]}") from error
         texts = [text for text, in db.execute("SELECT DISTINCT words_of FROM lines").fetchall()]
         db.register("said", _table(texts, [said(text) for text in texts]))
         db.execute("CREATE TABLE spoken AS SELECT row_number() OVER (ORDER BY l.rowid) - 1 AS line, l.*, s.* EXCLUDE (words_of) "

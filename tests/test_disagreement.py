@@ -140,3 +140,8 @@ def test_the_inspector_shows_who_said_what_and_what_contradicts(small_run):
         picture.unlink()
     press(one, "ArrowRight")
     assert "no picture" in one.body.value and one.image.image_id == "m1"
+    (small_run / "verbalizations.parquet").write_bytes(b"nothing")
+    press(one, "ArrowRight")
+    assert "verbalizations.parquet" in one.trouble.value and "t be read: " in one.trouble.value
+    with pytest.raises(ValueError, match="verbalizations.parquet.*can't be read"):
+        VerbalizationInspector(small_run)

@@ -13,6 +13,7 @@ from lskd_nb.markup import described, picture_html, sample_html
 from lskd_nb.regions import LocatedImage
 from lskd_nb.views import open_image
 from lskd_nb.widgets.frame import Frame, button, row
+from lskd_nb.widgets.preference import attempt
 
 ORDERS = {"most disagreement first": "disagreement", "as written": "written"}
 STYLE = """
@@ -28,24 +29,25 @@ class VerbalizationInspector(Frame):
     """Look at a run's images and see what each verbalizer said of a region, with model and score: ``VerbalizationInspector("outputs/runs/mini")``.
 
     Contradictions come first, and words that one verbalizer alone says are marked (see ``disagreement``). Images come with most disagreement first, which
-    takes seconds for 100,000s of lines, or with ``order="written"`` as they are in the file. Raises ``FileNotFoundError`` before notebook 01 has run.
+    takes seconds for 100,000s of lines, or with ``order="written"`` as they are in the file. Raises ``FileNotFoundError`` before notebook 01 has run,
+    ``ValueError`` for damaged files.
     """
 
     def __init__(self, run_folder: str | Path, order: str = "disagreement"):
         self.disagreements = Disagreements(run_folder)
         self.order = w.Dropdown(options=list(ORDERS.items()), value=order, description="images")
         self.place = w.IntText(value=0, description="number", layout=w.Layout(width="12em"))
-        self.count, self.body = w.HTML(), w.HTML()
+        self.count, self.body, self.trouble = w.HTML(), w.HTML(), w.HTML()
         self.regions = w.ToggleButtons(options=[], description="region", style=dict(button_width="auto", description_width="auto"))
         keys = {"ArrowLeft": lambda: self._step(-1), "ArrowRight": lambda: self._step(1), "ArrowUp": lambda: self._turn(-1), "ArrowDown": lambda: self._turn(1)}
         super().__init__([row(self.order, button("◀ previous", keys["ArrowLeft"]), button("next ▶", keys["ArrowRight"]), self.place, self.count), self.regions,
-                          self.body], keys, "keys: ← → image · ↑ ↓ region", "verbalization inspector")
+                          self.trouble, self.body], keys, "keys: ← → image · ↑ ↓ region", "verbalization inspector")
         self._refill()
-        self.order.observe(self._refill, "value")
-        self.place.observe(self._show, "value")
+        self.order.observe(lambda _: attempt(self._refill, lambda: None, self.trouble), "value")
+        self.place.observe(lambda _: attempt(self._show, lambda: None, self.trouble), "value")
         self.regions.observe(self._tell, "value")
 
-    def _refill(self, _change=None) -> None:
+    def _refill(self) -> None:
         self.image_ids = list(self.disagreements.images) if self.order.value == "disagreement" else self.disagreements.run.image_ids()
         if self.place.value:
             self.place.value = 0  # shows by itself
@@ -61,7 +63,7 @@ class VerbalizationInspector(Frame):
         if ids:
             self.regions.value = ids[(ids.index(self.regions.value) + by) % len(ids)]
 
-    def _show(self, _change=None) -> None:
+    def _show(self) -> None:
         """Another image, at its worst region."""
         self.count.value = f"of {len(self.image_ids):,}"
         if not self.image_ids:
