@@ -1,8 +1,8 @@
-"""Where verbalizers disagree: two lines that can't both be right, or a word that nobody else says.
+"""Where verbalizers disagree: two lines that can hardly both be right, or a word that nobody else says.
 
-The plain words of lines are compared; nothing is understood. Content words are what is left without scikit-learn's English stop words, in small letters, a
-plural's s off. The head noun of a line is the last content word before its first preposition, verb form in -ing or -ed, or other stop word: "dog" of
-"a brown dog running on the beach".
+The plain words of lines are compared; nothing is understood, so "a girl" contradicts "a young woman". Content words are what is left without
+scikit-learn's English stop words, in small letters, a plural's s off. The head noun of a line is the last content word before its first preposition, verb
+form in -ing or -ed, or other stop word: "dog" of "a brown dog running on the beach".
 
 - Lines of two verbalizers about one region (the data set's label counts as one) **contradict** each other if they share no content word, are about
   another thing (neither's head noun is among the other's words), or name other colours or other numbers.
@@ -89,7 +89,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Two lines, as places in ``Told.lines``, of which one is wrong about a region: "no word in common", "another thing", "colour" or "number"."""
+    """Two lines, as places in ``Told.lines``, that can hardly both be right of a region: "no word in common", "another thing", "colour" or "number"."""
 
     region: int
     one: int
