@@ -48,7 +48,7 @@ def draw_teaser(path: str | Path) -> None:
         figures.show_regions(render(scene), [Region(n, e.box) for n, e in enumerate(scene.entities)], f"{grammar.question(kind, region)}\n{answer}", ax)
         ax.title.set_fontsize(15)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=82)
+        figure.savefig(temporary, format="png", dpi=82, bbox_inches="tight", pad_inches=0.05)
         plt.close(figure)
         with Image.open(temporary) as image:
             image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)
