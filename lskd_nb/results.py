@@ -109,7 +109,7 @@ def rendering(book: nbformat.NotebookNode, run_dir: Path, root: Path) -> nbforma
             data = output.get("data", {})
             if "application/vnd.jupyter.widget-view+json" in data:
                 del data["application/vnd.jupyter.widget-view+json"]
-                data.setdefault("text/plain", "(an interactive widget: run the notebook to use it)")
+                data["text/plain"] = "(an interactive widget: run the notebook to use it)"
             if "image/png" in data:
                 data["image/png"] = fewer_colors_of(data["image/png"])
             if "text/html" in data:

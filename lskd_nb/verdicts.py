@@ -5,16 +5,14 @@ was kept, the labels people gave, and which words of the rationale the teacher h
 (the words do not fit the picture), the teacher (the text does not follow from the words), or, where nothing is wrong, the critic.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from lskd_nb.browsing import CorpusIndex
+from lskd_nb.disagreement import said
 
 DOUBTED = 0.1  # below the median of the kept: the critic doubts this part
-_WORD = re.compile(r"[a-z][a-z'’-]+")
 
 
 @dataclass(frozen=True)
@@ -69,16 +67,17 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
     """The verdict in plain sentences, the decision first. ``told`` is what the teacher saw."""
     share, needed = verdict.kept_in_all / verdict.total, "it needed" if verdict.kept else "it would have needed"
     where = f"place {verdict.rank:,} of {verdict.total:,}, the best {share:.0%} are kept; place {verdict.rank_in_image} of {verdict.of_image} about this image"
-    found = [f"{'Kept' if verdict.kept else 'Dropped'}: the critic gives it {verdict.score:.3f}, {needed} {verdict.threshold:.3f} ({where})."]
+    digits = 3 if f"{verdict.score:.3f}" != f"{verdict.threshold:.3f}" else 6
+    found = [f"{'Kept' if verdict.kept else 'Dropped'}: the critic gives it {verdict.score:.{digits}f}, {needed} {verdict.threshold:.{digits}f} ({where})."]
     found += _doubts(verdict)
     for label in verdict.labels:
-        said = f"answer {label['qa_score']:.2f}, rationale {label['rationale_score']:.2f}"
-        found.append(f"{label['annotator']} {'accepts' if label['accept'] else 'rejects'} it: {said}.")
+        scores = f"answer {label['qa_score']:.2f}, rationale {label['rationale_score']:.2f}"
+        found.append(f"{label['annotator']} {'accepts' if label['accept'] else 'rejects'} it: {scores}.")
     if verdict.acceptable is not None:
         right = "right" if verdict.acceptable == verdict.kept else "wrong"
         found.append(f"On record it is {'' if verdict.acceptable else 'not '}acceptable: the filter was {right}.")
     if told:
-        unsaid = [word for word in content_words(rationale) if word not in set(content_words(told))]
+        unsaid = [word for word in said(rationale).words if word not in said(told).words]
         new = f"Words of the rationale that the teacher was not given: {', '.join(unsaid)}."
         found.append(new if unsaid else "The teacher was given every word of the rationale.")
     return found
@@ -98,16 +97,3 @@ def _doubts(verdict: Verdict) -> list[str]:
     else:
         doubt = "both are as usual, so others were only better"
     return [f"The critic's finer scores are {told}: {doubt}."]
-
-
-def content_words(text: str) -> Sequence[str]:
-    """Words that carry meaning, lower case, each once, plural s and stop words left out."""
-    found = (word.removesuffix("'s").removesuffix("’s") for word in _WORD.findall(text.lower()))
-    return list(dict.fromkeys(w[:-1] if len(w) > 3 and w.endswith("s") and not w.endswith("ss") else w for w in found if w not in _stop_words()))
-
-
-@cache
-def _stop_words() -> frozenset[str]:
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-    return ENGLISH_STOP_WORDS

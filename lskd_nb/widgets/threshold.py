@@ -38,7 +38,7 @@ class ThresholdExplorer(Frame):
             raise ValueError("scores, accepted, image_ids and rows must be of the same triples")
         self.order, self.judged = np.argsort(self.scores), Acceptability(self.scores, self.accepted, image_ids, resamples=300)
         self.curve = self.judged.at(np.linspace(0, 1, 51))
-        self.slider = w.FloatSlider(value=threshold, min=0.0, max=1.0, step=0.01, description="threshold", layout=w.Layout(width="34em"))
+        self.slider = w.FloatSlider(value=threshold, min=0.0, max=1.0, step=0.001, readout_format=".3f", description="threshold", layout=w.Layout(width="34em"))
         self.summary, self.plot, self.border = w.HTML(), w.HTML(), w.HTML()
         self.slider.observe(self._show, "value")
         by = {"ArrowLeft": -0.01, "ArrowRight": 0.01, "PageDown": -0.1, "PageUp": 0.1}

@@ -14,7 +14,8 @@ function render({ model, el }) {
     }
     const slider = event.target.closest("[role=slider], .noUi-handle, input[type=range]");
     if (slider && event.key.startsWith("Arrow")) return; // arrows move the slider
-    if (event.target.closest("button") && (event.key === "Enter" || event.key === " ")) return;
+    const pressed = event.target.closest("button");
+    if (pressed && !pressed.closest(".widget-toggle-buttons") && (event.key === "Enter" || event.key === " ")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (!model.get("heard").includes(key)) return;
     event.preventDefault();
