@@ -24,11 +24,13 @@ HOW_CRITIC = (
     "Trained on {labels} labelled triples to tell acceptable ones from others, with two more heads for scores of the answer and of the rationale; the vision "
     "encoder is frozen.")
 LOADING = """```python
+from huggingface_hub import snapshot_download
 from lskd_nb.student import load_student
-student = load_student("{name}")  # or a folder; `Blip2ForImageTextRetrieval` of transformers reads it too, without the LM head
+student = load_student(snapshot_download("{name}"))
 ```
 
-Regions have to be drawn as in training: `lskd_nb.regions.highlight`."""
+`Blip2ForImageTextRetrieval` of transformers reads it by name, without temperature and LM head, which are in `stage1.safetensors`. Regions have to be
+drawn as in training: `lskd_nb.regions.highlight`."""
 USE = "Research on commonsense about pointed regions, and on how such knowledge is distilled. Not for decisions about people, nor for who needs facts."
 USE_MINI = (
     "Trying out and teaching the method, and testing code. **Not for any use on photographs**: it knows drawings of some thirty kinds of things and some "

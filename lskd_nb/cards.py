@@ -43,12 +43,12 @@ BENCHMARKS = (  # what a student is measured by: name, task, the place of its fi
 class RunFacts:
     """What cards say of a run."""
 
-    name: str
     triples: int
     images: int
     teachers: tuple[str, ...]  # models that wrote the texts
     sources: tuple[str, ...]  # data sets of the images
     parameters: Mapping[str, Mapping]  # of each notebook, by its number
+    base: str = ""  # what the student was distilled from, where it has a name on the hub
     metrics: Mapping = field(default_factory=dict)
     report: Mapping | None = None
 
@@ -59,7 +59,7 @@ class RunFacts:
 
 
 def run_facts(folder: str | Path) -> RunFacts:
-    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and report.json where there is one.
+    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and report.json and the student's origin where they are there.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or damaged.
     """
@@ -69,9 +69,11 @@ def run_facts(folder: str | Path) -> RunFacts:
         raise ValueError(f"{folder / 'corpus.parquet'} has no triples")
     notebooks = _json(folder / "manifest.json")["notebooks"]
     found = {name: tuple(sorted(v or "unknown" for v in corpus[name].unique().to_pylist())) for name in ("model", "source")}
-    return RunFacts(folder.resolve().name, corpus.num_rows, len(corpus["image_id"].unique()), found["model"], found["source"],
-                    {name.split("_")[0]: entry.get("parameters", {}) for name, entry in notebooks.items()}, _json(folder / "metrics.json"),
-                    _json(folder / "report.json") if (folder / "report.json").exists() else None)
+    origin, report = folder / "student/lskd/trained_from.json", folder / "report.json"
+    base = str(_json(origin).get("student", "")) if origin.exists() else ""  # a whole path, where it was a folder
+    return RunFacts(corpus.num_rows, len(corpus["image_id"].unique()), found["model"], found["source"],
+                    {name.split("_")[0]: entry.get("parameters", {}) for name, entry in notebooks.items()}, base if HUB_NAME.fullmatch(base) else "",
+                    _json(folder / "metrics.json"), _json(report) if report.exists() else None)
 
 
 def _json(path: Path) -> dict:
@@ -86,8 +88,8 @@ def _json(path: Path) -> dict:
 # ------------------------------------------------------------------------------------------------ cards
 
 
-def dataset_card(facts: RunFacts, licence: str = ""):
-    """The corpus's card (``huggingface_hub.DatasetCard``). ``licence`` is an identifier of the hub; see ``licence_of``."""
+def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
+    """The corpus's card (``huggingface_hub.DatasetCard``). ``licence`` is an identifier of the hub, see ``licence_of``; ``images`` go along or not."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
     configs = [dict(config_name=name, data_files=[dict(split="train", path=path)]) | ({"default": True} if name == "kept" else {})
@@ -99,7 +101,7 @@ def dataset_card(facts: RunFacts, licence: str = ""):
     counts = f"{facts.triples:,} question, answer and rationale triples about pointed regions of {facts.images:,} images"
     report = facts.report
     sections = {
-        "What it is": f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts)}",
+        "What it is": f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts, images)}",
         "How it was made": HOW_CORPUS.format(teacher=", ".join(facts.teachers), kept=_kept(facts)) + "\n\n" + _acceptability(facts),
         "Fields": table(("field of `kept`", "type", "what it is"), [(f"`{f.name}`", f.type, FIELDS[f.name]) for f in CORPUS])
         + "\n\n`raw` has what the teacher wrote before the filter, `scores` the critic's probabilities for it, `regions` the images and all their boxes. "
@@ -196,8 +198,7 @@ def _card(kind, data, title: str, sections: Mapping[str, str]):
 
 
 def _model_data(kind, facts: RunFacts, name: str, results: Sequence, dataset: str | None, licence: str, **more):
-    base = str(facts.parameters.get("05", {}).get("base", ""))
-    return kind(license=licence_of(facts, licence), language="en", library_name="transformers", base_model=base if HUB_NAME.fullmatch(base) else None,
+    return kind(license=licence_of(facts, licence), language="en", library_name="transformers", base_model=facts.base or None,
                 datasets=[dataset] if dataset else None, model_name=name.split("/")[-1], eval_results=list(results) or None, tags=_tags(facts), **more)
 
 
@@ -210,8 +211,10 @@ def _tags(facts: RunFacts) -> list[str]:
     return ["visual-commonsense", "region-grounded", "symbolic-knowledge-distillation", "lskd"] + (["synthetic", "toy"] if facts.mini else [])
 
 
-def _images(facts: RunFacts) -> str:
-    return IMAGES_MINI if facts.mini else f"images are those of {', '.join(facts.sources)}, to be had from their owners."
+def _images(facts: RunFacts, included: bool) -> str:
+    of = ", ".join(facts.sources)
+    told = IMAGES_MINI if facts.mini else f"images are those of {of}." if included else f"images are those of {of}, to be had from their owners."
+    return told + (" They are in `images/`." if included else "")
 
 
 def _kept(facts: RunFacts) -> str:
@@ -231,7 +234,8 @@ def _acceptability(facts: RunFacts) -> str:
 
 
 def _base(facts: RunFacts, notebook: str = "05") -> str:
-    return f"from `{facts.parameters.get(notebook, {}).get('base', 'a base that is not recorded')}`"
+    base = str(facts.parameters.get(notebook, {}).get("base", "a base that is not recorded"))
+    return f"from `{Path(base).name if Path(base).is_absolute() else base}`"
 
 
 def _settings(parameters: Mapping) -> str:

@@ -86,15 +86,14 @@ def leakage(corpus: str | Path, image_root: str | Path, benchmarks: Mapping[str,
     with duckdb.connect() as db:
         images = [i for i, in db.execute("SELECT DISTINCT image FROM read_parquet(?) ORDER BY image", [str(corpus)]).fetchall()]
     ours = picture_hashes(image_root, images)
-    wordings = distinct_wordings(corpus, QUESTION_AND_ANSWER)
+    answered = {name: _answered(items) for name, (items, _) in benchmarks.items()}
+    texts = _text_reports(answered, distinct_wordings(corpus, QUESTION_AND_ANSWER), threshold, examples)
     found = {}
     for name, (items, folder) in benchmarks.items():
         pairs, unreadable = _image_pairs(images, ours[:2], {i.image.path for i in items}, folder, bits)
-        answered = _answered(items)
         found[name] = dict(
             items=len(items), image=_image_report(items, pairs, unreadable, examples) | {"unreadable_in_corpus": len(ours[2])},
-            text=_text_report(answered, wordings, threshold, examples) | {"without_answer": len(items) - len(answered)},
-            both=_both(corpus, answered, pairs))
+            text=texts[name] | {"without_answer": len(items) - len(answered[name])}, both=_both(corpus, answered[name], pairs))
     return found
 
 
@@ -158,31 +157,37 @@ def _answered(items: Iterable[MultipleChoice]) -> list[tuple[str, str, str]]:
         return db.execute(f"SELECT item, image, {WORDING.format(text='text')} FROM items").fetchall()
 
 
-def _text_report(answered: Sequence[tuple[str, str, str]], wordings: Sequence[tuple[str, int, str]], threshold: float, examples: int) -> dict:
-    of: dict[str, list[str]] = {}
-    for item, _, wording in answered:
-        of.setdefault(wording, []).append(item)
+def _text_reports(answered: Mapping[str, Sequence[tuple[str, str, str]]], wordings: Sequence[tuple[str, int, str]], threshold: float,
+                  examples: int) -> dict[str, dict]:
+    """For each set, which of its items have their question and answer in the corpus."""
+    of: dict[tuple[str, str], list[str]] = {}  # items by set and wording
+    for name, rows in answered.items():
+        for item, _, wording in rows:
+            of.setdefault((name, wording), []).append(item)
     said = {wording: triple for wording, _, triple in wordings}
-    exact = [dict(item=items[0], triple=said[w], wording=w, items=len(items)) for w, items in of.items() if w in said]
-    near = _near_matches({w: items for w, items in of.items() if w not in said}, wordings, threshold)
-    count = {kind: sum(match["items"] for match in matches) for kind, matches in (("exact", exact), ("near", near))}
-    return dict(compared=len(answered), exact=count["exact"], exact_share=_share(count["exact"], len(answered)), near=count["near"],
-                near_share=_share(count["near"], len(answered)), threshold=threshold, examples=exact[:examples], near_examples=near[:examples])
+    exact = [dict(set=name, item=items[0], triple=said[w], wording=w, items=len(items)) for (name, w), items in of.items() if w in said]
+    near = _near_matches({key: items for key, items in of.items() if key[1] not in said}, wordings, threshold)
+    reports = {}
+    for name, rows in answered.items():
+        mine = [[{k: v for k, v in match.items() if k != "set"} for match in matches if match["set"] == name] for matches in (exact, near)]
+        count = [sum(match["items"] for match in matches) for matches in mine]
+        reports[name] = dict(compared=len(rows), exact=count[0], exact_share=_share(count[0], len(rows)), near=count[1], near_share=_share(count[1], len(rows)),
+                             threshold=threshold, examples=mine[0][:examples], near_examples=mine[1][:examples])
+    return reports
 
 
-def _near_matches(of: Mapping[str, Sequence[str]], wordings: Sequence[tuple[str, int, str]], threshold: float) -> list[dict]:
-    """Each of the benchmark's wordings with the first of the corpus's that is near; one that is found is looked for no more."""
+def _near_matches(of: Mapping[tuple[str, str], Sequence[str]], wordings: Sequence[tuple[str, int, str]], threshold: float) -> list[dict]:
+    """Each of the sets' wordings with the first of the corpus's that is near; one that is found is looked for no more."""
     index, matches = NearWordings(threshold), []
-    for wording in of:
-        index.add(wording, index.sketch(wording))
-    left = len(of)
+    for key in of:
+        index.add(key, index.sketch(key[1]))
     for said, _, triple in wordings:
-        if not left:
+        if len(matches) == len(of):
             break
-        for wording, similarity in index.near(index.sketch(said)):
-            matches.append(dict(item=of[wording][0], triple=triple, wording=wording, corpus_wording=said, jaccard=round(similarity, 3), items=len(of[wording])))
-            index.remove(wording)
-            left -= 1
+        for key, similarity in index.near(index.sketch(said)):
+            matches.append(dict(set=key[0], item=of[key][0], triple=triple, wording=key[1], corpus_wording=said, jaccard=round(similarity, 3),
+                                items=len(of[key])))
+            index.remove(key)
     return matches
 
 

@@ -155,7 +155,7 @@ def _lay_out(run_dir: Path, repositories: list[Repository], names: Mapping[str, 
         repository.folder.mkdir(parents=True)
         if repository.what == "dataset":
             _lay_out_dataset(run_dir, repository.folder, facts.report, images)
-            card = dataset_card(facts, licence)
+            card = dataset_card(facts, licence, images)
         else:
             _lay_out_model(run_dir / {"student": "student/lskd", "critic": "critic"}[repository.what], repository.folder)
             make = student_card if repository.what == "student" else critic_card

@@ -98,7 +98,7 @@ def tiny_models(tmp_path_factory) -> Path:
     student.save(folder / "student/lskd")
     Critic(student).save(folder / "critic")
     (folder / "student/lskd/metrics.jsonl").write_text("{}\n")
-    (folder / "student/lskd/trained_from.json").write_text(json.dumps(dict(corpus=str(folder / "corpus.parquet"), steps=3, lr=0.1, backend="hf")))
+    (folder / "student/lskd/trained_from.json").write_text(json.dumps(dict(student="org/base", corpus=str(folder / "corpus.parquet"), steps=3, lr=0.1, backend="hf")))
     return folder
 
 

@@ -64,8 +64,15 @@ def test_a_run_on_photographs_is_another_matter(facts):
     assert card.data.license == "other" and "**Not chosen.**" in str(card) and card.data.size_categories == "1M<n<10M"
     assert card.data.source_datasets == ["extended|vcr", "extended|visual_genome"] and "mini" not in str(card) and "toy" not in card.data.tags
     assert cards.dataset_card(real, "cc-by-4.0").data.license == "cc-by-4.0" and "`cc-by-4.0`" in str(cards.dataset_card(real, "cc-by-4.0"))
-    local = replace(real, parameters={"05": {"base": "lskd_nb/mini/weights/student"}})
-    assert cards.student_card(local, "me/s").data.base_model is None  # a folder is no name of the hub
+    assert "to be had from their owners" in str(card) and "They are in `images/`" in str(cards.dataset_card(real, images=True))
+
+
+def test_a_base_is_named_when_it_is_on_the_hub(finished_run):
+    assert cards.critic_card(cards.run_facts(finished_run), "me/c").data.base_model == "org/base"
+    origin = finished_run / "student/lskd/trained_from.json"
+    origin.write_text(origin.read_text().replace("org/base", "/models/base"))  # a folder of this machine
+    card = cards.student_card(cards.run_facts(finished_run), "me/s")
+    assert card.data.base_model is None and "/models/base" not in str(card)
 
 
 def test_a_run_that_is_not_finished_is_named(finished_run):

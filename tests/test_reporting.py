@@ -297,6 +297,15 @@ def test_the_report_says_what_was_not_measured_and_shows_no_markup(written, tmp_
     assert set(tables) == {"question_types", "attributes", "regions_per_triple", "region_sizes", "lengths", "pointing", "leakage"}
 
 
+def test_an_empty_corpus_has_a_report(written, tmp_path):
+    folder = written([], [row(n, "Why is the woman [0] here?", image=f"m{n}") for n in range(3)])
+    report = reporting.report_run(folder, tmp_path, {"set": ([item(0, "x.jpg")], tmp_path)})
+    assert reporting.write_report(report, tmp_path / "out")[1].read_text().startswith("## What it is made of\n\n0 triples about 0 images.")
+    women = report["raw_and_kept"]["attributes"]["feminine"]
+    assert women["raw"]["mean"] == 1 and women["kept"]["mean"] is None and report["repeats"]["exact"]["share"] == 0
+    assert report_text.report_tables(report)["leakage"].iloc[0]["same_text"] == 0
+
+
 def test_sets_of_the_world_have_no_held_out_picture(written, tmp_path):
     """The mini world's files, read as the real sets are; its training stills are the corpus's own pictures."""
     from lskd_nb.mini.files import write_world
