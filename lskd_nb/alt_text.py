@@ -26,7 +26,7 @@ def alt_of(figure) -> str:
     """The text that ``describe`` gave, or one of titles, axis labels, and the ends of lines and bars."""
     if figure.get_label():
         return figure.get_label()
-    panels = [told for ax in figure.axes if (told := _panel(ax))]
+    panels = [told.removesuffix(".") for ax in figure.axes if (told := _panel(ax))]
     return ". ".join([*filter(None, [figure.get_suptitle()]), *panels]) or "a figure without titles or labels"
 
 

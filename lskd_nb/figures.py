@@ -52,7 +52,7 @@ def show_regions(image: Image.Image, regions: Sequence[Region], title: str = "",
     """An image with its regions highlighted, as models see them, and a readable id at a corner of each box, always inside the picture."""
     if ax is None:
         figure, ax = plt.subplots(figsize=(5.2, 5.2 * image.height / image.width + 0.3))
-        describe(figure, f"{title}: {described(regions)}" if title else described(regions).capitalize())
+        describe(figure, f"{title}: {described(regions)}" if title else described(regions, "An image"))
     ax.imshow(highlight(image, regions))
     figure, (rows, columns) = ax.figure, ax.get_gridspec().get_geometry()
     point = max(image.width * columns / figure.get_figwidth(), image.height * rows / figure.get_figheight()) / 72  # in pixels of the image
