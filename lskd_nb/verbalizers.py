@@ -196,12 +196,15 @@ def dtype_of(device: torch.device) -> torch.dtype:
 
 
 def image_processor(name: str):
-    """How a checkpoint's own ``preprocessor_config.json`` has images prepared; None for a folder that has none."""
+    """How a checkpoint's own ``preprocessor_config.json`` has images prepared; None for a folder that has none.
+
+    Always by Pillow: where torchvision is installed, transformers would take its resizing, and pixels would differ by up to 0.015.
+    """
     from transformers import AutoImageProcessor
 
     if Path(name).is_dir() and not any((Path(name) / f).exists() for f in ("preprocessor_config.json", "processor_config.json")):
         return None
-    return AutoImageProcessor.from_pretrained(name)
+    return AutoImageProcessor.from_pretrained(name, backend="pil")
 
 
 def stacked(images: Sequence[Image.Image], size: int, prepare=None) -> Tensor:
