@@ -8,11 +8,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import yaml
 
 from lskd_nb.records import atomic_path
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 INTRODUCTION = "introduction.md"
 END = "\n## What is where"  # of the README's first part
@@ -35,6 +38,8 @@ def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
     ``shown`` holds the executed notebooks (default: outputs/mini/ under ``root``), whichever are there. Sources of an earlier call that are no longer
     wanted are deleted. Raises ``ValueError`` where there is no executed notebook.
     """
+    import nbformat
+
     shown = shown or root / "outputs" / "mini"
     notebooks = {path.name: nbformat.read(path, as_version=4) for path in sorted(shown.glob("*.ipynb"))}
     if not notebooks:
@@ -70,7 +75,7 @@ def add_command(commands, say: Callable[[str], None]) -> None:
     book.set_defaults(command=command)
 
 
-def contents(notebooks: dict[str, nbformat.NotebookNode]) -> dict:
+def contents(notebooks: dict[str, "NotebookNode"]) -> dict:
     """Jupyter Book's table of contents: notebooks in the order of their names, optional ones marked, then the glossary."""
     chapters = []
     for name, book in notebooks.items():
@@ -93,7 +98,7 @@ def relinked(text: str, pages: Iterable[str]) -> str:
     return LINK.sub(link, PICTURE.sub(lambda m: m[0] if "://" in m[2] else f"![{m[1]}]({Path(m[2]).name})", text))
 
 
-def _page(book: nbformat.NotebookNode, pages: Iterable[str]) -> nbformat.NotebookNode:
+def _page(book: "NotebookNode", pages: Iterable[str]) -> "NotebookNode":
     """An executed notebook as a page: links led right, and without the cell of parameters that the run put in, which says again what is above it."""
     for cell in book.cells:
         if cell.cell_type == "markdown":

@@ -20,7 +20,7 @@ from lskd_nb.filtering import Point
 from lskd_nb.markup import described
 from lskd_nb.markup import mention_html as mention_html
 from lskd_nb.markup import triple_html as triple_html
-from lskd_nb.regions import Region, highlight, highlight_colors
+from lskd_nb.regions import Region, highlight, highlight_colors, text_color
 from lskd_nb.regions import regions_of as regions_of
 
 STAGES = ("verbalization", "prompting", "critic", "filtering", "distillation", "evaluation")
@@ -81,12 +81,6 @@ def tag_places(regions: Sequence[Region], size: tuple[int, int], point: float) -
             y += height
         placed.append((x, y, width, height))
     return placed
-
-
-def text_color(color: Sequence[float]) -> str:
-    """Black on a colour (RGB, 0 to 1), or white where it is dark: the one of higher contrast, at least 4.5."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
-    return "black" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "white"
 
 
 def image_grid(images: Sequence[Image.Image], regions: Sequence[Sequence[Region]], titles: Sequence[str] = (), columns: int = 3) -> Figure:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from lskd_nb.regions import Region, highlight, highlight_colors, pixel_box, resize_regions
+from lskd_nb.regions import Region, highlight, highlight_colors, pixel_box, resize_regions, text_color
 
 _MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 STYLE = """
@@ -23,7 +23,7 @@ STYLE = """
 .loc-picture{position:relative;flex:none;line-height:0;max-width:100%}
 .loc-picture img{max-width:100%;height:auto;margin:0!important}
 .loc-picture svg{position:absolute;left:0;top:0;width:100%;height:100%}
-.loc-mention{color:#111!important;border-radius:3px;padding:0 3px;cursor:default;white-space:nowrap}
+.loc-mention{border-radius:3px;padding:0 3px;cursor:default;white-space:nowrap}
 .loc-spot{opacity:0;transition:opacity .12s;pointer-events:none}
 .loc-tag{pointer-events:none}
 .loc-quiet{opacity:.72;font-size:12px}
@@ -37,9 +37,9 @@ def mention_html(text: str) -> str:
 
     def colored(match: re.Match) -> str:
         ids = [int(i) for i in match[1].split(",")]
-        color = "#" + bytes(highlight_colors(ids[0])[1][:3]).hex()
+        color, ink = _tag_colors(ids[0])
         classes = " ".join(["loc-mention", _spot(ids), *(f"r{i}" for i in ids)])
-        return f'<b class="{classes}" tabindex="0" style="background:{color};color:#111;border-radius:3px;padding:0 3px">{match[0]}</b>'
+        return f'<b class="{classes}" tabindex="0" style="background:{color};color:{ink};border-radius:3px;padding:0 3px">{match[0]}</b>'
 
     return _MENTION.sub(colored, html.escape(text))
 
@@ -114,15 +114,21 @@ def _spotlight(name: str, ids: Sequence[int], boxes: Mapping[int, tuple[int, int
 
 
 def _box(region: Region, size: tuple[int, int]) -> str:
-    """A box to point at, and its id at a corner, black on the colour of its outline."""
-    box, color = pixel_box(region.box, *size), "#" + bytes(highlight_colors(region.id)[1][:3]).hex()
+    """A box to point at, and its id at a corner, on the colour of its outline."""
+    box, (color, ink) = pixel_box(region.box, *size), _tag_colors(region.id)
     x, y, width = box[0], max(box[1] - 16, 0), 8 + 8 * len(str(region.id))
     title = f"<title>{html.escape(f'[{region.id}] {region.label}'.strip())}</title>"
     inside = _rect(box, 'fill="transparent"')
     return (f'<g class="loc-box r{region.id}">{title}{inside}<g class="loc-tag">'
             f'<rect x="{x}" y="{y}" width="{width}" height="16" fill="{color}" stroke="#111" stroke-width=".8"/>'
-            f'<text x="{x + width / 2}" y="{y + 12.5}" font-size="13" font-weight="700" font-family="sans-serif" text-anchor="middle" fill="#111">'
+            f'<text x="{x + width / 2}" y="{y + 12.5}" font-size="13" font-weight="700" font-family="sans-serif" text-anchor="middle" fill="{ink}">'
             f"{region.id}</text></g></g>")
+
+
+def _tag_colors(region: int) -> tuple[str, str]:
+    """The colour of a region's outline, and what is read on it."""
+    outline = highlight_colors(region)[1][:3]
+    return "#" + bytes(outline).hex(), text_color([c / 255 for c in outline])
 
 
 def _rules(ids: Sequence[int]) -> str:

@@ -113,6 +113,12 @@ def highlight_colors(region: int) -> tuple[Color, Color]:
     return (*color, 0x20), (*color, 0xFF)
 
 
+def text_color(color: Sequence[float]) -> str:
+    """Black on a colour (RGB, 0 to 1), or white where it is dark: the one of higher contrast, at least 4.5 (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
+    return "black" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "white"
+
+
 def highlight(image: Image.Image, regions: Sequence[Region], outline_px: int = 2) -> Image.Image:
     """Draw regions on an image, in order: exactly what the models see, without id tags.
 

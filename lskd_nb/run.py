@@ -202,19 +202,6 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("-p", dest="overrides", action="append", default=[], metavar="02.key=value", help="set a parameter; may be repeated")
     estimate.add_argument("--out", type=Path, help="the run's folder, default outputs/runs/PROFILE")
     estimate.set_defaults(command=_estimate_command)
-    labels = commands.add_parser("labels", help="exchange labels with Label Studio").add_subparsers(required=True, metavar="COMMAND")
-    for name, told, command in (("export", "write a run's triples as tasks, and the labelling interface", _labels_export_command),
-                                ("import", "add the labels of a JSON export to labels_by_people.parquet", _labels_import_command)):
-        exchange = labels.add_parser(name, help=told)
-        exchange.add_argument("profile")
-        exchange.add_argument("--labels", type=Path, help="the label file" + (" that goes along" if name == "export" else ", default the run's"))
-        exchange.set_defaults(command=command)
-    labels.choices["import"].add_argument("file", type=Path, help="Label Studio's JSON export")
-    labels.choices["import"].add_argument("--user", action="append", default=[], metavar="7=ada", help="name a user; may be repeated")
-    labels.choices["export"].add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    labels.choices["export"].add_argument("--images", default="/data/local-files/?d=", metavar="PREFIX", help="of the images' addresses (default %(default)s)")
-    labels.choices["export"].add_argument("--number", type=int, help="of triples, drawn by the seed (default: all)")
-    labels.choices["export"].add_argument("--seed", type=int, default=0)
     add_sharing_commands(commands, _say)
     book.add_command(commands, _say)
     mini = commands.add_parser("mini", help="the mini world").add_subparsers(required=True, metavar="COMMAND")
@@ -278,23 +265,6 @@ def _estimate_command(options: argparse.Namespace, root: Path) -> int:
     values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook) | changed
     run_dir = options.out or root / "outputs" / "runs" / options.profile
     _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
-    return 0
-
-
-def _labels_export_command(options: argparse.Namespace, root: Path) -> int:
-    from lskd_nb.label_studio import write_tasks
-
-    run_dir = root / "outputs" / "runs" / options.profile
-    number, config = write_tasks(run_dir, options.out, options.images, options.number, options.seed, options.labels)
-    _say(f"{number:,} tasks in {options.out}, the labelling interface in {config}")
-    return 0
-
-
-def _labels_import_command(options: argparse.Namespace, root: Path) -> int:
-    from lskd_nb.label_studio import import_labels, named_users
-
-    run_dir = root / "outputs" / "runs" / options.profile
-    _say(str(import_labels(options.file, run_dir, options.labels, named_users(options.user))))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``lskd report``, ``lskd publish``, ``lskd export``: what is done with a finished run besides looking at it."""
+"""``lskd report``, ``publish``, ``export`` and ``labels``: what of a finished run goes to others, and what comes back from them."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ SETS = ("vcr", "sherlock", "visualcomet", "aokvqa", "snli_ve", "visual7w")  # of
 
 
 def add_commands(commands: argparse._SubParsersAction, say: Say) -> None:
-    """Add the three to ``lskd``."""
+    """Add them to ``lskd``."""
     report = commands.add_parser("report", help="what the corpus of a run is made of, what is said again, and what of the benchmarks it has shown")
     report.add_argument("--toxicity", default="", metavar="MODEL", help="a text classifier that finds toxic texts, e.g. unitary/toxic-bert")
     report.add_argument("--toxicity-label", default="", metavar="LABEL", help="which of its labels means toxic")
@@ -27,15 +27,33 @@ def add_commands(commands: argparse._SubParsersAction, say: Say) -> None:
     export = commands.add_parser("export", help="write a run's corpus as COCO JSON or as a FiftyOne data set")
     export.add_argument("--format", required=True, choices=("coco", "fiftyone"))
     export.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where it is written")
-    for parser, command in ((report, _report_command), (publish, _publish_command), (export, _export_command)):
+    tasks, labels = _label_parsers(commands)
+    for parser, command in ((report, _report_command), (publish, _publish_command), (export, _export_command),
+                            (tasks, _tasks_command), (labels, _labels_command)):
         parser.add_argument("profile")
+        if parser is labels:
+            parser.add_argument("file", type=Path, help="Label Studio's JSON export")
         parser.add_argument("--run", type=Path, metavar="FOLDER", help="the run's folder, default outputs/runs/PROFILE")
         parser.set_defaults(command=lambda options, root, command=command: command(options, root, _run_dir(options, root), say))
 
 
+def _label_parsers(commands: argparse._SubParsersAction) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    labels = commands.add_parser("labels", help="exchange labels with Label Studio").add_subparsers(required=True, metavar="COMMAND")
+    out = labels.add_parser("export", help="write a run's triples as tasks, and the labelling interface")
+    out.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    out.add_argument("--images", default="/data/local-files/?d=", metavar="PREFIX", help="of the images' addresses (default %(default)s)")
+    out.add_argument("--number", type=int, help="of triples, drawn by the seed (default: all)")
+    out.add_argument("--seed", type=int, default=0)
+    out.add_argument("--labels", type=Path, help="a label file that goes along")
+    back = labels.add_parser("import", help="add the labels of a JSON export to labels_by_people.parquet")
+    back.add_argument("--user", action="append", default=[], metavar="7=ada", help="name a user; may be repeated")
+    back.add_argument("--labels", type=Path, help="the label file, default the run's")
+    return out, back
+
+
 def _run_dir(options: argparse.Namespace, root: Path) -> Path:
     run_dir = (options.run or root / "outputs" / "runs" / options.profile).resolve()
-    if not (run_dir / "manifest.json").exists():
+    if not any((run_dir / name).exists() for name in ("manifest.json", "triples.parquet")):
         raise RunError(f"nothing has run in {run_dir}")
     return run_dir
 
@@ -94,4 +112,19 @@ def _export_command(options: argparse.Namespace, root: Path, run_dir: Path, say:
     say(f"written: {written}; image paths are those below {told.read_text(encoding='utf-8') if told.exists() else 'the image root'}")
     if options.format == "fiftyone":
         say(f"to open it: {LOAD_FIFTYONE.format(out=written)}")
+    return 0
+
+
+def _tasks_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
+    from lskd_nb.label_studio import write_tasks
+
+    number, config = write_tasks(run_dir, options.out, options.images, options.number, options.seed, options.labels)
+    say(f"{number:,} tasks in {options.out}, the labelling interface in {config}")
+    return 0
+
+
+def _labels_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
+    from lskd_nb.label_studio import import_labels, named_users
+
+    say(str(import_labels(options.file, run_dir, options.labels, named_users(options.user))))
     return 0
