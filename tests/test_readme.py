@@ -44,7 +44,7 @@ def test_the_table_of_benchmarks_is_what_was_measured():
     finally:
         sys.path.pop(0)
     shown = README.split("<!-- benchmarks -->")[1].split("<!-- /benchmarks -->")[0]
-    assert table(told["rows"]) in shown and told["machine"]["cpu"] in shown
+    assert table(told["rows"]) in shown and [row["cpu"] for row in told["rows"] if row["cpu"] not in shown] == []
     assert {row["part"] for row in told["rows"]} == set(PARTS)
 
 

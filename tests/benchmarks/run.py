@@ -1,4 +1,5 @@
-"""``make bench``: every benchmark, or those named; prints the table and writes ``outputs/benchmarks.json`` with the machine it ran on.
+"""``make bench``: every benchmark, or those named; prints the table and writes ``outputs/benchmarks.json`` with the machine it ran on;
+rows of parts that were not run keep the name of their processor.
 
 Each part is a module of this folder with ``measure() -> list[Measured]``, run in a process of its own so that none inherits another's threads or memory.
 """
@@ -59,7 +60,7 @@ def main() -> int:
         if done.returncode:
             failed.append(part)
             continue
-        rows += json.loads(done.stdout.splitlines()[-1])
+        rows += [row | {"cpu": machine()["cpu"]} for row in json.loads(done.stdout.splitlines()[-1])]
         print(f"{part}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     rows.sort(key=lambda r: PARTS.index(r["part"]))
     out.write_text(json.dumps(dict(machine=machine(), rows=rows), indent=1, ensure_ascii=False) + "\n")
