@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import yaml
 
+from lskd_nb.records import PARQUET, parquet_at
 from lskd_nb.wordings import TRIPLE
 
 VOCABULARY = Path(__file__).parent / "vocabularies" / "person_attributes.yaml"
@@ -53,12 +54,12 @@ def shares(raw: str | Path, kept: str | Path, conditions: Mapping[str, tuple[str
                      for n, (sql, _) in enumerate(conditions.values()))
     values = [v for _, value in conditions.values() for v in (value, value)]
     with duckdb.connect() as db:
-        kept_ids = f"(SELECT triple_id FROM read_parquet('{_quoted(kept)}'))"
-        lost = db.execute(f"SELECT triple_id FROM {kept_ids} EXCEPT SELECT triple_id FROM read_parquet(?) ORDER BY 1 LIMIT 1", [str(raw)]).fetchall()
+        kept_ids = f"(SELECT triple_id FROM {parquet_at(kept)})"
+        lost = db.execute(f"SELECT triple_id FROM {kept_ids} EXCEPT SELECT triple_id FROM {PARQUET} ORDER BY 1 LIMIT 1", [str(raw)]).fetchall()
         if lost:
             raise ValueError(f"{kept} has the triple {lost[0][0]!r}, which {raw} lacks: they are of different runs")
         table = db.execute(f"SELECT count(*) AS n, sum(kept::INT) AS n_kept{', ' if sums else ''}{sums} FROM (SELECT *, triple_id IN {kept_ids} AS kept "
-                           "FROM read_parquet(?)) GROUP BY image_id ORDER BY image_id", [*values, str(raw)]).fetchnumpy()
+                           f"FROM {PARQUET}) GROUP BY image_id ORDER BY image_id", [*values, str(raw)]).fetchnumpy()
     counts = np.stack([np.asarray(column, float) for column in table.values()], 1)  # images × (n, kept n, hits, kept hits, ...)
     drawn = _resampled(counts, resamples, seed)
     found = {}
@@ -69,10 +70,6 @@ def shares(raw: str | Path, kept: str | Path, conditions: Mapping[str, tuple[str
         found[name] = dict(raw=_interval(one, ones), kept=_interval(two, twos), difference=_interval(two - one, twos - ones),
                            count=dict(raw=int(total[columns[0][0]]), kept=int(total[columns[1][0]])))
     return found
-
-
-def _quoted(path: str | Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _resampled(counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:

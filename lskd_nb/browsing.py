@@ -12,17 +12,19 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET
+
 ORDERS = {"score DESC": "score DESC NULLS LAST, place", "score ASC": "score ASC NULLS LAST, place", "triple_id": "by_id", "as written": "place",
           "image": "by_image"}
 COLUMNS = {"family": "family", "source": "source", "model": "model", "opening": "opening", "image_id": "image_id", "triple_id": "triple_id"}
 FINER = ("score", "qa_score", "rationale_score")
-CORPUS_ROWS = """
-SELECT *, file_row_number AS place, true AS kept, NULL::FLOAT AS qa_score, NULL::FLOAT AS rationale_score FROM read_parquet(?, file_row_number = true)
+CORPUS_ROWS = f"""
+SELECT *, file_row_number AS place, true AS kept, NULL::FLOAT AS qa_score, NULL::FLOAT AS rationale_score FROM {NUMBERED_PARQUET}
 """
-RUN_ROWS = """
+RUN_ROWS = f"""
 SELECT t.*, t.file_row_number AS place, c.triple_id IS NOT NULL AS kept, s.score, s.qa_score, s.rationale_score, r.source
-FROM read_parquet(?, file_row_number = true) t JOIN read_parquet(?) s USING (triple_id) JOIN (SELECT image_id, source FROM read_parquet(?)) r USING (image_id)
-    LEFT JOIN (SELECT triple_id FROM read_parquet(?)) c USING (triple_id)
+FROM {NUMBERED_PARQUET} t JOIN {PARQUET} s USING (triple_id) JOIN (SELECT image_id, source FROM {PARQUET}) r USING (image_id)
+    LEFT JOIN (SELECT triple_id FROM {PARQUET}) c USING (triple_id)
 """
 INDEX = """
 CREATE TABLE triples AS SELECT place, row_number() OVER (ORDER BY triple_id, place) AS by_id,
@@ -114,7 +116,7 @@ class CorpusIndex:
             return []
         among = ", ".join(map(str, wanted))
         by_place = {row.pop("file_row_number"): row for row in self.read(
-            f"SELECT * FROM read_parquet(?, file_row_number = true) WHERE file_row_number IN ({among})", str(self.path))}
+            f"SELECT * FROM {NUMBERED_PARQUET} WHERE file_row_number IN ({among})", str(self.path))}
         if len(self._files) > 1:
             self._complete(by_place, among)
         return [by_place[p] for p in wanted]
@@ -124,7 +126,7 @@ class CorpusIndex:
         regions = self._files[2]
         images = sorted({row["image_id"] for row in by_place.values()})
         told = {row["image_id"]: row for row in self.read(
-            f"SELECT * FROM read_parquet(?) WHERE image_id IN ({', '.join('?' * len(images))})", str(regions), *images)}
+            f"SELECT * FROM {PARQUET} WHERE image_id IN ({', '.join('?' * len(images))})", str(regions), *images)}
         for line in self.read(f"SELECT place, kept, {', '.join(FINER)} FROM triples WHERE place IN ({among})"):
             row = by_place[line.pop("place")]
             image = told[row["image_id"]]

@@ -24,6 +24,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 from lskd_nb.run_folder import RunFolder
 
 LABEL = "label"  # what the data set calls a region, as a verbalizer
@@ -34,13 +35,13 @@ NUMBERS = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight
 SAME = NUMBERS | {"grey": "gray", "golden": "gold"}
 _WORD = re.compile(r"[^\W_]+")
 
-LINES = """
+LINES = f"""
 SELECT image_id, verbalizer, region, question, text, score, model, version, concat_ws(' ', question, text) AS words_of,
     starts_with(verbalizer, $retrieval) AS retrieved
-FROM read_parquet($lines) WHERE $image IS NULL OR image_id = $image
+FROM {PARQUET.replace("?", "$lines", 1)} WHERE $image IS NULL OR image_id = $image
 UNION ALL BY NAME
 SELECT image_id, $label AS verbalizer, r.id AS region, r.label AS text, source AS model, r.label AS words_of, false AS retrieved
-FROM (SELECT image_id, source, unnest(regions) AS r FROM read_parquet($regions) WHERE $image IS NULL OR image_id = $image) WHERE r.label <> ''
+FROM (SELECT image_id, source, unnest(regions) AS r FROM {PARQUET.replace("?", "$regions", 1)} WHERE $image IS NULL OR image_id = $image) WHERE r.label <> ''
 """
 DETAILS = """
 CASE WHEN len(a.colors) > 0 AND len(b.colors) > 0 AND NOT list_has_any(a.colors, b.colors) THEN 'colour'
@@ -72,7 +73,7 @@ SELECT image_id, region, coalesce(weight, 0) + share AS disagreement FROM (
 ) LEFT JOIN (SELECT image_id, region, sum(weight) AS weight FROM contradictions GROUP BY ALL) USING (image_id, region)
 """
 IMAGES = f"""
-SELECT image_id, coalesce(most, 0) FROM read_parquet($regions, file_row_number = true)
+SELECT image_id, coalesce(most, 0) FROM {NUMBERED_PARQUET.replace("?", "$regions", 1)}
     LEFT JOIN (SELECT image_id, max(disagreement) AS most FROM ({REGIONS}) GROUP BY image_id) USING (image_id) ORDER BY coalesce(most, 0) DESC, file_row_number
 """
 

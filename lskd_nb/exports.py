@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from lskd_nb.records import CORPUS, atomic_path
+from lskd_nb.records import CORPUS, NUMBERED_PARQUET, PARQUET, atomic_path
 from lskd_nb.regions import Box, Region
 from lskd_nb.sources import BadRecord, image_size
 
@@ -48,7 +48,7 @@ def images_of(corpus: str | Path, image_root: str | Path | None = None) -> Itera
     the corpus nor a file tells the size.
     """
     with duckdb.connect() as db:
-        found = db.sql("SELECT * EXCLUDE file_row_number FROM read_parquet(?, file_row_number = true) ORDER BY image_id, file_row_number", params=[str(corpus)])
+        found = db.sql(f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} ORDER BY image_id, file_row_number", params=[str(corpus)])
         for image_id, group in groupby(_rows(found), key=lambda row: row["image_id"]):
             yield _image(image_id, tuple(group), image_root)
 
@@ -88,7 +88,7 @@ def export_coco(corpus: str | Path, out: str | Path, image_root: str | Path | No
     """``instances.json`` in ``out``; returns its path. Raises as ``images_of`` does."""
     _check(corpus)
     with duckdb.connect() as db:
-        labels = db.execute("SELECT DISTINCT coalesce(nullif(r.label, ''), ?) AS label FROM (SELECT unnest(\"references\") AS r FROM read_parquet(?)) "
+        labels = db.execute("SELECT DISTINCT coalesce(nullif(r.label, ''), ?) AS label FROM (SELECT unnest(\"references\") AS r FROM " + PARQUET + ") "
                             "ORDER BY label", [NO_LABEL, str(corpus)]).fetchall()
     categories = {label: number for number, (label,) in enumerate(labels, 1)}
     path = Path(out) / "instances.json"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lskd_nb.judgements import JudgementFile, krippendorff_alpha
-from lskd_nb.records import LABELS
+from lskd_nb.records import LABELS, PARQUET
 
 BY_PEOPLE = "labels_by_people.parquet"  # in a run's folder
 LEVEL = {"accept": "nominal", "qa_score": "interval", "rationale_score": "interval"}
@@ -102,7 +102,7 @@ def run_triple(folder: str | Path, triple_id: str) -> dict:
     """One of them, a row of records.TRIPLES. Raises ``ValueError`` where there is none."""
     path = Path(folder) / "triples.parquet"
     with duckdb.connect() as db:
-        found = db.sql("SELECT * FROM read_parquet(?) WHERE triple_id = ?", params=[str(path), triple_id]).to_arrow_table().to_pylist()
+        found = db.sql(f"SELECT * FROM {PARQUET} WHERE triple_id = ?", params=[str(path), triple_id]).to_arrow_table().to_pylist()
     if not found:
         raise ValueError(f"{path} has no triple {triple_id!r}")
     return found[0]

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from lskd_nb.records import PARQUET
 from lskd_nb.sources import MultipleChoice
 from lskd_nb.wordings import JACCARD, QUESTION_AND_ANSWER, WORDING, NearWordings, distinct_wordings
 
@@ -84,7 +85,7 @@ def leakage(corpus: str | Path, image_root: str | Path, benchmarks: Mapping[str,
     answer are not compared. ``both``: the same wording about the same picture.
     """
     with duckdb.connect() as db:
-        images = [i for i, in db.execute("SELECT DISTINCT image FROM read_parquet(?) ORDER BY image", [str(corpus)]).fetchall()]
+        images = [i for i, in db.execute(f"SELECT DISTINCT image FROM {PARQUET} ORDER BY image", [str(corpus)]).fetchall()]
     ours = picture_hashes(image_root, images)
     answered = {name: _answered(items) for name, (items, _) in benchmarks.items()}
     texts = _text_reports(answered, distinct_wordings(corpus, QUESTION_AND_ANSWER), threshold, examples)
@@ -199,7 +200,7 @@ def _both(corpus: str | Path, answered: Sequence[tuple[str, str, str]], pairs: S
         db.register("items", items)
         db.register("same", same)
         rows = db.execute(
-            f"WITH said AS (SELECT triple_id, image, {WORDING.format(text=QUESTION_AND_ANSWER)} AS wording FROM read_parquet(?)) "
+            f"WITH said AS (SELECT triple_id, image, {WORDING.format(text=QUESTION_AND_ANSWER)} AS wording FROM {PARQUET}) "
             "SELECT items.item, min(said.triple_id) FROM items JOIN same ON same.benchmark = items.image "
             "JOIN said ON said.image = same.corpus AND said.wording = items.wording GROUP BY items.item ORDER BY items.item", [str(corpus)]).fetchall()
     return dict(items=len(rows), share=_share(len(rows), len(answered)), examples=[dict(item=i, triple=t) for i, t in rows[:5]])

@@ -17,13 +17,14 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lskd_nb.batches import answer_text
+from lskd_nb.records import PARQUET
 from lskd_nb.regions import Region, clamp, highlight, mentions
 from lskd_nb.student import Student, autocast, lm_mask
 from lskd_nb.views import draw_on, encode_drawn
 
 LARGEST_UPLOAD = 40_000_000  # pixels
 MOST_WORDS = 48  # tokens of an answer in a student's own words
-COMMON_ANSWERS = "SELECT answer FROM read_parquet(?) WHERE NOT contains(answer, '[') AND {} GROUP BY answer ORDER BY count(*) DESC, answer LIMIT ?"
+COMMON_ANSWERS = "SELECT answer FROM {} WHERE NOT contains(answer, '[') AND {} GROUP BY answer ORDER BY count(*) DESC, answer LIMIT ?"
 SAME_QUESTION = "lower(regexp_replace(question, '\\[[\\d, ]+\\]', '[]', 'g')) = lower(regexp_replace(?, '\\[[\\d, ]+\\]', '[]', 'g'))"
 SAME_OPENING = "lower(split_part(question, ' ', 1)) = lower(split_part(?, ' ', 1))"
 ASKED = "Answer the question about the regions that are outlined and filled in colour. {legend} Reply with one short sentence, and point with [number]."
@@ -114,7 +115,7 @@ def common_answers(corpus: str | Path, question: str, most: int = 60) -> list[st
 
     with duckdb.connect() as db:
         for condition in (SAME_QUESTION, SAME_OPENING):
-            rows = db.execute(COMMON_ANSWERS.format(condition), [str(corpus), question, most]).fetchall()
+            rows = db.execute(COMMON_ANSWERS.format(PARQUET, condition), [str(corpus), question, most]).fetchall()
             if rows:
                 break
     return [answer for answer, in rows]

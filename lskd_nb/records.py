@@ -16,6 +16,9 @@ import pyarrow.parquet as pq
 
 ROW_GROUP = 10_000  # rows: what is read for one of them is little
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+# DuckDB's reader of the file that a parameter names, to the letter: no pattern, and no folder called "model=x" that makes a column
+PARQUET = "read_parquet(regexp_replace(?, '([*?[])', '[\\1]', 'g'), hive_partitioning = false)"
+NUMBERED_PARQUET = f"{PARQUET[:-1]}, file_row_number = true)"
 BOX = pa.list_(pa.float32(), 4)
 REGION = pa.struct([("id", pa.int32()), ("box", BOX), ("label", pa.string()), ("score", pa.float32())])
 IDS = pa.list_(pa.int32())
@@ -178,3 +181,9 @@ def read_parquet(path: str | Path, schema: pa.Schema) -> pa.Table:
     if missing:
         raise ValueError(f"{path} lacks the columns {missing}; it has {table.column_names}")
     return table.select(schema.names).cast(schema)
+
+
+def parquet_at(path: str | Path) -> str:
+    """``PARQUET`` with its path in place of the parameter, for statements that take none."""
+    literal = str(path).replace("'", "''")
+    return PARQUET.replace("?", f"'{literal}'", 1)

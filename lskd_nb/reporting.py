@@ -14,7 +14,7 @@ import duckdb
 
 from lskd_nb.attributes import attribute_shares, shares
 from lskd_nb.leakage import leakage
-from lskd_nb.records import CORPUS, TRIPLES
+from lskd_nb.records import CORPUS, PARQUET, TRIPLES, parquet_at
 from lskd_nb.sources import MultipleChoice
 from lskd_nb.wordings import JACCARD, TRIPLE, repeats
 
@@ -62,7 +62,7 @@ def composition(path: str | Path, openings: int = 25) -> dict:
     """
     columns = _columns(path)
     with duckdb.connect() as db:
-        db.execute(f"CREATE VIEW triples AS SELECT * FROM read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')")
+        db.execute(f"CREATE VIEW triples AS SELECT * FROM {parquet_at(path)}")
         triples, images = db.execute("SELECT count(*), count(DISTINCT image_id) FROM triples").fetchall()[0]
         found = dict(triples=triples, images=images, **{k: _counts(db, k.removesuffix("s"), 20) for k in ("models", "prompts")})
         found["families"] = _counts(db, "family", 20)
@@ -77,9 +77,9 @@ def composition(path: str | Path, openings: int = 25) -> dict:
 def raw_and_kept(raw: str | Path, kept: str | Path, most: int = 8) -> dict:
     """What the filter changed: shares of person attributes and of the commonest question types and families, with intervals over images."""
     with duckdb.connect() as db:
-        types = [r[0] for r in db.execute(f"SELECT {OPENINGS['question_types']} AS t FROM read_parquet(?) GROUP BY t ORDER BY count(*) DESC, t LIMIT ?",
+        types = [r[0] for r in db.execute(f"SELECT {OPENINGS['question_types']} AS t FROM {PARQUET} GROUP BY t ORDER BY count(*) DESC, t LIMIT ?",
                                           [str(raw), most]).fetchall()]
-        families = [r[0] for r in db.execute("SELECT DISTINCT family FROM read_parquet(?) ORDER BY family", [str(raw)]).fetchall()]
+        families = [r[0] for r in db.execute(f"SELECT DISTINCT family FROM {PARQUET} ORDER BY family", [str(raw)]).fetchall()]
     return dict(attributes=attribute_shares(raw, kept), question_types=shares(raw, kept, {t: (f"{OPENINGS['question_types']} = ?", t) for t in types}),
                 families=shares(raw, kept, {f: ("family = ?", f) for f in families}))
 

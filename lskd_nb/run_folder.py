@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from lskd_nb.prompting import context_text
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 from lskd_nb.regions import LocatedImage, located_images
 
 
@@ -38,20 +39,20 @@ class RunFolder:
 
     def image_ids(self, source: str | None = None) -> list[str]:
         """All images, in the order of the file."""
-        rows = self._db.execute("SELECT image_id FROM read_parquet(?, file_row_number = true) WHERE ?::VARCHAR IS NULL OR source = ? ORDER BY file_row_number",
+        rows = self._db.execute(f"SELECT image_id FROM {NUMBERED_PARQUET} WHERE ?::VARCHAR IS NULL OR source = ? ORDER BY file_row_number",
                                 [str(self._regions), source, source]).fetchall()
         return [image_id for image_id, in rows]
 
     def image(self, image_id: str) -> LocatedImage:
         """An image with all its regions. Raises ``ValueError`` for one that is not of this run."""
-        found = self._db.sql("SELECT * FROM read_parquet(?) WHERE image_id = ?", params=[str(self._regions), image_id]).to_arrow_table()
+        found = self._db.sql(f"SELECT * FROM {PARQUET} WHERE image_id = ?", params=[str(self._regions), image_id]).to_arrow_table()
         if not found.num_rows:
             raise ValueError(f"{self._regions} has no image {image_id!r}")
         return located_images(found)[0]
 
     def lines(self, image_id: str) -> Sequence[dict]:
         """What was said of an image, rows of records.VERBALIZATIONS in the order of the file."""
-        query = "SELECT * EXCLUDE file_row_number FROM read_parquet(?, file_row_number = true) WHERE image_id = ? ORDER BY file_row_number"
+        query = f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} WHERE image_id = ? ORDER BY file_row_number"
         return self._db.sql(query, params=[str(self._verbalizations), image_id]).to_arrow_table().to_pylist()
 
     def told(self, image_id: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 from lskd_nb.wordings import TRIPLE
 
 TOXIC_LABELS = ("toxic", "toxicity", "toxic_comment", "hate", "offensive", "abusive", "label_1")  # what models call it, case aside; the first that fits
@@ -27,9 +28,9 @@ def measure_toxicity(path: str | Path, model: str, label: str = "", sample: int 
 
     with duckdb.connect() as db:
         db.execute("CREATE TABLE triples AS SELECT triple_id, image_id, regexp_replace(" + TRIPLE + r", '\s*\[[\d, ]+\]', '', 'g') AS text "
-                   "FROM read_parquet(?, file_row_number = true) ORDER BY hash(file_row_number, ?) LIMIT ?", [str(path), seed, sample])
+                   f"FROM {NUMBERED_PARQUET} ORDER BY hash(file_row_number, ?) LIMIT ?", [str(path), seed, sample])
         rows = db.execute("SELECT * FROM triples").fetchall()
-        total = db.execute("SELECT count(*) FROM read_parquet(?)", [str(path)]).fetchall()[0][0]
+        total = db.execute(f"SELECT count(*) FROM {PARQUET}", [str(path)]).fetchall()[0][0]
     if not rows:
         raise ValueError(f"{path} has no triples to look at")
     name, scores = toxic_probabilities([text for _, _, text in rows], model, label, batch)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lskd_nb.browsing import CorpusIndex
 from lskd_nb.disagreement import said
+from lskd_nb.records import PARQUET
 
 DOUBTED = 0.1  # below the median of the kept: the critic doubts this part
 
@@ -51,14 +52,14 @@ class Verdicts:
                        tuple(self._labels(row["triple_id"])), self._acceptable(row["triple_id"]))
 
     def _labels(self, triple_id: str) -> list[dict]:
-        files = [str(f) for name in ("labels.parquet", "labels_by_people.parquet") if (f := self.folder / name).exists()]
-        if not files:
-            return []
-        return self.index.read("SELECT annotator, accept, qa_score, rationale_score FROM read_parquet(?) WHERE triple_id = ?", files, triple_id)
+        query = f"SELECT annotator, accept, qa_score, rationale_score FROM {PARQUET} WHERE triple_id = ?"
+        files = [file for name in ("labels.parquet", "labels_by_people.parquet") if (file := self.folder / name).exists()]
+        found = [row for file in files for row in self.index.read(query, str(file), triple_id)]
+        return list({tuple(row.values()): row for row in found}.values())  # one that is in both files counts once
 
     def _acceptable(self, triple_id: str) -> bool | None:
         file = self.folder / "predictions" / "acceptability.parquet"
-        query = "SELECT correct FROM read_parquet(?) WHERE system = 'raw' AND item_id = ?"
+        query = f"SELECT correct FROM {PARQUET} WHERE system = 'raw' AND item_id = ?"
         found = self.index.read(query, str(file), triple_id) if file.exists() else []
         return bool(found[0]["correct"]) if found else None
 

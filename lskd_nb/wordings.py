@@ -15,6 +15,8 @@ from pathlib import Path
 
 import duckdb
 
+from lskd_nb.records import NUMBERED_PARQUET
+
 JACCARD = 0.7  # of the sets of word pairs
 PERMUTATIONS = 128
 MISSES = (0.1, 0.9)  # what a false proposal costs, and what a missed one: proposals are checked, misses are for good
@@ -103,7 +105,7 @@ def distinct_wordings(path: str | Path, text: str = TRIPLE) -> list[tuple[str, i
     with duckdb.connect() as db:
         return db.execute(
             f"SELECT {WORDING.format(text=text)} AS wording, count(*), arg_min(triple_id, file_row_number) "
-            "FROM read_parquet(?, file_row_number = true) GROUP BY wording ORDER BY min(file_row_number)", [str(path)]).fetchall()
+            f"FROM {NUMBERED_PARQUET} GROUP BY wording ORDER BY min(file_row_number)", [str(path)]).fetchall()
 
 
 def repeats(path: str | Path, threshold: float = JACCARD, examples: int = 5) -> dict:

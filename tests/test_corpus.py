@@ -113,3 +113,12 @@ def test_truncated_parquet_and_misfits_are_named(tmp_path):
     with pytest.raises(ValueError, match="row 1, field 'regions'"):
         write_parquet([triple(0), triple(1) | {"regions": ["x"]}], tmp_path / "t.parquet", TRIPLES)
     assert not (tmp_path / "t.parquet").exists()
+
+
+def test_paths_are_taken_by_the_letter(tmp_path):
+    """Neither a folder called model=x nor one called mini[1] changes what is read."""
+    for number, name in enumerate(("model=gpt-4/mini[1]", "model=gpt-4/mini1", "a'b *?")):
+        table = lck.build(*tables(number + 1))
+        write_parquet(table, tmp_path / name / "c.parquet", CORPUS)
+    assert [CorpusIndex(tmp_path / name / "c.parquet").total for name in ("model=gpt-4/mini[1]", "model=gpt-4/mini1", "a'b *?")] == [1, 2, 3]
+    assert CorpusIndex(tmp_path / "model=gpt-4/mini[1]/c.parquet").rows([0])[0]["model"] == "m"

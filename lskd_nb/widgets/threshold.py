@@ -11,13 +11,14 @@ from PIL import Image
 
 from lskd_nb.filtering import Acceptability, Point
 from lskd_nb.markup import described, picture_html, sample_html, triple_html
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 from lskd_nb.regions import regions_of
 from lskd_nb.widgets.frame import Frame, row
 
 KEPT_COLOR, DROPPED_COLOR = "#0072b2", "#d55e00"  # told apart with any kind of colour blindness
-MEASURED = """
-SELECT t.file_row_number AS place, s.score, p.correct > 0.5 AS accepted, p.image_id FROM read_parquet(?) p
-    JOIN read_parquet(?, file_row_number = true) t ON t.triple_id = p.item_id JOIN read_parquet(?) s USING (triple_id)
+MEASURED = f"""
+SELECT t.file_row_number AS place, s.score, p.correct > 0.5 AS accepted, p.image_id FROM {PARQUET} p
+    JOIN {NUMBERED_PARQUET} t ON t.triple_id = p.item_id JOIN {PARQUET} s USING (triple_id)
 WHERE p.system = 'raw' ORDER BY place
 """
 HINT = "Click here, then keys: ← → a hundredth · PageUp PageDown a tenth. Acceptability is measured on triples the critic has not learned from."
