@@ -38,12 +38,15 @@ def project(tmp_path) -> Path:
 def test_what_is_there_becomes_a_book(project, capsys, monkeypatch):
     folder = project / "build" / "book"
     (folder / "_build").mkdir(parents=True)
-    (folder / "00_old.ipynb").write_text("of an earlier call")
+    earlier = project / "outputs" / "mini" / "00_old.ipynb"
+    earlier.write_bytes((project / "outputs" / "mini" / "01_one.ipynb").read_bytes())
+    assert folder / "00_old.ipynb" in stage(project, folder)
+    earlier.unlink()
     monkeypatch.setenv("LSKD_ROOT", str(project))
     assert main(["book"]) == 0
     made = {p.name for p in folder.iterdir() if p.is_file()}
-    assert made == {"_config.yml", "_toc.yml", "introduction.md", "glossary.md", "01_one.ipynb", "01b_more.ipynb", "teaser.png"}
-    assert {Path(line).name for line in capsys.readouterr().out.split()} == made and (folder / "_build").exists()
+    assert made == {".staged.json", "_config.yml", "_toc.yml", "introduction.md", "glossary.md", "01_one.ipynb", "01b_more.ipynb", "teaser.png"}
+    assert {Path(line).name for line in capsys.readouterr().out.split()} == made - {".staged.json"} and (folder / "_build").exists()
     config, toc = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in ("_config.yml", "_toc.yml"))
     assert config["execute"]["execute_notebooks"] == "off" and toc["root"] == "introduction"
     assert toc["chapters"] == [{"file": "01_one", "title": "01_one · A title"}, {"file": "01b_more", "title": "01b_more · A title (optional)"}, {"file": "glossary"}]
@@ -53,6 +56,35 @@ def test_what_is_there_becomes_a_book(project, capsys, monkeypatch):
     page = nbformat.read(folder / "01_one.ipynb", as_version=4)
     assert "[glossary](glossary.md#region), 8" in page.cells[0].source and page.cells[1].metadata.tags == ["injected-parameters", "remove-cell"]
     assert 'alt="a dog"' in page.cells[2].outputs[0].data["text/html"]
+
+
+def test_what_others_put_into_the_folder_stays(project):
+    folder = project / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"mine holds files that lskd book did not write \(thesis.txt\)"):
+        stage(project, folder)
+    assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+    stage(project, folder)
+    (folder / "notes.txt").write_text("mine")
+    stage(project, folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / ".staged.json").write_text('["../README.md"]')
+    with pytest.raises(ValueError, match="staged.json is damaged, expected a list of files' names"):
+        stage(project, folder)
+
+
+def test_a_damaged_notebook_is_named_and_one_without_a_title_has_its_file_s_name(project):
+    shown = project / "outputs" / "mini"
+    nbformat.write(nbformat.v4.new_notebook(), shown / "02_bare.ipynb")
+    stage(project, project / "book")
+    toc = yaml.safe_load((project / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    assert {"file": "02_bare", "title": "02_bare"} in toc["chapters"]
+    for damaged in ('{"cells": [', "[]", "{}"):
+        (shown / "02_bare.ipynb").write_text(damaged)
+        with pytest.raises(ValueError, match="02_bare.ipynb is no readable notebook"):
+            stage(project, project / "book")
 
 
 def test_without_executed_notebooks_there_is_no_book(project, capsys, monkeypatch):
@@ -65,7 +97,9 @@ def test_without_executed_notebooks_there_is_no_book(project, capsys, monkeypatc
 
 @pytest.mark.parametrize("given, shown", [
     ("[a](x/01_one.ipynb#part)", "[a](01_one.ipynb#part)"), ("[a](#here)", "[a](#here)"), ("[a](LICENSE)", "a"), ("[a](outputs/mini/)", "a"),
-    ("[a](https://x.org/01_one.ipynb)", "[a](https://x.org/01_one.ipynb)"), ("![a](x/y.png) [0]", "![a](y.png) [0]"), ("`x[0](1)` [1, 2]", "`x[0](1)` [1, 2]")])
+    ("[a](https://x.org/01_one.ipynb)", "[a](https://x.org/01_one.ipynb)"), ("![a](x/y.png) [0]", "![a](y.png) [0]"), ("`x[0](1)` [1, 2]", "`x[0](1)` [1, 2]"),
+    ("[a](mailto:a@x.org)", "[a](mailto:a@x.org)"), ("`[a](b.py)` [a](b.py) ``![`a](x/c.png)``", "`[a](b.py)` a ``![`a](x/c.png)``"),
+    ("[`a`](x/01_one.ipynb) and `b`", "[`a`](01_one.ipynb) and `b`"), ("```\n[a](b.py)\n```\n[a](b.py)", "```\n[a](b.py)\n```\na")])
 def test_links_lead_to_pages_or_out(given, shown):
     assert relinked(given, {"01_one.ipynb"}) == shown
 
