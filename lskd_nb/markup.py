@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from lskd_nb.regions import Region, highlight, highlight_colors, pixel_box, resize_regions, text_color
+from lskd_nb.regions import MENTION, Region, highlight, highlight_colors, pixel_box, resize_regions, text_color
 
-_MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
+TALLEST = 900  # pixels
+KEPT_COLOR, DROPPED_COLOR = "#0072b2", "#d55e00"  # told apart with any kind of colour blindness
 STYLE = """
 .loc-sample{display:flex;flex-wrap:wrap;gap:4px 18px;align-items:flex-start;font-family:system-ui,sans-serif}
 .loc-texts{flex:1 1 22em;max-width:44em;font-size:14px;line-height:1.5}
@@ -41,7 +42,7 @@ def mention_html(text: str) -> str:
         classes = " ".join(["loc-mention", _spot(ids), *(f"r{i}" for i in ids)])
         return f'<b class="{classes}" tabindex="0" style="background:{color};color:{ink};border-radius:3px;padding:0 3px">{match[0]}</b>'
 
-    return _MENTION.sub(colored, html.escape(text))
+    return MENTION.sub(colored, html.escape(text))
 
 
 def triple_html(row: Mapping) -> str:
@@ -61,10 +62,11 @@ def picture_html(image: Image.Image, regions: Sequence[Region], alt: str, texts:
 
     ``texts`` are those whose mentions light up regions; put them beside this, both inside ``sample_html``.
     """
+    width = max(min(width, round(TALLEST * image.width / image.height)), 1)  # a narrow image is shown narrower, not taller than a page
     size = (width, max(round(width * image.height / image.width), 1))
     small = resize_regions(regions, image.size, size)
     drawn = highlight(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), small)
-    groups = {tuple(int(i) for i in match[1].split(",")) for text in texts for match in _MENTION.finditer(text)}
+    groups = {tuple(int(i) for i in match[1].split(",")) for text in texts for match in MENTION.finditer(text)}
     known = {r.id: pixel_box(r.box, *size) for r in small}
     lit = sorted(ids for ids in groups | {(i,) for i in known} if set(ids) <= set(known))
     name = hashlib.sha256(repr((size, sorted(known.items()), lit)).encode()).hexdigest()[:8]

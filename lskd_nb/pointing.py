@@ -20,7 +20,7 @@ from lskd_nb.batches import answer_text
 from lskd_nb.records import PARQUET
 from lskd_nb.regions import Region, clamp, highlight, mentions
 from lskd_nb.student import Student, autocast, lm_mask
-from lskd_nb.views import draw_on, encode_drawn
+from lskd_nb.views import NO_IMAGE, as_rgb, draw_on, encode_drawn
 
 LARGEST_UPLOAD = 40_000_000  # pixels
 MOST_WORDS = 48  # tokens of an answer in a student's own words
@@ -44,11 +44,14 @@ def read_upload(content: bytes, name: str) -> Image.Image:
     """An image somebody uploads, upright, as RGB. Raises ``ValueError`` naming it where it is no image, or larger than 40 megapixels."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > LARGEST_UPLOAD:
-                raise ValueError(f"{name} has {image.width} × {image.height} pixels: expected at most {LARGEST_UPLOAD:,}")
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            size = image.width, image.height
+            if size[0] * size[1] <= LARGEST_UPLOAD:
+                return as_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} is not a readable image: expected JPEG, PNG or another format that Pillow knows") from None
+    except NO_IMAGE as error:
         raise ValueError(f"{name} is not a readable image: {error}") from error
+    raise ValueError(f"{name} has {size[0]} × {size[1]} pixels: expected at most {LARGEST_UPLOAD:,}")
 
 
 def regions_of_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int], labels: Sequence[str] = ()) -> tuple[Region, ...]:
@@ -74,9 +77,20 @@ def look(student: Student, image: Image.Image, regions: Sequence[Region]) -> tor
     return encode_drawn(student, drawn)
 
 
+def _fits(student: Student, question: str, answers: Sequence[str]) -> None:
+    """Raise ``ValueError`` where the student would not read a question and its answers to the end."""
+    told = student.tokenizer([f"{question} {answer_text(a)}" for a in answers], add_special_tokens=False).input_ids
+    if (longest := max(map(len, told), default=0) + 2) > student.max_tokens:
+        raise ValueError(f"question and answer have {longest} tokens, and the student reads {student.max_tokens}: ask in fewer words")
+
+
 @torch.no_grad()
 def choose(student: Student, seen: torch.Tensor, question: str, answers: Sequence[str], system: str, batch: int = 256) -> list[Said]:
-    """Answers ranked by ITM, the best first, each as "question Answer: answer"; ``seen`` is ``look``'s."""
+    """Answers ranked by ITM, the best first, each as "question Answer: answer"; ``seen`` is ``look``'s.
+
+    Raises ``ValueError`` for a question or an answer too long for the student: it would be cut, and all answers look alike.
+    """
+    _fits(student, question, answers)
     found = []
     with autocast(student.device):
         for start in range(0, len(answers), batch):
@@ -94,6 +108,7 @@ def reply(student: Student, seen: torch.Tensor, question: str, system: str, most
 
     The queries see the question, as in the question-conditioned LM loss; a student that was not trained with it writes what it happens to.
     """
+    _fits(student, question, [""])
     tokenizer, device = student.tokenizer, student.device
     start = [tokenizer.bos_token_id, *tokenizer(f"{question} Answer:", add_special_tokens=False).input_ids]
     ids, prefix, queries = list(start), 1 + len(tokenizer(question, add_special_tokens=False).input_ids), student.blip2.query_tokens.shape[1]
@@ -113,11 +128,13 @@ def common_answers(corpus: str | Path, question: str, most: int = 60) -> list[st
     """A corpus's (records.CORPUS) commonest answers to this question, ids aside, or else to those that begin like it; none that mentions a region."""
     import duckdb
 
-    with duckdb.connect() as db:
-        for condition in (SAME_QUESTION, SAME_OPENING):
-            rows = db.execute(COMMON_ANSWERS.format(PARQUET, condition), [str(corpus), question, most]).fetchall()
-            if rows:
-                break
+    rows: list[tuple[str]] = []
+    try:
+        with duckdb.connect() as db:
+            for condition in (SAME_QUESTION, SAME_OPENING):
+                rows = rows or db.execute(COMMON_ANSWERS.format(PARQUET, condition), [str(corpus), question, most]).fetchall()
+    except duckdb.Error as error:
+        raise ValueError(f"{corpus} is no corpus: {str(error).splitlines()[0]}") from error
     return [answer for answer, in rows]
 
 

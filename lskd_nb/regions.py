@@ -29,7 +29,7 @@ PUBLISHED = (  # (fill, outline) RGBA of the reference release
     ("862d2d20", "f55d42ff"),
 )
 _APART = re.compile(r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)")  # a space that belongs to the tokens, not to the text
-_MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
+MENTION = re.compile(r"\[\s*(\d{1,6}(?:\s*,\s*\d{1,6})*)\s*\]")  # no image has a million regions; longer numbers are no mention
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LocatedImage:
 
 def mentions(text: str) -> list[int]:
     """Region ids mentioned in a text, in order of first appearance: "[2] gives [0, 1] a book" -> [2, 0, 1]."""
-    found = [int(i) for group in _MENTION.findall(text) for i in group.split(",")]
+    found = [int(i) for group in MENTION.findall(text) for i in group.split(",")]
     return list(dict.fromkeys(found))
 
 
@@ -71,7 +71,7 @@ def renumber(text: str, mapping: Mapping[int, int]) -> str:
             raise ValueError(f"region {missing[0]} is mentioned in {text!r} but is not among {sorted(mapping)}")
         return "[" + ", ".join(str(mapping[i]) for i in ids) + "]"
 
-    return _MENTION.sub(replaced, text)
+    return MENTION.sub(replaced, text)
 
 
 def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
@@ -83,7 +83,7 @@ def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
 def text_to_tokens(text: str) -> list[str | list[int]]:
     """The inverse, up to spacing: words, marks, and lists of ids."""
     parts = re.findall(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]|'\w+|\w+(?:-\w+)*|[^\w\s]", text)
-    return [[int(i) for i in re.findall(r"\d+", p)] if _MENTION.fullmatch(p) else p for p in parts]
+    return [[int(i) for i in re.findall(r"\d+", p)] if MENTION.fullmatch(p) else p for p in parts]
 
 
 def clamp(box: Sequence[float], width: int, height: int) -> Box:
@@ -103,7 +103,9 @@ def resize_regions(regions: Iterable[Region], old: tuple[int, int], new: tuple[i
 
 @cache
 def highlight_colors(region: int) -> tuple[Color, Color]:
-    """(fill, outline) of an id: the published colours of 0 to 4, then hues a golden angle apart."""
+    """(fill, outline) of an id: the published colours of 0 to 4, then hues a golden angle apart. Raises ``ValueError`` for one below 0."""
+    if region < 0:
+        raise ValueError(f"region {region}: ids begin at 0")
     if region < len(PUBLISHED):
         return tuple(tuple(bytes.fromhex(color)) for color in PUBLISHED[region])
     hue = (0.57 + (region - len(PUBLISHED)) * 0.618034) % 1.0
@@ -142,7 +144,9 @@ def _blended(color: Color) -> list[int]:
 
 
 def pixel_box(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The pixels a box covers, at least one each way, as half-open ranges x0, y0, x1, y1."""
+    """The pixels a box covers, at least one each way, as half-open ranges x0, y0, x1, y1. Raises ``ValueError`` where a side is no number."""
+    if not np.isfinite(box).all():
+        raise ValueError(f"box {tuple(box)}: expected four numbers")
     x0, y0 = min(max(int(box[0]), 0), width - 1), min(max(int(box[1]), 0), height - 1)
     return x0, y0, max(min(round(box[2]), width), x0 + 1), max(min(round(box[3]), height), y0 + 1)
 

@@ -23,6 +23,8 @@ from lskd_nb.records import atomic_path, place_for
 from lskd_nb.regions import Region, highlight, resize_regions
 from lskd_nb.student import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
+NO_IMAGE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for damaged files of all kinds
+
 
 @dataclass(frozen=True)
 class View:
@@ -57,11 +59,20 @@ def _decoded(image_root: str | Path, path: str, least: int | None = None) -> tup
             size = image.size
             if least is not None:
                 image.draft("RGB", (least, least))
-            return image.convert("RGB"), size
+            return as_rgb(image), size
     except FileNotFoundError:
         raise FileNotFoundError(f"no image {path!r} under {root}") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except NO_IMAGE as error:
         raise ValueError(f"{full} is not a readable image: {error}") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits of red, green and blue; of 16-bit greys the upper eight. Raises ``ValueError`` for pixels that are numbers without a scale."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("F", "I"):
+        raise ValueError(f"its pixels are numbers without a scale (mode {image.mode}): save it with 8 bits a channel")
+    return image.convert("RGB")
 
 
 def draw(view: View, image_root: str | Path, size: int) -> Image.Image:
