@@ -1,18 +1,18 @@
 """Publishing: what of a finished run goes to the hub, laid out in a folder, looked through, and sent only when that is asked for.
 
 A folder is staged for each repository: the corpus as Parquet and in the released format, with its report; the student; the critic; each with
-its card. Then every file is read: it has to be whole, and may hold no key of the environment and no path of this machine, in Parquet columns
-too. Images are other people's and stay away unless they are asked for. Labels stay away as well: they name annotators.
+its card. Then every file is read (``disclosure``): it has to be whole, and may hold no key of the environment and no path of this machine. Images
+are other people's and stay away unless they are asked for. Labels stay away as well: they name annotators.
 """
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lskd_nb.disclosure import complaints, is_config, without_folders
 from lskd_nb.parameters import RunError
 from lskd_nb.records import place_for
 
@@ -20,10 +20,6 @@ KEYS = ("HF_TOKEN", "OPENAI_API_KEY", "HUGGING_FACE_HUB_TOKEN")
 MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "merges.txt",
                "special_tokens_map.json", "added_tokens.json", "*.model")
 NEEDS = {"dataset": ("01", "02", "03", "04"), "student": ("05",), "critic": ("03",)}  # notebooks that must have ended well
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-UNFINISHED = re.compile(r"(^\.|\.tmp$|\.part$|\.incomplete$|\.lock$|~$)")
-SOMEBODYS = re.compile(rb"hf_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|/(?:home|Users)/[\w.-]+/|[A-Z]:\\{1,2}Users\\{1,2}")  # keys, and homes of people
-BLOCK = 2**24  # bytes
 STAGED = "staged.json"
 
 
@@ -49,12 +45,11 @@ def stage(run_dir: str | Path, out: str | Path, names: Mapping[str, str], report
     """Lay out a finished run below ``out``, a folder for each of ``names`` (dataset, student, critic to USER/NAME).
 
     ``report`` is that of the corpus, if the run's folder has none. What was staged there before is replaced when the new is whole. Raises
-    ``RunError`` for a name the hub would refuse, a run that is not finished, or a folder that holds something else.
+    ``RunError`` for a name the hub would refuse, a run that is not finished, or a folder that holds anything that was not staged before.
     """
     run_dir, out = Path(run_dir).resolve(), Path(out).resolve()
     check_ready(run_dir, names)
-    if out.exists() and any(out.iterdir()) and not (out / STAGED).exists():
-        raise RunError(f"{out} holds something that was not staged by lskd publish: name another folder")
+    _check_only_staged(out)
     building = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with place_for(out):
@@ -62,11 +57,24 @@ def stage(run_dir: str | Path, out: str | Path, names: Mapping[str, str], report
             _lay_out(run_dir, repositories, names, report, images, licence)
             listed = {r.what: dict(name=r.name, files={str(p.relative_to(r.folder)): p.stat().st_size for p in r.files()}) for r in repositories}
             (building / STAGED).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+            _check_only_staged(out)  # again: laying out takes its time
             shutil.rmtree(out, ignore_errors=True)
             os.replace(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return [Repository(r.what, r.name, out / r.what) for r in repositories]
+
+
+def _check_only_staged(out: Path) -> None:
+    """Raise ``RunError`` where a folder holds a file that its staged.json does not list."""
+    found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_symlink() or not p.is_dir()} if out.exists() else set()
+    try:
+        told = json.loads((out / STAGED).read_text(encoding="utf-8")) if STAGED in found else {}
+        listed = {f"{what}/{name}" for what, one in told.items() for name in one["files"]}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise RunError(f"{out / STAGED} is damaged: delete {out} yourself, or name another folder") from error
+    if others := sorted(found - listed - {STAGED}):
+        raise RunError(f"{out} holds something that was not staged by lskd publish ({', '.join(others[:5])}): name another folder")
 
 
 def findings(repositories: list[Repository], paths: Mapping[str, str], images: bool = False) -> list[str]:
@@ -79,7 +87,7 @@ def findings(repositories: list[Repository], paths: Mapping[str, str], images: b
             found.append(f"{repository.what}: there is no card")
         for path in repository.files():
             name = f"{repository.what}/{path.relative_to(repository.folder)}"
-            found += [f"{name}: {why}" for why in _complaints(path, secrets, images)]
+            found += [f"{name}: {why}" for why in complaints(path, secrets, images)]
     return found
 
 
@@ -166,11 +174,11 @@ def _lay_out(run_dir: Path, repositories: list[Repository], names: Mapping[str, 
 def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images: bool) -> None:
     from lskd_nb.cards import FILES
     from lskd_nb.corpus import write_released
-    from lskd_nb.records import CORPUS, read_parquet
+    from lskd_nb.records import CORPUS, REGIONS, SCORES, TRIPLES, read_parquet, write_parquet
     from lskd_nb.reporting import write_report
 
-    for place in FILES.values():
-        _copy(run_dir / Path(place).name, folder / place)
+    for name, schema in dict(kept=CORPUS, raw=TRIPLES, scores=SCORES, regions=REGIONS).items():  # and no other columns that a file may have
+        write_parquet(read_parquet(run_dir / Path(FILES[name]).name, schema), folder / FILES[name], schema)
     corpus = read_parquet(run_dir / "corpus.parquet", CORPUS)
     write_released(corpus, folder / "corpus.jsonl")
     if report:
@@ -190,8 +198,8 @@ def _lay_out_model(source: Path, folder: Path) -> None:
         raise RunError(f"{source} has no config.json and *.safetensors: is the run finished?")
     for path in files:
         _copy(path, folder / path.name)
-        if path.suffix == ".json" and "config" in path.name:
-            told = {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k not in ("_name_or_path", "name_or_path")}
+        if is_config(path):
+            told = without_folders(json.loads(path.read_text(encoding="utf-8")))
             (folder / path.name).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if (source / "trained_from.json").exists():
         told = json.loads((source / "trained_from.json").read_text(encoding="utf-8"))
@@ -204,73 +212,3 @@ def _copy(source: Path, target: Path) -> None:
         raise RunError(f"{source} is not there: is the run finished?")
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-# ------------------------------------------------------------------------------------------------ looking through
-
-
-def _complaints(path: Path, secrets: Mapping[str, bytes], images: bool) -> Iterator[str]:
-    """What is wrong with one file."""
-    if UNFINISHED.search(path.name):
-        yield "its name is that of a file that is being written, or hidden"
-    if path.suffix.lower() in IMAGES and not images:
-        yield "an image, and images were not asked for"
-    try:
-        held = {what for part in _contents(path) for what, value in secrets.items() if value in part}
-        if path.suffix not in (".safetensors", *IMAGES):
-            held |= {"what looks like a key, or a person's home folder" for part in _contents(path) if SOMEBODYS.search(part)}
-    except ValueError as error:
-        yield f"not whole ({error})"
-        return
-    yield from (f"holds {what}" for what in sorted(held))
-
-
-def _contents(path: Path) -> Iterator[bytes]:
-    """What a file says, uncompressed, in parts. Raises ``ValueError`` where it is cut off or damaged."""
-    if path.suffix == ".parquet":
-        yield from _parquet_texts(path)
-        return
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "numpy"):  # checks that every tensor is within the file
-                pass
-        except SafetensorError as error:
-            raise ValueError(str(error)) from error
-    elif path.suffix == ".json":
-        json.loads(path.read_bytes())
-    elif path.suffix == ".jsonl" and path.stat().st_size:
-        with open(path, "rb") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":
-                raise ValueError("its last line has no end")
-    with open(path, "rb") as file:
-        tail = b""
-        while block := file.read(BLOCK):
-            yield tail + block
-            tail = block[-1024:]
-
-
-def _parquet_texts(path: Path) -> Iterator[bytes]:
-    """All texts of a Parquet file, a row group at a time, and what its schema holds."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    def texts(array: pa.Array) -> Iterator[bytes]:
-        if pa.types.is_struct(array.type):
-            for field in array.flatten():
-                yield from texts(field)
-        elif pa.types.is_list(array.type) or pa.types.is_fixed_size_list(array.type):
-            yield from texts(array.flatten())
-        elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type) or pa.types.is_binary(array.type):
-            yield "\n".join(array.drop_null().cast(pa.large_string()).unique().to_pylist()).encode()
-
-    try:
-        with pq.ParquetFile(path) as file:
-            yield repr(file.schema_arrow.metadata).encode()
-            for batch in file.iter_batches(batch_size=100_000):
-                for column in batch.columns:
-                    yield from texts(column)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error

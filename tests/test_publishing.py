@@ -5,14 +5,17 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
+from safetensors.numpy import save_file
 
-from lskd_nb import publishing
+from lskd_nb import disclosure, publishing
 from lskd_nb.critic import load_critic
 from lskd_nb.parameters import RunError
-from lskd_nb.records import CORPUS, TRIPLES, read_parquet, write_parquet
+from lskd_nb.records import CORPUS, REGIONS, TRIPLES, read_parquet, write_parquet
 from lskd_nb.released import read_released
 from lskd_nb.student import load_student
 
@@ -54,7 +57,7 @@ def test_keys_and_paths_are_found_wherever_they_hide_and_not_told(staged, finish
     write_parquet(rows, dataset / "data/corpus.parquet", CORPUS)
     rows = read_parquet(dataset / "data/triples.parquet", TRIPLES)
     pq.write_table(rows.replace_schema_metadata({"written by": str(finished_run)}), dataset / "data/triples.parquet", compression="zstd")
-    (student / "config.json").write_text(json.dumps({"x": str(finished_run / "base")}))
+    (student / "config.json").write_text(json.dumps({"x": f"from {finished_run}/base"}))
     (student / "notes.json").write_text('{"by": "/home/somebody/run"}')
     (dataset / "README.md").write_text(f"x{TOKEN}")
     found = against(staged, finished_run)
@@ -65,8 +68,74 @@ def test_keys_and_paths_are_found_wherever_they_hide_and_not_told(staged, finish
     assert "sesame" not in str(found)
 
 
+SECRET = "sesame-4711"
+KEY = "what looks like a key, or a person's home folder"
+
+
+@pytest.mark.parametrize("column", [
+    pa.array(["x", SECRET]).dictionary_encode(), pa.array([[["x", SECRET]]], pa.large_list(pa.large_list(pa.string()))),
+    pa.array([[("k", SECRET)]], pa.map_(pa.string(), pa.string())), pa.array([[(SECRET, "v")]], pa.map_(pa.string(), pa.string())),
+    pa.array(["x", SECRET], pa.string_view()), pa.array([b"\xff" + SECRET.encode()]), pa.array([SECRET.encode()], pa.binary(len(SECRET))),
+    pa.array([[dict(a=dict(b=[SECRET]))]]), pa.array([[SECRET]], pa.list_(pa.string(), 1))], ids=lambda c: str(c.type))
+def test_columns_of_every_type_are_looked_at(tmp_path, column):
+    pq.write_table(pa.table({"a": column}), tmp_path / "a.parquet", compression="zstd")
+    assert list(disclosure.complaints(tmp_path / "a.parquet", {"the key": SECRET.encode()})) == ["holds the key"]
+    assert list(disclosure.complaints(tmp_path / "a.parquet", {"the key": b"another one"})) == []
+
+
+@pytest.mark.parametrize("schema", [
+    pa.schema([(SECRET, pa.int32())]), pa.schema([("a", pa.list_(pa.struct([(SECRET, pa.int32())])))]), pa.schema([pa.field("a", pa.int32(), metadata={"k": SECRET})]),
+    pa.schema([pa.field("a", pa.list_(pa.field("item", pa.int32(), metadata={SECRET: "v"})))]), pa.schema([("a", pa.int32())], {"k": SECRET})])
+def test_names_and_metadata_of_columns_are_looked_at(tmp_path, schema):
+    pq.write_table(schema.empty_table(), tmp_path / "a.parquet")
+    assert list(disclosure.complaints(tmp_path / "a.parquet", {"the key": SECRET.encode()})) == ["holds the key"]
+
+
+@pytest.mark.parametrize("name, content, found", [
+    ("a.json", '{"a": "\\u0073esame-4711"}', ["holds the key"]), ("a.json", '{"a": "\\u0073esame-4711", "a": 1}', ["holds the key"]),
+    ("a.jsonl", '{"a": 1}\n{"a": ["\\u0073esame-4711"]}\n', ["holds the key"]), ("a.jsonl", '{"a": 1}\nx\n{}\n', ["not whole (line 2 is no JSON)"]),
+    ("a.json", '{"a": "\\/home\\/ada\\/x"}', [f"holds {KEY}"]), ("a.txt", "/home/jos\u00e9.m/x", [f"holds {KEY}"]), ("a.txt", "ghp_" + "a1" * 18, [f"holds {KEY}"]),
+    ("a.txt", "AKIA" + "AB12" * 4, [f"holds {KEY}"]), ("a.txt", "github_pat_11AB", [f"holds {KEY}"]), ("a.txt", "/home/, at home/office", []),
+    ("config.json", '{"a": [{"b": "/models/x"}]}', ["holds what looks like a path"]), ("tokenizer_config.json", '{"a": "D:\\\\x"}', ["holds what looks like a path"]),
+    ("config.json", '{"a": "org/name", "/": "and/or"}', []), ("a.zip", "PK", ["an archive, which is not looked into"]), ("a.json", "[" * 99999, None)])
+def test_texts_are_looked_at_without_their_escapes(tmp_path, name, content, found):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    told = list(disclosure.complaints(tmp_path / name, {"the key": SECRET.encode()}))
+    assert told == found if found is not None else told[0].startswith("not whole")
+
+
+def test_what_weights_say_of_themselves_is_looked_at(tmp_path):
+    save_file({"a": np.zeros(2)}, tmp_path / "a.safetensors", metadata={"from": "/home/ada/models"})
+    assert list(disclosure.complaints(tmp_path / "a.safetensors", {})) == [f"holds {KEY}"]
+
+
+def test_extra_columns_and_places_of_models_do_not_go_along(finished_run, tmp_path):
+    table = pq.read_table(finished_run / "regions.parquet")
+    pq.write_table(table.append_column("notes", pa.array(["mine"] * table.num_rows)).replace_schema_metadata({"by": "ada"}), finished_run / "regions.parquet")
+    config = finished_run / "student/lskd/config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps(told | {"_name_or_path": "/a/b", "nested": {"x": [{"tokenizer_file": "/a/t.json", "kept": 1}], "name_or_path": "/a"}}))
+    dataset, student = (r.folder for r in publishing.stage(finished_run, tmp_path / "staged", {"dataset": "me/data", "student": "me/student"}))
+    made = pq.read_schema(dataset / "data/regions.parquet")
+    assert made.names == REGIONS.names and not made.metadata
+    assert json.loads((student / "config.json").read_text())["nested"] == {"x": [{"kept": 1}]} and "_name_or_path" not in (student / "config.json").read_text()
+
+
+def test_what_others_put_beside_what_was_staged_stays(finished_run, tmp_path):
+    out, names = tmp_path / "staged", {"dataset": "me/data"}
+    publishing.stage(finished_run, out, names)
+    (out / "dataset/thesis.txt").write_text("x")
+    with pytest.raises(RunError, match=r"not staged by lskd publish \(dataset/thesis.txt\)"):
+        publishing.stage(finished_run, out, names)
+    assert (out / "dataset/thesis.txt").read_text() == "x"
+    (out / "dataset/thesis.txt").unlink()
+    (out / "staged.json").write_text("[]")
+    with pytest.raises(RunError, match="staged.json is damaged"):
+        publishing.stage(finished_run, out, names)
+
+
 def test_a_key_across_two_blocks_is_found(staged, finished_run, monkeypatch):
-    monkeypatch.setattr(publishing, "BLOCK", 16)
+    monkeypatch.setattr(disclosure, "BLOCK", 16)
     monkeypatch.setenv("HF_TOKEN", "across-blocks")
     (staged[0].folder / "corpus.jsonl").write_text('{"a": "1234567across-blocks"}\n')
     assert "dataset/corpus.jsonl: holds the value of HF_TOKEN" in against(staged, finished_run)
