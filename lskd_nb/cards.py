@@ -27,7 +27,8 @@ from lskd_nb.card_texts import (
     USE_MINI,
 )
 from lskd_nb.records import CORPUS, atomic_path, read_parquet
-from lskd_nb.report_text import attributes_markdown, composition_markdown, interval, leakage_markdown, repeats_markdown, table, toxicity_markdown
+from lskd_nb.report_text import attributes_markdown, code, composition_markdown, interval, leakage_markdown, repeats_markdown, table, toxicity_markdown
+from lskd_nb.reporting import report_there
 from lskd_nb.results import look_up
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # USER/NAME
@@ -59,7 +60,8 @@ class RunFacts:
 
 
 def run_facts(folder: str | Path) -> RunFacts:
-    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and report.json and the student's origin where they are there.
+    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and the student's origin where it is there, and report.json if it
+    is of this corpus.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or damaged.
     """
@@ -67,22 +69,40 @@ def run_facts(folder: str | Path) -> RunFacts:
     corpus = read_parquet(folder / "corpus.parquet", CORPUS)
     if not corpus.num_rows:
         raise ValueError(f"{folder / 'corpus.parquet'} has no triples")
-    notebooks = _json(folder / "manifest.json")["notebooks"]
+    notebooks = run_notebooks(folder)
     found = {name: tuple(sorted(v or "unknown" for v in corpus[name].unique().to_pylist())) for name in ("model", "source")}
-    origin, report = folder / "student/lskd/trained_from.json", folder / "report.json"
+    origin = folder / "student/lskd/trained_from.json"
     base = str(_json(origin).get("student", "")) if origin.exists() else ""  # a whole path, where it was a folder
     return RunFacts(corpus.num_rows, len(corpus["image_id"].unique()), found["model"], found["source"],
-                    {name.split("_")[0]: entry.get("parameters", {}) for name, entry in notebooks.items()}, base if HUB_NAME.fullmatch(base) else "",
-                    _json(folder / "metrics.json"), _json(report) if report.exists() else None)
+                    {name.split("_")[0]: entry["parameters"] for name, entry in notebooks.items()}, base if HUB_NAME.fullmatch(base) else "",
+                    _json(folder / "metrics.json"), report_there(folder))
+
+
+def run_notebooks(folder: str | Path) -> dict[str, dict]:
+    """What a run's manifest.json tells of each notebook: at least its ``parameters``, and its ``status`` ("" where there is none).
+
+    Raises ``FileNotFoundError`` where nothing has run, ``ValueError`` naming the file and what is wrong in it.
+    """
+    path = Path(folder) / "manifest.json"
+    notebooks = _json(path).get("notebooks")
+    if not isinstance(notebooks, dict):
+        raise ValueError(f"{path}: `notebooks` is {notebooks!r:.40}, expected an object that tells of each notebook")
+    for name, entry in notebooks.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("parameters", {}), dict):
+            raise ValueError(f"{path}: notebook {name!r} is {entry!r:.40}, expected an object with its status and parameters")
+    return {name: {"parameters": {}, "status": ""} | entry for name, entry in notebooks.items()}
 
 
 def _json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: the run is not finished") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{path} holds a {type(told).__name__}, expected an object")
+    return told
 
 
 # ------------------------------------------------------------------------------------------------ cards
@@ -102,7 +122,7 @@ def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
     report = facts.report
     sections = {
         "What it is": f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts, images)}",
-        "How it was made": HOW_CORPUS.format(teacher=", ".join(facts.teachers), kept=_kept(facts)) + "\n\n" + _acceptability(facts),
+        "How it was made": HOW_CORPUS.format(teacher=_codes(facts.teachers), kept=_kept(facts)) + "\n\n" + _acceptability(facts),
         "Fields": table(("field of `kept`", "type", "what it is"), [(f"`{f.name}`", f.type, FIELDS[f.name]) for f in CORPUS])
         + "\n\n`raw` has what the teacher wrote before the filter, `scores` the critic's probabilities for it, `regions` the images and all their boxes. "
         "`corpus.jsonl` is `kept` in the format of the corpus that the paper's authors released.",
@@ -175,7 +195,7 @@ def corpus_summary(corpus: pa.Table, facts: Mapping[str, object]) -> str:
     lines = ["# Localized commonsense corpus", "", f"{corpus.num_rows} question, answer and rationale triples about "
              f"{len(set(corpus['image_id'].to_pylist()))} images.", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += [f"- triples by {f['values']}: {f['counts']}" for f in families]
+    lines += [f"- triples by {code(f['values'])}: {f['counts']}" for f in families]
     return "\n".join([*lines, "", LIMITS[0]]) + "\n"
 
 
@@ -212,7 +232,7 @@ def _tags(facts: RunFacts) -> list[str]:
 
 
 def _images(facts: RunFacts, included: bool) -> str:
-    of = ", ".join(facts.sources)
+    of = _codes(facts.sources)
     told = IMAGES_MINI if facts.mini else f"images are those of {of}." if included else f"images are those of {of}, to be had from their owners."
     return told + (" They are in `images/`." if included else "")
 
@@ -235,11 +255,15 @@ def _acceptability(facts: RunFacts) -> str:
 
 def _base(facts: RunFacts, notebook: str = "05") -> str:
     base = str(facts.parameters.get(notebook, {}).get("base", "a base that is not recorded"))
-    return f"from `{Path(base).name if Path(base).is_absolute() else base}`"
+    return f"from {code(Path(base).name if Path(base).is_absolute() else base)}"
+
+
+def _codes(names: Sequence[str]) -> str:
+    return ", ".join(code(name) for name in names)
 
 
 def _settings(parameters: Mapping) -> str:
-    told = [(f"`{k}`", v) for k, v in parameters.items() if isinstance(v, int | float) and not isinstance(v, bool)]
+    told = [(code(k), v) for k, v in parameters.items() if isinstance(v, int | float) and not isinstance(v, bool)]
     return table(("parameter", "value"), told) if told else "Its parameters are not recorded."
 
 
@@ -257,6 +281,6 @@ def _end(facts: RunFacts, licence: str) -> dict[str, str]:
     chosen = licence_of(facts, licence)
     text = f"`{chosen}`." if chosen != "other" else "**Not chosen.** Whoever publishes this has to choose one."
     if not facts.mini:
-        text += (f" Texts were written by {', '.join(facts.teachers)}, whose provider's terms may limit what they are used for; regions come from "
-                 f"{', '.join(facts.sources)}, which have licences of their own.")
+        text += (f" Texts were written by {_codes(facts.teachers)}, whose provider's terms may limit what they are used for; regions come from "
+                 f"{_codes(facts.sources)}, which have licences of their own.")
     return {"Licence": text, "Citation": CITATION}

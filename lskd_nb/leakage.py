@@ -52,12 +52,13 @@ def picture_hash(path: str | Path) -> np.ndarray:
 
 
 def picture_hashes(root: str | Path, paths: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Hashes (N, 4) uint64 and the paths they are of, below ``root``; and the paths that can't be read."""
+    """Hashes (N, 4) uint64 and the paths they are of, below ``root``; and the paths that can't be read, or hold more pixels than Pillow opens."""
+    from PIL import Image
 
     def hashed(path: str) -> np.ndarray | None:
         try:
             return picture_hash(Path(root) / path)
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError):
             return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

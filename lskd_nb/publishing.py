@@ -44,7 +44,7 @@ def stage(run_dir: str | Path, out: str | Path, names: Mapping[str, str], report
           licence: str = "") -> list[Repository]:
     """Lay out a finished run below ``out``, a folder for each of ``names`` (dataset, student, critic to USER/NAME).
 
-    ``report`` is that of the corpus, if the run's folder has none. What was staged there before is replaced when the new is whole. Raises
+    ``report`` is that of the corpus, by default the one in the run's folder. What was staged there before is replaced when the new is whole. Raises
     ``RunError`` for a name the hub would refuse, a run that is not finished, or a folder that holds anything that was not staged before.
     """
     run_dir, out = Path(run_dir).resolve(), Path(out).resolve()
@@ -133,6 +133,8 @@ def check_ready(run_dir: Path, names: Mapping[str, str]) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
+    from lskd_nb.cards import run_notebooks
+
     if not names:
         raise RunError("nothing to publish: give --dataset, --student or --critic")
     for what, name in names.items():
@@ -143,10 +145,12 @@ def check_ready(run_dir: Path, names: Mapping[str, str]) -> None:
         if name.count("/") != 1:
             raise RunError(f"--{what} is {name!r}, expected USER/NAME")
     try:
-        told = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
+        told = run_notebooks(run_dir)
     except FileNotFoundError:
         raise RunError(f"nothing has run in {run_dir}") from None
-    status = {name.split("_")[0]: entry.get("status") for name, entry in told.items()}
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    status = {name.split("_")[0]: entry["status"] for name, entry in told.items()}
     unfinished = sorted({n for what in names for n in NEEDS[what] if status.get(n) != "done"})
     if unfinished:
         raise RunError(f"{run_dir} is not finished: notebook {', '.join(unfinished)} has not ended well")
@@ -158,7 +162,7 @@ def _lay_out(run_dir: Path, repositories: list[Repository], names: Mapping[str, 
     from lskd_nb.cards import critic_card, dataset_card, run_facts, student_card, write_card
 
     facts = run_facts(run_dir)
-    facts = replace(facts, report=facts.report or report)
+    facts = replace(facts, report=report or facts.report)
     for repository in repositories:
         repository.folder.mkdir(parents=True)
         if repository.what == "dataset":
@@ -176,6 +180,7 @@ def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images
     from lskd_nb.corpus import write_released
     from lskd_nb.records import CORPUS, REGIONS, SCORES, TRIPLES, read_parquet, write_parquet
     from lskd_nb.reporting import write_report
+    from lskd_nb.run_folder import RunFolder
 
     for name, schema in dict(kept=CORPUS, raw=TRIPLES, scores=SCORES, regions=REGIONS).items():  # and no other columns that a file may have
         write_parquet(read_parquet(run_dir / Path(FILES[name]).name, schema), folder / FILES[name], schema)
@@ -184,7 +189,7 @@ def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images
     if report:
         write_report(report, folder)
     if images:
-        root = Path((run_dir / "image_root.txt").read_text(encoding="utf-8"))
+        root = RunFolder(run_dir).image_root
         for image in sorted(set(corpus["image"].to_pylist())):
             if not (root / image).resolve().is_relative_to(root.resolve()):
                 raise RunError(f"image path {image!r} leaves the image root {root}")

@@ -30,7 +30,7 @@ def report_tables(report: Mapping) -> dict[str, pd.DataFrame]:
 
 def composition_markdown(made_of: Mapping) -> str:
     """What a corpus is made of."""
-    pointing = [(p["family"], f"{p['triples']:,}", f"{p['mentions']:,}", _percent(p["share"]), _percent(p["triples_with_a_description"]))
+    pointing = [(code(p["family"]), f"{p['triples']:,}", f"{p['mentions']:,}", _percent(p["share"]), _percent(p["triples_with_a_description"]))
                 for p in made_of["pointing"]]
     openings = [(code(o["value"]), f"{o['count']:,}", _percent(o["share"])) for o in made_of["openings"][:12]]
     regions = [(r["value"], f"{r['count']:,}", _percent(r["share"])) for r in made_of["regions_per_triple"]]
@@ -43,7 +43,8 @@ def composition_markdown(made_of: Mapping) -> str:
     if sizes := made_of["region_sizes"]:
         small, medium, large = (_percent(sizes[name] / max(sizes["mentioned"], 1)) for name in ("small", "medium", "large"))
         median = "sizes of the images are unknown" if sizes["median_share"] is None else f"the median covers {_percent(sizes['median_share'])} of its image"
-        lines += ["", f"Mentioned regions, in COCO's sizes: {small} small (below 32² pixels), {medium} medium, {large} large (96² or more); {median}."]
+        lines += ["", f"Mentioned regions, in COCO's sizes: {small} small (below 32² pixels), {medium} medium, {large} large (96² or more); {median}."
+                  + (f" {sizes['unmeasured']:,} more have boxes that are no numbers." if sizes["unmeasured"] else "")]
     return "\n".join(lines)
 
 
@@ -65,9 +66,9 @@ def attributes_markdown(told: Mapping) -> str:
     """Person attributes, question types and families, raw and kept."""
     parts = []
     for title, name in (("triples that speak of", "attributes"), ("questions that begin with", "question_types"), ("family", "families")):
-        rows = [(code(key) if name == "question_types" else key, interval(v["raw"]), interval(v["kept"]), interval(v["difference"]))
+        rows = [(key if name == "attributes" else code(key), interval(v["raw"]), interval(v["kept"]), interval(v["difference"]))
                 for key, v in told[name].items() if v["count"]["raw"]]
-        never = [key for key, v in told[name].items() if not v["count"]["raw"]]
+        never = [key if name == "attributes" else code(key) for key, v in told[name].items() if not v["count"]["raw"]]
         parts.append(table((title, "raw, %", "kept, %", "kept minus raw"), rows) + (f"\n\nNot found: {', '.join(never)}." if never else ""))
     parts.append("95% bootstrap intervals over images. Attributes are words of `vocabularies/person_attributes.yaml`, counted wherever they stand.")
     return "\n\n".join(parts)
@@ -103,7 +104,7 @@ def toxicity_markdown(told: Mapping | None) -> str:
     lines = [table(("triples", "sampled", "toxic, %", "highest"), [(part, f"{t['sample']:,} of {t['of']:,}", interval(t["share"]), f"{t['max']:.3f}")
                                                                for part, t in told.items()])]
     one = next(iter(told.values()))
-    return "\n".join([*lines, "", f"By `{one['model']}`, label `{one['label']}`, probability at least {one['threshold']}; 95% intervals over images."])
+    return "\n".join([*lines, "", f"By {code(one['model'])}, label {code(one['label'])}, probability at least {one['threshold']}; 95% intervals over images."])
 
 
 # ------------------------------------------------------------------------------------------------ Markdown

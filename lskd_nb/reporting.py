@@ -6,6 +6,7 @@ and, where a classifier is named, what is toxic (``toxicity``). Counting is Duck
 wordings (see ``wordings``).
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ import duckdb
 from lskd_nb.attributes import attribute_shares, shares
 from lskd_nb.leakage import leakage
 from lskd_nb.records import CORPUS, PARQUET, TRIPLES, parquet_at
+from lskd_nb.run_folder import RunFolder
 from lskd_nb.sources import MultipleChoice
 from lskd_nb.wordings import JACCARD, TRIPLE, repeats
 
 COCO_SIZES = (32**2, 96**2)  # pixels: small below the first, large from the second on
 AREA_BINS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)  # shares of the image, upper ends
-BARE = r"lower(trim(regexp_replace(regexp_replace(question, '\[[\d, ]+\]', ' ', 'g'), '\s+', ' ', 'g')))"  # the question, ids aside
+BARE = r"lower(trim(regexp_replace(regexp_replace(coalesce(question, ''), '\[[\d, ]+\]', ' ', 'g'), '\s+', ' ', 'g')))"  # the question, ids aside
 OPENINGS = {"question_types": rf"regexp_extract({BARE}, '^\S+')", "openings": rf"regexp_extract({BARE}, '^\S+(\s\S+)?')"}
 MENTION = r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]"
 PHRASE = r"(?i)(?:^|[^\w'])(?:the|an?|this|that|these|those|his|her|its|their|another|some|two|three)\s+(?:[\w'-]+\s+){0,7}?"
@@ -44,10 +46,10 @@ def report_run(folder: str | Path, image_root: str | Path | None = None,
     """
     folder = Path(folder)
     corpus, raw = folder / "corpus.parquet", folder / "triples.parquet"
-    report = dict(kept=composition(corpus), raw=composition(raw), repeats=repeats(corpus, near), raw_and_kept=raw_and_kept(raw, corpus),
-                  leakage=None, toxicity=None)
+    report = dict(files=file_fingerprints(folder), kept=composition(corpus), raw=composition(raw), repeats=repeats(corpus, near),
+                  raw_and_kept=raw_and_kept(raw, corpus), leakage=None, toxicity=None)
     if benchmarks:
-        report["leakage"] = leakage(corpus, image_root or (folder / "image_root.txt").read_text(encoding="utf-8"), benchmarks, threshold=near)
+        report["leakage"] = leakage(corpus, image_root or RunFolder(folder).image_root, benchmarks, threshold=near)
     if toxicity_model:
         from lskd_nb.toxicity import measure_toxicity
 
@@ -82,6 +84,26 @@ def raw_and_kept(raw: str | Path, kept: str | Path, most: int = 8) -> dict:
         families = [r[0] for r in db.execute(f"SELECT DISTINCT family FROM {PARQUET} ORDER BY family", [str(raw)]).fetchall()]
     return dict(attributes=attribute_shares(raw, kept), question_types=shares(raw, kept, {t: (f"{OPENINGS['question_types']} = ?", t) for t in types}),
                 families=shares(raw, kept, {f: ("family = ?", f) for f in families}))
+
+
+def file_fingerprints(folder: str | Path) -> dict[str, dict]:
+    """Size in bytes and SHA-256 of the files that a report is of. Raises ``FileNotFoundError`` naming the one that is not there."""
+    found = {}
+    for path in (Path(folder) / "corpus.parquet", Path(folder) / "triples.parquet"):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there: run the notebook that writes it first (see the README's tree)")
+        with open(path, "rb") as file:
+            found[path.name] = dict(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    return found
+
+
+def report_there(folder: str | Path) -> dict | None:
+    """The report in a run's folder, if it is of the corpus and the triples that are there now; else None, as where it is damaged."""
+    try:
+        report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return report if isinstance(report, dict) and report.get("files") == file_fingerprints(folder) else None
 
 
 def write_report(report: Mapping, folder: str | Path) -> tuple[Path, Path]:
@@ -124,7 +146,7 @@ def _lengths(db: duckdb.DuckDBPyConnection, sql: str) -> dict:
     """Words of a text, a mention counted as one."""
     words = rf"len(regexp_split_to_array(trim(regexp_replace({sql}, '{MENTION}', '[]', 'g')), '\s+'))"
     row = db.execute(f"SELECT avg(w), quantile_cont(w, 0.5), quantile_cont(w, 0.95), max(w) FROM (SELECT {words} AS w FROM triples)").fetchall()[0]
-    histogram = db.execute(f"SELECT w, count(*) FROM (SELECT {words} AS w FROM triples) GROUP BY w ORDER BY w").fetchall()
+    histogram = db.execute(f"SELECT w, count(*) FROM (SELECT {words} AS w FROM triples) WHERE w IS NOT NULL GROUP BY w ORDER BY w").fetchall()
     return dict(zip(("mean", "median", "p95", "max"), row, strict=True)) | dict(histogram=[dict(words=w, count=n) for w, n in histogram])
 
 
@@ -146,13 +168,18 @@ def _pointing(db: duckdb.DuckDBPyConnection) -> list[dict]:
 
 
 def _region_sizes(db: duckdb.DuckDBPyConnection) -> dict:
-    """Sizes of the regions that triples mention: pixels as COCO calls them, and shares of their image where its size is known."""
-    db.execute('CREATE OR REPLACE TEMP TABLE mentioned AS SELECT (r.box[3] - r.box[1]) * (r.box[4] - r.box[2]) AS area, width * height AS image FROM '
+    """Sizes of the regions that triples mention: pixels as COCO calls them, and shares of their image where its size is known.
+
+    Boxes that are no numbers are counted as ``unmeasured`` and nowhere else.
+    """
+    db.execute('CREATE OR REPLACE TEMP TABLE mentioned AS SELECT (r.box[3] - r.box[1])::DOUBLE * (r.box[4] - r.box[2]) AS area, '
+               'CASE WHEN width > 0 AND height > 0 THEN width::DOUBLE * height END AS image FROM '
                '(SELECT width, height, regions, unnest("references") AS r FROM triples) WHERE list_contains(regions, r.id)')
+    unmeasured, = db.execute("DELETE FROM mentioned WHERE area IS NULL OR NOT isfinite(area)").fetchall()[0]
     total, small, medium = db.execute(f"SELECT count(*), sum((area < {COCO_SIZES[0]})::INT), sum((area < {COCO_SIZES[1]})::INT) FROM mentioned").fetchall()[0]
     small, medium = small or 0, medium or 0
     known, median = db.execute("SELECT count(area / image), median(area / image) FROM mentioned").fetchall()[0]
     bins = [db.execute("SELECT count(*) FROM mentioned WHERE area / image > ? AND area / image <= ?", [low, high if high < 1 else 1e9]).fetchall()[0][0]
             for low, high in zip((0.0, *AREA_BINS), AREA_BINS, strict=False)]
-    return dict(mentioned=total, small=small, medium=medium - small, large=total - medium, share_known=known, median_share=median,
+    return dict(mentioned=total, small=small, medium=medium - small, large=total - medium, unmeasured=unmeasured, share_known=known, median_share=median,
                 histogram=[dict(up_to=high, count=n) for high, n in zip(AREA_BINS, bins, strict=True)])

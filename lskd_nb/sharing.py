@@ -1,7 +1,6 @@
 """``lskd report``, ``publish``, ``export`` and ``labels``: what of a finished run goes to others, and what comes back from them."""
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,11 +59,11 @@ def _run_dir(options: argparse.Namespace, root: Path) -> Path:
 
 def report_of(run_dir: Path, root: Path, toxicity: str = "", toxicity_label: str = "") -> dict:
     """The report of a run, leakage into the sets that its notebook 06 was given (the mini world's own where it was given none)."""
+    from lskd_nb.cards import run_notebooks
     from lskd_nb.leakage import benchmark_sets
     from lskd_nb.reporting import report_run
 
-    notebooks = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
-    told = next((entry.get("parameters", {}) for name, entry in notebooks.items() if name.startswith("06")), {})
+    told = next((entry["parameters"] for name, entry in run_notebooks(run_dir).items() if name.startswith("06")), {})
     homes = {name: root / folder if (folder := told.get(f"{name}_folder")) else run_dir / "world" / name for name in SETS}
     images = {"sherlock": root / told["sherlock_images"]} if told.get("sherlock_images") else None
     return report_run(run_dir, benchmarks=benchmark_sets(homes, images), toxicity_model=toxicity, toxicity_label=toxicity_label)
@@ -82,12 +81,17 @@ def _report_command(options: argparse.Namespace, root: Path, run_dir: Path, say:
 
 def _publish_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
     from lskd_nb.publishing import check_ready, findings, listing, send, stage
+    from lskd_nb.reporting import report_there
     from lskd_nb.run import locked
 
     names = {what: name for what in ("dataset", "student", "critic") if (name := getattr(options, what))}
     check_ready(run_dir, names)
     with locked(run_dir):
-        report = None if (run_dir / "report.json").exists() else report_of(run_dir, root)
+        report = report_there(run_dir)
+        if report is None:
+            if (run_dir / "report.json").exists():
+                say(f"{run_dir / 'report.json'} is not of the corpus that is there now: the report is made anew")
+            report = report_of(run_dir, root)
         repositories = stage(run_dir, options.out or root / "outputs" / "publish" / options.profile, names, report, options.images, options.licence)
     for line in listing(repositories):
         say(line)
@@ -105,11 +109,12 @@ def _publish_command(options: argparse.Namespace, root: Path, run_dir: Path, say
 
 def _export_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
     from lskd_nb.exports import LOAD_FIFTYONE, export_coco, export_fiftyone
+    from lskd_nb.run_folder import RunFolder
 
-    told = run_dir / "image_root.txt"
+    root_of_images = RunFolder(run_dir).image_root if (run_dir / "image_root.txt").exists() else None
     write = {"coco": export_coco, "fiftyone": export_fiftyone}[options.format]
-    written = write(run_dir / "corpus.parquet", options.out, told.read_text(encoding="utf-8") if told.exists() else None)
-    say(f"written: {written}; image paths are those below {told.read_text(encoding='utf-8') if told.exists() else 'the image root'}")
+    written = write(run_dir / "corpus.parquet", options.out, root_of_images)
+    say(f"written: {written}; image paths are those below {root_of_images or 'the image root'}")
     if options.format == "fiftyone":
         say(f"to open it: {LOAD_FIFTYONE.format(out=written)}")
     return 0

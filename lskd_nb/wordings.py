@@ -22,8 +22,8 @@ PERMUTATIONS = 128
 MISSES = (0.1, 0.9)  # what a false proposal costs, and what a missed one: proposals are checked, misses are for good
 WORDING = r"""lower(trim(regexp_replace(regexp_replace({text}, '\[\s*\d+(\s*,\s*\d+)*\s*\]', '[]', 'g'), '\s+', ' ', 'g')))"""  # SQL
 _WORD = re.compile(r"\[\]|\w+(?:['’-]\w+)*")
-TRIPLE = "question || ' ' || answer || ' ' || rationale"
-QUESTION_AND_ANSWER = "question || ' ' || answer"
+TRIPLE = "concat_ws(' ', question, answer, rationale)"  # a text that is missing is left out
+QUESTION_AND_ANSWER = "concat_ws(' ', question, answer)"
 
 
 def word_pairs(wording: str) -> frozenset[str]:

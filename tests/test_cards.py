@@ -7,7 +7,10 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from lskd_nb import cards, corpus, reporting
-from lskd_nb.records import CORPUS, read_parquet
+from lskd_nb.parameters import RunError
+from lskd_nb.publishing import check_ready
+from lskd_nb.records import CORPUS, TRIPLES, read_parquet, write_parquet
+from lskd_nb.sharing import report_of
 
 
 @pytest.fixture
@@ -84,9 +87,51 @@ def test_a_run_that_is_not_finished_is_named(finished_run):
         cards.run_facts(finished_run)
 
 
+@pytest.mark.parametrize("told, message", [
+    ("{}", "manifest.json: `notebooks` is None, expected an object"), ("[]", "manifest.json holds a list, expected an object"),
+    ('{"notebooks": {"01_x": null}}', "manifest.json: notebook '01_x' is None, expected an object"),
+    ('{"notebooks": {"01_x": {"parameters": 3}}}', "notebook '01_x' is {'parameters': 3}, expected"), ("[" * 99999, "manifest.json: not valid JSON")])
+def test_what_is_no_manifest_is_named(finished_run, tmp_path, told, message):
+    (finished_run / "manifest.json").write_text(told)
+    for use in (cards.run_facts, lambda run: report_of(run, tmp_path)):
+        with pytest.raises(ValueError, match=message):
+            use(finished_run)
+    with pytest.raises(RunError, match=message):
+        check_ready(finished_run, {"critic": "me/c"})
+
+
+def test_a_report_of_another_corpus_is_not_on_the_card(finished_run):
+    reporting.write_report(reporting.report_run(finished_run), finished_run)
+    assert cards.run_facts(finished_run).report["kept"]["triples"] == 4
+    for path in (finished_run / "triples.parquet", finished_run / "corpus.parquet"):
+        whole = path.read_bytes()
+        schema = CORPUS if path.stem == "corpus" else TRIPLES
+        write_parquet(read_parquet(path, schema).slice(1), path, schema)
+        assert cards.run_facts(finished_run).report is None
+        path.write_bytes(whole)
+        assert cards.run_facts(finished_run).report is not None
+    for text in ("{", "[]", "{}"):
+        (finished_run / "report.json").write_text(text)
+        assert cards.run_facts(finished_run).report is None
+
+
+def test_names_are_shown_as_code_and_never_as_markup(finished_run):
+    name = "<script>x</script>|`b`"
+    shown = "`<script>x</script>¦'b'`"
+    for file, schema in (("corpus.parquet", CORPUS), ("triples.parquet", TRIPLES)):
+        rows = read_parquet(finished_run / file, schema).to_pylist()
+        write_parquet([r | dict(family=name, model=name, source=name) for r in rows], finished_run / file, schema)
+    facts = cards.run_facts(finished_run)
+    facts = replace(facts, report=reporting.report_run(finished_run), parameters=facts.parameters | {"05": {"base": name}})
+    texts = [cards.dataset_card(facts).text, cards.student_card(facts, "me/s").text, cards.critic_card(facts, "me/c").text,
+             corpus.card(read_parquet(finished_run / "corpus.parquet", CORPUS), {})]
+    for text in texts:
+        assert shown in text and "<script>" not in text.replace(shown, "")
+
+
 def test_the_short_card_of_a_notebook(finished_run):
     text = corpus.card(read_parquet(finished_run / "corpus.parquet", CORPUS), {"share kept": "20%"})
-    assert "4 question, answer and rationale triples about 4 images." in text and "- share kept: 20%" in text and "- triples by description: 2" in text
+    assert "4 question, answer and rationale triples about 4 images." in text and "- share kept: 20%" in text and "- triples by `description`: 2" in text
 
 
 def test_every_field_is_explained():

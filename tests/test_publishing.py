@@ -17,6 +17,7 @@ from lskd_nb.critic import load_critic
 from lskd_nb.parameters import RunError
 from lskd_nb.records import CORPUS, REGIONS, TRIPLES, read_parquet, write_parquet
 from lskd_nb.released import read_released
+from lskd_nb.reporting import report_run, write_report
 from lskd_nb.student import load_student
 
 NAMES = {"dataset": "me/data", "student": "me/student", "critic": "me/critic"}
@@ -119,6 +120,15 @@ def test_extra_columns_and_places_of_models_do_not_go_along(finished_run, tmp_pa
     made = pq.read_schema(dataset / "data/regions.parquet")
     assert made.names == REGIONS.names and not made.metadata
     assert json.loads((student / "config.json").read_text())["nested"] == {"x": [{"kept": 1}]} and "_name_or_path" not in (student / "config.json").read_text()
+
+
+def test_an_old_report_is_made_anew(publish, finished_run, tmp_path):
+    write_report(report_run(finished_run), finished_run)
+    write_parquet(read_parquet(finished_run / "corpus.parquet", CORPUS).slice(1), finished_run / "corpus.parquet", CORPUS)
+    done = publish(Hub())
+    assert done.returncode == 0 and "report.json is not of the corpus that is there now: the report is made anew" in done.stdout, done.stderr
+    staged = tmp_path / "staged/dataset"
+    assert json.loads((staged / "report.json").read_text())["kept"]["triples"] == 3 and "3 triples about 3 images." in (staged / "README.md").read_text()
 
 
 def test_what_others_put_beside_what_was_staged_stays(finished_run, tmp_path):

@@ -77,6 +77,33 @@ def test_sizes_that_a_release_does_not_tell_are_left_out(written):
     assert "sizes of the images are unknown" in report_text.composition_markdown(reporting.composition(folder / "corpus.parquet"))
 
 
+def test_sizes_that_are_none_and_very_large_ones(written, tmp_path):
+    nan, whole = float("nan"), dict(id=0, box=[0, 0, 60000, 60000], label="", score=None)
+    folder = written([row(0, "Why is [0] here?", width=0, height=0), row(1, "Why is [0] here?", width=60000, height=60000, references=[whole]),
+                      row(2, "Why is [0] here?", references=[dict(id=0, box=[nan, 0, 1, 1], label="", score=None)])])
+    sizes = reporting.composition(folder / "corpus.parquet")["region_sizes"]
+    assert (sizes["mentioned"], sizes["unmeasured"], sizes["share_known"], sizes["median_share"]) == (2, 1, 1, 1.0)
+    assert (sizes["small"], sizes["large"]) == (1, 1)
+    text = reporting.write_report(reporting.report_run(folder), tmp_path / "out")[1].read_text()
+    assert "1 more have boxes that are no numbers." in text
+
+
+def test_missing_texts_are_no_wordings(written, tmp_path):
+    folder = written([row(0, None, rationale=None), row(1, "Why?", answer=None, rationale=None), row(2, "why?", answer=None, rationale=None)])
+    assert wordings.distinct_wordings(folder / "corpus.parquet") == [("to rest.", 1, "t0"), ("why?", 2, "t1")]
+    report = reporting.report_run(folder, tmp_path, {"set": ([item(0, "x.jpg")], tmp_path)})
+    assert reporting.write_report(report, tmp_path / "out")[0].exists() and report["repeats"]["exact"]["distinct"] == 2
+
+
+def test_a_picture_that_pillow_refuses_is_unreadable(tmp_path, monkeypatch):
+    for name, side in (("small.png", 10), ("large.png", 40)):
+        Image.new("RGB", (side, side)).save(tmp_path / name)
+    (tmp_path / "bad.png").write_bytes((tmp_path / "small.png").read_bytes()[:40])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    hashes, read, unreadable = leakage.picture_hashes(tmp_path, ["small.png", "large.png", "bad.png"])
+    assert read == ["small.png"] and unreadable == ["large.png", "bad.png"] and hashes.shape == (1, 4)
+
+
 def test_what_is_no_corpus_is_named(written, tmp_path):
     with pytest.raises(FileNotFoundError, match="corpus.parquet is not there"):
         reporting.report_run(tmp_path / "nowhere")
