@@ -6,9 +6,12 @@ in its JSON export (not in JSON-MIN).
 """
 
 import json
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
@@ -22,6 +25,7 @@ from lskd_nb.run_folder import RunFolder
 
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's own file serving, LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT being the image root
 SCORES = {"qa_score": "How good is the answer for the question? (0 to 1)", "rationale_score": "How well does the rationale support it? (0 to 1)"}
+TASKS = ("[]", '[\n {\n  "data": {\n   "image": ')  # how files of tasks begin that are written here
 STARS = 5  # of a Rating that stands in place of a Number
 
 
@@ -52,9 +56,12 @@ def task(triple: Mapping, image: LocatedImage, image_prefix: str = LOCAL_FILES, 
     """One triple (a row of records.TRIPLES) for import, the regions it was offered as a prediction, and its LABELS rows as annotations.
 
     The image's address is ``image_prefix`` and its path, quoted. Label Studio takes annotations only of users that it has; it knows them by their
-    e-mail address, which the annotators' names should then be.
+    e-mail address, which the annotators' names should then be. Raises ``ValueError`` naming the triple for a box that is no box of the image.
     """
     offered = [r for r in image.regions if r.id in set(triple["regions_offered"])]
+    bad = next((r for r in offered if not all(map(math.isfinite, r.box)) or not (image.width and image.height)), None)
+    if bad:
+        raise ValueError(f"triple {triple['triple_id']}: the box of region [{bad.id}] is {bad.box} in an image of {image.width} x {image.height} pixels")
     texts = {name: triple[name] for name in ("triple_id", "image_id", "question", "answer", "rationale")}
     boxes = dict(model_version="regions", result=[_rectangle(r, image) for r in offered])
     made = dict(data=dict(image=image_prefix + quote(image.path), **texts), predictions=[boxes])
@@ -80,11 +87,15 @@ def write_tasks(run_folder: str | Path, out: str | Path, image_prefix: str = LOC
     """Write ``number`` triples of a run (None: all), drawn by the seed, as tasks to ``out``, and the labelling config beside it, as .xml.
 
     ``labels`` is a label file whose labels go along as annotations. Returns the number of tasks and the config's path. Raises ``ValueError`` where
-    ``out`` does not end in .json, or the label file is of other triples.
+    ``out`` does not end in .json, ``number`` is below 1, the label file is of other triples, a triple's image is not among the regions, or one of
+    the two files is there and was not written here: an export with annotations, or an interface of your own.
     """
     out, run = Path(out), RunFolder(run_folder)
     if out.suffix != ".json":
         raise ValueError(f"--out is {out}, expected a file that ends in .json")
+    if number is not None and number < 1:
+        raise ValueError(f"--number is {number}, expected 1 or more")
+    _check_ours(out)
     ids = run_triple_ids(run.folder)
     chosen = shuffled(ids, seed)[:number]
     rows = {row["triple_id"]: row for row in read_parquet(run.folder / "triples.parquet", TRIPLES).to_pylist()}
@@ -92,12 +103,23 @@ def write_tasks(run_folder: str | Path, out: str | Path, image_prefix: str = LOC
     for label in read_labels(labels, ids).to_pylist() if labels else ():
         of.setdefault(label["triple_id"], []).append(label)
     images = {i.image_id: i for i in located_images(read_parquet(run.folder / "regions.parquet", REGIONS))}
+    if missing := next((t for t in chosen if rows[t]["image_id"] not in images), None):
+        raise ValueError(f"triple {missing} is about image {rows[missing]['image_id']!r}, which {run.folder / 'regions.parquet'} does not have")
     tasks = [task(rows[t], images[rows[t]["image_id"]], image_prefix, of.get(t, ())) for t in chosen]
     config = labelling_config(i for t in chosen for i in rows[t]["regions_offered"])
-    for path, text in ((out, json.dumps(tasks, ensure_ascii=False, indent=1)), (out.with_suffix(".xml"), config)):
+    for path, text in ((out, json.dumps(tasks, ensure_ascii=False, indent=1, allow_nan=False)), (out.with_suffix(".xml"), config)):
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return len(tasks), out.with_suffix(".xml")
+
+
+def _check_ours(out: Path) -> None:
+    """Raise ``ValueError`` where a file of tasks, or the interface beside it, would replace one that ``write_tasks`` did not write as it is."""
+    config = out.with_suffix(".xml")
+    for path in (p for p in (out, config) if p.exists()):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if not (text.startswith(TASKS) if path == out else text == labelling_config(map(int, re.findall(r'value="\[(\d{1,9})\]"', text)))):
+            raise ValueError(f"{path} is there and was not written by lskd labels export, or was changed since: move it, or name another file")
 
 
 # ------------------------------------------------------------------------------------------------ and back
@@ -107,7 +129,8 @@ def read_export(path: str | Path, triple_ids: Iterable[str], names: Mapping[int,
     """LABELS rows of a JSON export, and REJECTS rows of the annotations that are no label, each with its reason.
 
     The annotator is who completed an annotation: the e-mail address, or the user's number as ``names`` has it, else as "user-7". Where somebody
-    annotated a triple more than once, what was updated last counts. Raises ``ValueError`` for a file that is no such export.
+    annotated a triple more than once, what was updated last counts (times without a zone are UTC; an annotation without a time is the oldest).
+    Raises ``ValueError`` for a file that is no such export.
     """
     known, labels, rejects = set(triple_ids), [], []
     for number, item in enumerate(_tasks(path)):
@@ -115,11 +138,14 @@ def read_export(path: str | Path, triple_ids: Iterable[str], names: Mapping[int,
         for place, annotation in enumerate(item["annotations"]):
             told = annotation if isinstance(annotation, Mapping) else {}
             record = f"task {item.get('id', number)}, annotation {told.get('id', place)}"
-            reason, detail, label = _label(triple_id, told, known, names or {})
+            try:
+                reason, detail, label = _label(triple_id, told, known, names or {})
+            except RecursionError:
+                reason, detail, label = "bad value", "nested too deeply", None
             if label is None:
                 rejects.append(_reject(record, reason, detail))
             else:
-                labels.append((str(told.get("updated_at") or told.get("created_at") or ""), record, label))
+                labels.append((_time(told.get("updated_at") or told.get("created_at")), record, label))
     last: dict[tuple[str, str], tuple[str, dict]] = {}
     for _, record, label in sorted(labels, key=lambda found: found[0]):
         earlier = last.pop((label["triple_id"], label["annotator"]), None)
@@ -131,8 +157,8 @@ def read_export(path: str | Path, triple_ids: Iterable[str], names: Mapping[int,
 
 def _tasks(path: str | Path) -> list[dict]:
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        found = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, list):
         raise ValueError(f"{path} holds a {type(found).__name__}, expected Label Studio's JSON export, a list of tasks")
@@ -140,6 +166,15 @@ def _tasks(path: str | Path) -> list[dict]:
         if not isinstance(item, Mapping) or not isinstance(item.get("data"), Mapping) or not isinstance(item.get("annotations"), list):
             raise ValueError(f"{path}, task {number}: expected an object with `data` and a list of `annotations`; export as JSON, not as JSON-MIN")
     return found
+
+
+def _time(told: object) -> datetime:
+    """A time with its zone; the earliest there is where none is told."""
+    try:
+        time = datetime.fromisoformat(told) if isinstance(told, str) else datetime.min
+    except ValueError:
+        time = datetime.min
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _label(triple_id: object, annotation: Mapping, known: set[str], names: Mapping[int, str]) -> tuple[str, str, dict | None]:
@@ -153,6 +188,8 @@ def _label(triple_id: object, annotation: Mapping, known: set[str], names: Mappi
     annotator = _annotator(annotation.get("completed_by"), names)
     if not annotator:
         return "no annotator", f"completed_by is {annotation.get('completed_by')!r}", None
+    if not _is_text(annotator):
+        return "bad value", f"the annotator is {annotator!r}, which is no text", None
     given = _given(annotation.get("result"))
     label = dict(triple_id=triple_id, annotator=annotator, accept=_decision(given.get("accept", {})), **{name: _score(given.get(name, {})) for name in SCORES})
     missing = [name for name in ("accept", *SCORES) if label[name] is None]
@@ -181,11 +218,27 @@ def _annotator(who: object, names: Mapping[int, str]) -> str:
 
 def _score(value: Mapping) -> object:
     """A Number as it is, or stars from 1 to STARS as 0 to 1."""
-    stars = value.get("rating")
-    return (stars - 1) / (STARS - 1) if isinstance(stars, int | float) and not isinstance(stars, bool) else value.get("number")
+    stars, number = value.get("rating"), value.get("number")
+    try:
+        return (stars - 1) / (STARS - 1) if isinstance(stars, int | float) and not isinstance(stars, bool) else _float_at_most(number)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
+
+
+def _float_at_most(number: object) -> object:
+    """A number as it is. Raises ``OverflowError`` for an integer that is beyond any float."""
+    if isinstance(number, int):
+        float(number)
+    return number
+
+
+def _is_text(text: str) -> bool:
+    """Whether a string can be written: JSON's escapes may name half a character."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _reject(record: str, reason: str, detail: str) -> dict:
+    record, detail = (text.encode("utf-8", "backslashreplace").decode() for text in (record, detail))
     return dict(stage="label studio", record=record, reason=reason, detail=detail)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lskd_nb import label_studio as ls
 from lskd_nb.labels import BY_PEOPLE, label_file, read_labels, run_triple_ids
-from lskd_nb.records import LABELS, REJECTS, read_parquet
+from lskd_nb.records import LABELS, REGIONS, REJECTS, read_parquet, write_parquet
 from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.run import main
 
@@ -119,6 +119,44 @@ def test_who_said_it_and_what_they_said_last(tmp_path):
     assert sorted((r["record"], r["reason"]) for r in rejects) == [("task 1, annotation 100", "annotated again"), ("task 1, annotation 105", "annotated again")]
 
 
+@pytest.mark.parametrize("earlier, later", [
+    ("2026-01-01T10:00:00Z", "2026-01-01T10:00:00.500000Z"), ("2026-01-01T11:00:00+02:00", "2026-01-01T10:00:00Z"), ("2026-01-01T10:00:00", "2026-01-01T10:00:01Z"),
+    (None, "2026-01-01T10:00:00Z"), ("yesterday", "2026-01-01T10:00:00Z")])
+def test_what_was_said_last_is_told_by_times_and_not_by_texts(tmp_path, earlier, later):
+    for times in ((earlier, later), (later, earlier)):
+        tasks = exported([label(qa=0.0), label(qa=1.0)])
+        for item, time in zip(tasks, times, strict=True):
+            item["annotations"][0].update(updated_at=time, created_at=None)
+        rows, rejects = read(tmp_path, tasks)
+        assert [r["qa_score"] for r in rows] == [float(times.index(later))] and [r["reason"] for r in rejects] == ["annotated again"]
+
+
+@pytest.mark.parametrize(("change", "detail"), [
+    (lambda a: a["result"][3]["value"].update(number=10**400), "qa_score is inf, expected"),
+    (lambda a: a["result"][3]["value"].update(rating=10**400), "qa_score is inf, expected"),
+    (lambda a: a.update(completed_by={"email": "a\ud800@x.org"}), "the annotator is 'a\\ud800@x.org', which is no text")])
+def test_numbers_and_characters_that_can_t_be_stored_are_rejects(small_run, tmp_path, change, detail):
+    ids = run_triple_ids(small_run)[:2]
+    tasks = exported([label(ids[0]), label(ids[1])])
+    change(tasks[0]["annotations"][0])
+    tasks[0]["id"] = "\udfff"
+    (tmp_path / "export.json").write_text("\ufeff" + json.dumps(tasks), encoding="utf-8")
+    done = ls.import_labels(tmp_path / "export.json", small_run)
+    (told,) = read_parquet(small_run / "labels_by_people.rejects.parquet", REJECTS).to_pylist()
+    assert done.added == 1 and told["reason"] == "bad value" and detail in told["detail"] and told["record"] == "task \\udfff, annotation 100"
+
+
+def test_deep_nesting_is_a_reject_or_no_json(tmp_path):
+    tasks = exported([label(), label("m0-1")])
+    text = json.dumps(tasks).replace('["accept"]', "[" * 900 + "]" * 900, 1)
+    (tmp_path / "export.json").write_text(text)
+    rows, rejects = ls.read_export(tmp_path / "export.json", ["m0-0", "m0-1"])
+    assert rows == [label("m0-1")] and len(rejects) == 1
+    (tmp_path / "export.json").write_text(text.replace("[" * 900, "[" * 99999))
+    with pytest.raises(ValueError, match="export.json is no JSON"):
+        ls.read_export(tmp_path / "export.json", ["m0-0"])
+
+
 def test_stars_stand_for_numbers(tmp_path):
     tasks = exported([label()])
     for place, stars in ((3, 1), (4, 5)):
@@ -144,7 +182,7 @@ def test_whatever_an_annotation_holds_it_is_a_label_or_a_reject(tmp_path, result
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("[{", "export.json is no JSON"), ("{}", "holds a dict, expected Label Studio's JSON export"),
+    ("[{", "export.json is no JSON"), ("[" + "9" * 5000 + "]", "export.json is no JSON"), ("{}", "holds a dict, expected Label Studio's JSON export"),
     ('[{"id": 1, "image": "x.png", "accept": "accept"}]', "task 0: expected an object with `data`.*not as JSON-MIN"), ("[3]", "task 0: expected"),
 ])
 def test_what_is_no_export_is_refused(tmp_path, text, message):
@@ -173,6 +211,37 @@ def test_a_run_goes_out_and_its_labels_come_in(small_run, tmp_path):
     assert read_parquet(small_run / "labels_by_people.rejects.parquet", REJECTS).to_pylist() == done.rejects and read_labels(target, ids).num_rows == 4
     with pytest.raises(ValueError, match="expected a file that ends in .json"):
         ls.write_tasks(small_run, tmp_path / "tasks.xml")
+
+
+def test_boxes_images_and_numbers_that_are_none_are_named(small_run, tmp_path):
+    out = tmp_path / "t.json"
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"--number is {number}, expected 1 or more"):
+            ls.write_tasks(small_run, out, number=number)
+    rows = read_parquet(small_run / "regions.parquet", REGIONS).to_pylist()
+    rows[2]["regions"][1]["box"][0] = float("nan")
+    write_parquet(rows, small_run / "regions.parquet", REGIONS)
+    with pytest.raises(ValueError, match=r"triple m2-\d: the box of region \[1\] is \(nan, "):
+        ls.write_tasks(small_run, out)
+    write_parquet(rows[:2] + rows[3:], small_run / "regions.parquet", REGIONS)
+    with pytest.raises(ValueError, match=r"triple m2-\d is about image 'm2', which .*regions.parquet does not have"):
+        ls.write_tasks(small_run, out)
+    assert not out.exists()
+
+
+def test_files_that_are_not_ours_are_not_replaced(small_run, tmp_path):
+    out, config = tmp_path / "t.json", tmp_path / "t.xml"
+    ls.write_tasks(small_run, out, number=2)
+    ls.write_tasks(small_run, out, number=3)  # what was written here may be written again
+    ours = out.read_text(), config.read_text()
+    config.write_text(ours[1].replace("Rectangle", "rectangle"))
+    with pytest.raises(ValueError, match="t.xml is there and was not written by lskd labels export"):
+        ls.write_tasks(small_run, out)
+    config.write_text(ours[1])
+    out.write_text(json.dumps(exported([label()])))
+    with pytest.raises(ValueError, match="t.json is there and was not written by lskd labels export"):
+        ls.write_tasks(small_run, out)
+    assert json.loads(out.read_text())[0]["annotations"]
 
 
 def test_commands_write_tasks_and_read_labels(small_run, tmp_path, monkeypatch, capsys):
