@@ -2,33 +2,40 @@
 
 COCO: images, annotations (boxes xywh in pixels) and categories as pycocotools reads them; ``triples`` stands beside them, each with the
 annotation of every region that it was offered. FiftyOne: ``samples.json`` and ``metadata.json`` as ``FiftyOneDataset`` has them; boxes are
-detections (xywh, shares of the image) with their ``region``, triples a list in each sample. Paths are those below the image root. FiftyOne is no
-dependency; version 1.22.1 opened an exported mini corpus, with mongomock in place of its database.
+detections (xywh, shares of the image) with their ``region``, triples a list in each sample. Paths are those below the image root. Boxes are cut to
+their image; those of which nothing is left are left out (``ImageTriples.left_out``). FiftyOne is no dependency; version 1.22.1 opened an exported mini
+corpus, with mongomock in place of its database.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import duckdb
 
 from lskd_nb.records import CORPUS, NUMBERED_PARQUET, PARQUET, atomic_path
-from lskd_nb.regions import Box, Region
+from lskd_nb.regions import Box, Region, clamp, region_of
 from lskd_nb.sources import BadRecord, image_size
 
 NO_LABEL = "region"  # category of regions without a label
 TEXTS = ("triple_id", "family", "question", "answer", "rationale", "score", "model", "prompt")
 FIFTYONE_VERSION = "1.0.0"  # the layout's; later versions bring it up to theirs when they load it
 LOAD_FIFTYONE = 'fo.Dataset.from_dir(dataset_dir="{out}", dataset_type=fo.types.FiftyOneDataset, rel_dir=IMAGE_ROOT)'
+INFO = "Localized commonsense triples; `triples` points at `annotations`"
+COCO_BEGINS, SAMPLES_BEGIN = f'{{\n"info": {{"description": {json.dumps(INFO)}', '{\n"samples": ['  # of files that are written here
 _FIELDS, _DOCUMENTS = "fiftyone.core.fields.", "fiftyone.core."
 
 
 @dataclass(frozen=True)
 class ImageTriples:
-    """An image, its regions, and the corpus rows about it; ``places`` tells for each row where in ``regions`` its ids are."""
+    """An image, its regions, and the corpus rows about it; ``places`` tells for each row where in ``regions`` its ids are.
+
+    ``left_out`` are regions whose box has no area within the image.
+    """
 
     image_id: str
     path: str
@@ -39,13 +46,14 @@ class ImageTriples:
     regions: tuple[Region, ...]
     rows: tuple[Mapping, ...]
     places: tuple[Mapping[int, int], ...]
+    left_out: tuple[Region, ...] = ()
 
 
 def images_of(corpus: str | Path, image_root: str | Path | None = None) -> Iterator[ImageTriples]:
     """The corpus (Parquet, records.CORPUS) by image. Sizes that it does not tell are those of the files below ``image_root``.
 
     An id that has different boxes in different rows counts as different regions. Raises ``ValueError`` naming the image of which neither
-    the corpus nor a file tells the size.
+    the corpus nor a file tells the size, or the triple that has a box or a score that is no number.
     """
     with duckdb.connect() as db:
         found = db.sql(f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} ORDER BY image_id, file_row_number", params=[str(corpus)])
@@ -59,20 +67,31 @@ def _rows(found: duckdb.DuckDBPyRelation) -> Iterator[dict]:
 
 
 def _image(image_id: str, rows: tuple[Mapping, ...], image_root: str | Path | None) -> ImageTriples:
-    seen: dict[tuple[int, Box], int] = {}
-    regions, places = [], []
+    first, told = rows[0], min(rows[0]["width"] or 0, rows[0]["height"] or 0) > 0
+    width, height = (first["width"], first["height"]) if told else _size(first["image"], image_root)
+    seen: dict[tuple[int, Box], int | None] = {}
+    regions, left_out, places = [], [], []
     for row in rows:
-        place = {}
-        for r in row["references"]:
-            key = (r["id"], tuple(r["box"]))
-            if key not in seen:
-                seen[key] = len(regions)
-                regions.append(Region(r["id"], key[1], r["label"] or "", r["score"]))
-            place[r["id"]] = seen[key]
-        places.append(place)
-    first = rows[0]
-    width, height = (first["width"], first["height"]) if first["width"] and first["height"] else _size(first["image"], image_root)
-    return ImageTriples(image_id, first["image"], width, height, first["source"], first["split"], tuple(regions), rows, tuple(places))
+        _check_numbers(row)
+        for region in map(region_of, row["references"]):
+            if (key := (region.id, region.box)) not in seen:
+                try:
+                    cut = replace(region, box=clamp(region.box, width, height))
+                except ValueError:
+                    left_out.append(region)
+                    seen[key] = None
+                else:
+                    seen[key] = len(regions)
+                    regions.append(cut)
+        places.append({r["id"]: place for r in row["references"] if (place := seen[r["id"], tuple(r["box"])]) is not None})
+    return ImageTriples(image_id, first["image"], width, height, first["source"], first["split"], tuple(regions), rows, tuple(places), tuple(left_out))
+
+
+def _check_numbers(row: Mapping) -> None:
+    """Raise ``ValueError`` naming a triple that has a score or a box that is no number: JSON has no word for it."""
+    for what, values in (("score", [row["score"]]), *((f"region [{r['id']}]", [*r["box"], r["score"]]) for r in row["references"])):
+        if not all(v is None or math.isfinite(v) for v in values):
+            raise ValueError(f"triple {row['triple_id']!r}: {what} is {', '.join(map(str, values))}, expected numbers")
 
 
 def _size(path: str, image_root: str | Path | None) -> tuple[int, int]:
@@ -85,16 +104,17 @@ def _size(path: str, image_root: str | Path | None) -> tuple[int, int]:
 
 
 def export_coco(corpus: str | Path, out: str | Path, image_root: str | Path | None = None) -> Path:
-    """``instances.json`` in ``out``; returns its path. Raises as ``images_of`` does."""
+    """``instances.json`` in ``out``; returns its path. Raises as ``images_of`` does, and ``ValueError`` where such a file of others is there."""
+    path = Path(out) / "instances.json"
     _check(corpus)
+    _check_ours(path, COCO_BEGINS)
     with duckdb.connect() as db:
         labels = db.execute("SELECT DISTINCT coalesce(nullif(r.label, ''), ?) AS label FROM (SELECT unnest(\"references\") AS r FROM " + PARQUET + ") "
                             "ORDER BY label", [NO_LABEL, str(corpus)]).fetchall()
     categories = {label: number for number, (label,) in enumerate(labels, 1)}
-    path = Path(out) / "instances.json"
     with atomic_path(path) as temporary:
         _write_json(temporary, {
-            "info": dict(description="Localized commonsense triples; `triples` points at `annotations`"), "licenses": [],
+            "info": dict(description=INFO), "licenses": [],
             "images": (dict(id=n, file_name=i.path, width=i.width, height=i.height, image_id=i.image_id, source=i.source, split=i.split)
                        for n, i in enumerate(images_of(corpus, image_root), 1)),
             "annotations": _annotations(images_of(corpus, image_root), categories),
@@ -123,13 +143,15 @@ def _coco_triples(images: Iterable[ImageTriples]) -> Iterator[dict]:
 
 
 def export_fiftyone(corpus: str | Path, out: str | Path, image_root: str | Path | None = None) -> Path:
-    """``samples.json`` and ``metadata.json`` in ``out``; returns the folder. ``LOAD_FIFTYONE`` says how it is opened. Raises as ``images_of`` does."""
+    """``samples.json`` and ``metadata.json`` in ``out``; returns the folder. ``LOAD_FIFTYONE`` says how it is opened. Raises as ``export_coco`` does."""
+    out, metadata = Path(out), json.dumps(_fiftyone_metadata(), indent=1) + "\n"
     _check(corpus)
-    out = Path(out)
+    _check_ours(out / "samples.json", SAMPLES_BEGIN)
+    _check_ours(out / "metadata.json", metadata)
     with atomic_path(out / "samples.json") as temporary:
         _write_json(temporary, {"samples": (_sample(image) for image in images_of(corpus, image_root))})
     with atomic_path(out / "metadata.json") as temporary:
-        temporary.write_text(json.dumps(_fiftyone_metadata(), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(metadata, encoding="utf-8")
     return out
 
 
@@ -195,6 +217,14 @@ def _check(corpus: str | Path) -> None:
         raise ValueError(f"{corpus} is not a readable Parquet file: {error}") from error
     if missing := [n for n in CORPUS.names if n not in names]:
         raise ValueError(f"{corpus} lacks the columns {missing}")
+
+
+def _check_ours(path: Path, beginning: str) -> None:
+    """Raise ``ValueError`` where a file is there that does not begin as the ones that are written here."""
+    if path.exists():
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.read(len(beginning)) != beginning:
+                raise ValueError(f"{path} is there and was not written by lskd export, or was changed since: name another folder")
 
 
 def _write_json(path: Path, parts: Mapping[str, object]) -> None:

@@ -108,13 +108,15 @@ def _publish_command(options: argparse.Namespace, root: Path, run_dir: Path, say
 
 
 def _export_command(options: argparse.Namespace, root: Path, run_dir: Path, say: Say) -> int:
-    from lskd_nb.exports import LOAD_FIFTYONE, export_coco, export_fiftyone
+    from lskd_nb.exports import LOAD_FIFTYONE, export_coco, export_fiftyone, images_of
     from lskd_nb.run_folder import RunFolder
 
     root_of_images = RunFolder(run_dir).image_root if (run_dir / "image_root.txt").exists() else None
     write = {"coco": export_coco, "fiftyone": export_fiftyone}[options.format]
     written = write(run_dir / "corpus.parquet", options.out, root_of_images)
     say(f"written: {written}; image paths are those below {root_of_images or 'the image root'}")
+    if left_out := sum(len(image.left_out) for image in images_of(run_dir / "corpus.parquet", root_of_images)):
+        say(f"{left_out:,} regions were left out, since their boxes have no area within their image")
     if options.format == "fiftyone":
         say(f"to open it: {LOAD_FIFTYONE.format(out=written)}")
     return 0

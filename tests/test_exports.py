@@ -83,6 +83,40 @@ def test_fiftyone_s_layout(corpus, rows, tmp_path):
     assert (folder / "samples.json").read_bytes() == (exports.export_fiftyone(corpus, tmp_path / "again") / "samples.json").read_bytes()
 
 
+def test_boxes_are_cut_to_their_image_and_empty_ones_left_out(rows, tmp_path, capsys):
+    rows[0]["references"][0]["box"], rows[0]["references"][1]["box"] = [-5.0, 20.0, 50.0, 90.0], [50.0, 5.0, 60.0, 9.0]
+    write_parquet(rows[:1], tmp_path / "c.parquet", CORPUS)
+    coco = COCO(str(exports.export_coco(tmp_path / "c.parquet", tmp_path / "coco")))
+    assert [(a["region"], a["bbox"]) for a in coco.anns.values()] == [(0, [0, 20, 40, 10])] and coco.dataset["triples"][0]["annotations"] == {"0": 1}
+    image, = exports.images_of(tmp_path / "c.parquet")
+    assert [r.id for r in image.left_out] == [1]
+    folder = exports.export_fiftyone(tmp_path / "c.parquet", tmp_path / "fo")
+    detection, = json.loads((folder / "samples.json").read_text())["samples"][0]["regions"]["detections"]
+    assert detection["bounding_box"] == pytest.approx([0, 2 / 3, 1, 1 / 3])
+
+
+@pytest.mark.parametrize("change", [lambda r: r["references"][1].update(box=[float("nan"), 0, 1, 1]), lambda r: r["references"][1].update(score=float("inf")),
+                                    lambda r: r.update(score=float("nan"))])
+def test_what_is_no_number_is_named(rows, tmp_path, change):
+    change(rows[1])
+    write_parquet(rows, tmp_path / "c.parquet", CORPUS)
+    for export in (exports.export_coco, exports.export_fiftyone):
+        with pytest.raises(ValueError, match=r"triple 't3': (region \[1\]|score) is .*(nan|inf).*, expected numbers"):
+            export(tmp_path / "c.parquet", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("name", ["instances.json", "samples.json", "metadata.json"])
+def test_files_of_others_are_not_replaced(corpus, tmp_path, name):
+    out, export = tmp_path / "out", exports.export_coco if name == "instances.json" else exports.export_fiftyone
+    export(corpus, out)
+    export(corpus, out)
+    (out / name).write_text('{"info": {}, "images": []}')
+    with pytest.raises(ValueError, match=f"{name} is there and was not written by lskd export"):
+        export(corpus, out)
+    assert (out / name).read_text() == '{"info": {}, "images": []}'
+
+
 def test_what_is_no_corpus_is_named(tmp_path, finished_run):
     with pytest.raises(FileNotFoundError, match="none.parquet is not there: run notebook 04 first"):
         exports.export_coco(tmp_path / "none.parquet", tmp_path)
