@@ -42,7 +42,7 @@ lab: setup
 	@$(BIN)/jupyter lab notebooks/ $(if $(filter 0,$(shell id -u)),--allow-root)
 
 app: setup
-	@$(BIN)/voila notebooks/app/app.ipynb --Voila.ip=127.0.0.1 --port=$(PORT) --strip_sources=True --no-browser
+	@$(BIN)/voila notebooks/app/point_and_browse.ipynb --Voila.ip=127.0.0.1 --port=$(PORT) --strip_sources=True --no-browser
 
 lint: setup
 	@$(BIN)/ruff check .

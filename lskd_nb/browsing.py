@@ -46,6 +46,7 @@ class Filter:
     regions: tuple[int, int] | None = None  # least and most regions mentioned
     score: tuple[float, float] = (0.0, 1.0)  # of the critic; 0 to 1 lets rows without a score through
     text: str = ""  # in question, answer or rationale, case aside
+    words: tuple[str, ...] = ()  # all of them there, in any order
     kept: bool | None = None  # by the filter; a corpus has no others
     image_id: str | None = None
     triple_id: str | None = None
@@ -65,9 +66,10 @@ class Filter:
         if self.score != (0.0, 1.0):
             parts.append("score BETWEEN ? AND ?")
             values += self.score
-        if self.text:
-            parts.append("contains(words, lower(?))")
-            values.append(self.text)
+        for text in (self.text, *self.words):
+            if text:
+                parts.append("contains(words, lower(?))")
+                values.append(text)
         return " AND ".join(parts) or "true", values
 
 
@@ -86,11 +88,19 @@ class CorpusIndex:
         except duckdb.Error as error:
             raise ValueError(f"{self.path} is no corpus: {str(error).splitlines()[0]}") from error
         self.total = self.count(Filter())
+        if len(self._files) > 1:
+            self._check_joined()
 
     @classmethod
     def of_run(cls, folder: str | Path) -> "CorpusIndex":
         """Every triple that the critic of a run has judged, kept or dropped. Rows are a corpus's, with ``kept``, ``qa_score`` and ``rationale_score``."""
         return cls(*(Path(folder) / "triples.parquet", RUN_ROWS), *(Path(folder) / f"{name}.parquet" for name in ("scores", "regions", "corpus")))
+
+    def _check_joined(self) -> None:
+        """Raise ``ValueError`` where a run's files are not of the same triples: some without a score or an image, or with two."""
+        triples = self.one(f"SELECT count(*) FROM {PARQUET}", [str(self._files[0])])[0]
+        if triples != self.total:
+            raise ValueError(f"{self.path} has {triples:,} triples, and {self.total:,} with a score and an image: its files are of several runs, run 04 again")
 
     def _stamp(self) -> tuple:
         return tuple((stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in self._files))
@@ -135,7 +145,10 @@ class CorpusIndex:
 
     def read(self, query: str, *values: object) -> list[dict]:
         """The lines of a query, over the index's table ``triples`` or any Parquet file."""
-        return self._db.sql(query, params=list(values)).to_arrow_table().to_pylist()
+        try:
+            return self._db.sql(query, params=list(values)).to_arrow_table().to_pylist()
+        except duckdb.Error as error:
+            raise ValueError(f"{', '.join(v for v in values[:1] if isinstance(v, str)) or self.path} can't be read: {str(error).splitlines()[0]}") from error
 
     def one(self, query: str, values: Sequence = ()) -> tuple:
         """The first line of a query over the index's table ``triples``."""

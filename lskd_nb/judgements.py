@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock
 
 from lskd_nb.records import read_parquet, write_parquet
@@ -37,6 +38,8 @@ class JudgementFile:
         if not self.path.exists():
             return self.schema.empty_table()
         table = read_parquet(self.path, self.schema)
+        if more := [name for name in pq.read_schema(self.path).names if name not in self.schema.names]:
+            raise ValueError(f"{self.path} has columns that would be lost when it is written: {more}; expected {self.schema.names}")
         self.check(table.to_pylist())
         return table
 

@@ -41,7 +41,7 @@ def what_is_wrong(label: Mapping) -> str | None:
         return f"accept is {label['accept']!r}, expected true or false"
     for name in ("qa_score", "rationale_score"):
         score = label[name]
-        if isinstance(score, bool) or not isinstance(score, int | float) or not isfinite(score) or not 0 <= score <= 1:
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:  # nan is not
             return f"{name} is {score!r}, expected a number from 0 to 1"
     return None
 
@@ -119,7 +119,8 @@ def nearest(triple_ids: Sequence[str], scores: pa.Table, threshold: float) -> li
 
     There a label teaches the critic most; labels drawn so say nothing of how acceptable the corpus is.
     """
-    away = {t: abs(score - threshold) for t, score in zip(scores["triple_id"].to_pylist(), scores["score"].to_pylist(), strict=True) if score is not None}
+    known = zip(scores["triple_id"].to_pylist(), scores["score"].to_pylist(), strict=True)
+    away = {t: abs(score - threshold) for t, score in known if score is not None and isfinite(score)}
     return sorted(triple_ids, key=lambda t: away.get(t, inf))
 
 

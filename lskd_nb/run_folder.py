@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from lskd_nb.prompting import context_text
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET
@@ -39,13 +40,13 @@ class RunFolder:
 
     def image_ids(self, source: str | None = None) -> list[str]:
         """All images, in the order of the file."""
-        rows = self._db.execute(f"SELECT image_id FROM {NUMBERED_PARQUET} WHERE ?::VARCHAR IS NULL OR source = ? ORDER BY file_row_number",
-                                [str(self._regions), source, source]).fetchall()
-        return [image_id for image_id, in rows]
+        where = "" if source is None else "WHERE source = ?"
+        found = self._table(f"SELECT image_id FROM {NUMBERED_PARQUET} {where} ORDER BY file_row_number", self._regions, *([] if source is None else [source]))
+        return found["image_id"].to_pylist()
 
     def image(self, image_id: str) -> LocatedImage:
         """An image with all its regions. Raises ``ValueError`` for one that is not of this run."""
-        found = self._db.sql(f"SELECT * FROM {PARQUET} WHERE image_id = ?", params=[str(self._regions), image_id]).to_arrow_table()
+        found = self._table(f"SELECT * FROM {PARQUET} WHERE image_id = ?", self._regions, image_id)
         if not found.num_rows:
             raise ValueError(f"{self._regions} has no image {image_id!r}")
         return located_images(found)[0]
@@ -53,8 +54,14 @@ class RunFolder:
     def lines(self, image_id: str) -> Sequence[dict]:
         """What was said of an image, rows of records.VERBALIZATIONS in the order of the file."""
         query = f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} WHERE image_id = ? ORDER BY file_row_number"
-        return self._db.sql(query, params=[str(self._verbalizations), image_id]).to_arrow_table().to_pylist()
+        return self._table(query, self._verbalizations, image_id).to_pylist()
 
     def told(self, image_id: str) -> str:
         """The words the teacher saw; none where the run has no verbalizations."""
         return context_text(self.image(image_id), self.lines(image_id)) if (self.folder / "verbalizations.parquet").exists() else ""
+
+    def _table(self, query: str, path: Path, *values: str) -> pa.Table:
+        try:
+            return self._db.sql(query, params=[str(path), *values]).to_arrow_table()
+        except duckdb.Error as error:
+            raise ValueError(f"{path} can't be read: {str(error).splitlines()[0]}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from lskd_nb.browsing import CorpusIndex
 from lskd_nb.disagreement import said
 from lskd_nb.records import PARQUET
+from lskd_nb.regions import MENTION
 
 DOUBTED = 0.1  # below the median of the kept: the critic doubts this part
 
@@ -21,8 +22,8 @@ class Verdict:
     """What is known of the decision about one triple. Scores are 0 to 1; ranks count from 1."""
 
     kept: bool
-    score: float
-    threshold: float  # the lowest score that was kept
+    score: float | None
+    threshold: float | None  # the lowest score that was kept; None where nothing was
     rank: int
     total: int
     kept_in_all: int
@@ -68,6 +69,8 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
     """The verdict in plain sentences, the decision first. ``told`` is what the teacher saw."""
     share, needed = verdict.kept_in_all / verdict.total, "it needed" if verdict.kept else "it would have needed"
     where = f"place {verdict.rank:,} of {verdict.total:,}, the best {share:.0%} are kept; place {verdict.rank_in_image} of {verdict.of_image} about this image"
+    if verdict.score is None or verdict.threshold is None:
+        return ["Dropped: nothing was kept." if verdict.score is not None else "Dropped: the critic has given it no score."]
     digits = 3 if f"{verdict.score:.3f}" != f"{verdict.threshold:.3f}" else 6
     found = [f"{'Kept' if verdict.kept else 'Dropped'}: the critic gives it {verdict.score:.{digits}f}, {needed} {verdict.threshold:.{digits}f} ({where})."]
     found += _doubts(verdict)
@@ -78,7 +81,7 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
         right = "right" if verdict.acceptable == verdict.kept else "wrong"
         found.append(f"On record it is {'' if verdict.acceptable else 'not '}acceptable: the filter was {right}.")
     if told:
-        unsaid = [word for word in said(rationale).words if word not in said(told).words]
+        unsaid = [word for word in said(MENTION.sub(" ", rationale)).words if word not in said(told).words]
         new = f"Words of the rationale that the teacher was not given: {', '.join(unsaid)}."
         found.append(new if unsaid else "The teacher was given every word of the rationale.")
     return found

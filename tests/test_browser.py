@@ -239,7 +239,7 @@ def test_ones_own_photograph_is_pointed_at_with_keys(lab):
 def test_five_labels_are_in_the_file(lab, run):
     annotator = frame(lab, "annotator")
     annotator.focus()
-    for number, keys in enumerate(["a50", "r16", "a49", "r27", "a50"], 1):
+    for number, keys in enumerate(["a55", "r11", "a44", "r22", "a55"], 1):
         for key in keys:
             lab.keyboard.press(key)
         lab.keyboard.press("Enter")
@@ -264,7 +264,7 @@ def test_who_said_what_is_stepped_through(lab):
 
 
 def test_the_page_without_jupyter(chromium, run):
-    command = [sys.executable, "-m", "voila", str(ROOT / "notebooks" / "app" / "app.ipynb"), "--Voila.ip=127.0.0.1", "--strip_sources=True", "--no-browser"]
+    command = [sys.executable, "-m", "voila", str(ROOT / "notebooks" / "app" / "point_and_browse.ipynb"), "--Voila.ip=127.0.0.1", "--strip_sources=True", "--no-browser"]
     with served(command, "voila/static/voila.js", run.parent / "voila.log", LSKD_ROOT=str(ROOT), LSKD_RUN=str(run)) as address:
         page = chromium.new_page(viewport=dict(width=1300, height=900))
         page.goto(address, timeout=2 * PATIENCE)

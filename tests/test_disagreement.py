@@ -131,7 +131,7 @@ def test_the_inspector_shows_who_said_what_and_what_contradicts(small_run):
     press(one, "ArrowRight")
     assert one.image.image_id == list(one.disagreements.images)[1]
     press(one, "ArrowLeft", "ArrowLeft")
-    assert one.place.value == 3
+    assert one.place.value == 4
     one.order.value = "written"
     assert one.image_ids == ["m0", "m1", "m2", "m3"] and one.image.image_id == "m0" and "nothing was said" in one.body.value
     plain_order = VerbalizationInspector(small_run, order="written")

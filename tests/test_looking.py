@@ -10,6 +10,7 @@ from lskd_nb.browsing import CorpusIndex, Filter
 from lskd_nb.corpus import build
 from lskd_nb.records import CORPUS, LABELS, PREDICTIONS, REGIONS, SCORES, TRIPLES, VERBALIZATIONS, write_parquet
 from lskd_nb.regions import Region
+from lskd_nb.views import open_image
 
 
 @pytest.fixture
@@ -89,14 +90,62 @@ def test_a_run_is_browsed_whole_and_every_triple_says_why(judged):
     assert "Dropped: the critic gives it 0.350, it would have needed 0.400" in browser.body.value
     assert "0.20 for the answer (usual among the kept: 0.90)" in browser.body.value and "it doubts the answer" in browser.body.value
     assert "On record it is acceptable: the filter was wrong" in browser.body.value
+    assert "4 triples about this image" in browser.body.value and browser.body.value.count(">dropped</td>") == 3 and "t7" in browser.count.value
+    browser.press("ArrowRight")
+    assert browser.rows[0]["triple_id"] == "t6"
     browser.press("i")
-    assert {r["image_id"] for r in browser.index.rows(browser.places)} == {"b"} and browser.total == 4
+    assert {r["image_id"] for r in browser.index.rows(browser.places)} == {"a"} and browser.total == 4 and browser.rows[0]["triple_id"] == "t6" and browser.place.value == 2
+    browser.press("o")  # another order of the same triples
+    assert browser.same.value and browser.total == 4 and browser.rows[0]["triple_id"] == "t0"
+    browser.order.value = "score DESC"
+    browser.press("ArrowRight")
+    browser.press("i")  # back, at this triple
+    assert browser.total == 8 and browser.rows[0]["triple_id"] == "t6" and browser.place.value == 2
+    browser.text.value = "dog tired"
+    assert browser.total == 8
+    browser.text.value = '"dog tired"'
+    assert browser.total == 0
+    browser.text.value = ""
     browser.named.value = "t2"  # a filter asks about all images again
     assert not browser.same.value and browser.total == 1 and "ada rejects it: answer 0.25, rationale 1.00" in browser.body.value
     assert "On record" not in browser.body.value
     browser.press("r")
     browser.press("k")
     assert browser.kept.value == "kept" and browser.total == 4
+
+
+def test_what_cannot_be_seen_is_said_and_nothing_else_is_shown(judged):
+    (judged / "b.png").unlink()
+    (judged / "c.png").write_bytes(b"damaged")
+    browser = widgets.CorpusBrowser(judged)
+    assert "no picture: " in browser.body.value and "not a readable image" in browser.body.value and browser.rows[0]["triple_id"] == "t11"
+    browser.press("ArrowRight")
+    assert browser.rows[0]["triple_id"] == "t10" and "no picture: no image &#x27;b.png&#x27;" in browser.body.value
+    assert "no picture" in widgets.ThresholdExplorer.of_run(judged).border.value
+    write_parquet([], judged / "triples.parquet", TRIPLES)
+    browser.press("ArrowRight")
+    assert "has changed since it was opened" in browser.trouble.value and browser.body.value == ""
+    with pytest.raises(ValueError, match="files are of several runs|no corpus|12"):
+        write_parquet([dict(triple_id="t1", image_id="z", family="id", question="q", answer="a", rationale="r", regions=[], regions_offered=[], model="m", prompt="p",
+                            request="r")], judged / "triples.parquet", TRIPLES)
+        CorpusIndex.of_run(judged)
+
+
+@pytest.mark.parametrize("mode, values, mean", [("I;16", np.linspace(0, 65535, 100), 127), ("L", np.full(100, 40), 40)])
+def test_images_of_sixteen_bits_are_seen_as_they_are(tmp_path, mode, values, mean):
+    Image.fromarray(values.reshape(10, 10).astype(np.uint16 if mode == "I;16" else np.uint8)).save(tmp_path / "x.png")
+    assert abs(np.asarray(open_image(tmp_path, "x.png")).mean() - mean) < 1
+    Image.fromarray(np.zeros((4, 4), np.float32), "F").save(tmp_path / "f.tiff")
+    with pytest.raises(ValueError, match="f.tiff is not a readable image: its pixels are numbers without a scale"):
+        open_image(tmp_path, "f.tiff")
+
+
+def test_narrow_images_and_odd_numbers():
+    assert 'width="9"' in markup.picture_html(Image.new("RGB", (2, 200)), [], "narrow")
+    assert "loc-mention" not in markup.mention_html("[" + "9" * 400 + "]")
+    for region, message in ((Region(-1, (1, 1, 5, 5)), "region -1: ids begin at 0"), (Region(0, (1, float("nan"), 5, 5)), "expected four numbers")):
+        with pytest.raises(ValueError, match=message):
+            markup.picture_html(Image.new("RGB", (20, 20)), [region], "")
 
 
 def test_rows_of_a_run_are_a_corpus_row_and_more(judged):

@@ -175,6 +175,10 @@ def test_pointer_asks_about_drawn_boxes(pointer):
     (block,) = pointer.answers
     assert sorted(s.answer for s in block[2]) == ["Run <b>away</b>.", "Sit."] and "<b>away" not in pointer.result.value
     assert 'class="loc-box r0"' in pointer.static_html() and "Run &lt;b&gt;" in pointer.static_html()
+    with pytest.raises(ValueError, match="tokens, and the student reads 128: ask in fewer words"):
+        pointing.choose(pointer._student("base"), pointing.look(pointer._student("base"), pointer.picture, []), "very " * 200, ["a"], "base")
+    pointer.canvas.boxes = [*pointer.canvas.boxes, [5.0, 5.0, 30.0, 30.0]]
+    assert not pointer.result.value and "drawn: [0], [1]" in pointer.status.value  # those answers were about other boxes
     pointer.press("c")
     assert pointer.canvas.boxes == [] and not pointer.result.value
 
@@ -192,6 +196,8 @@ def test_pointer_goes_through_images_and_takes_ones_own(pointer):
     assert pointer.canvas.size == [2000, 500] and pointer.canvas.offered == [] and "mine.png" in pointer.canvas.alt
     pointer.upload.value = ({"name": "<x>.png", "type": "image/png", "size": 1, "content": memoryview(b"no"), "last_modified": NOW},)
     assert "&lt;x&gt;.png is not a readable image" in pointer.status.value
+    pointer.press("p")
+    assert pointer.number.value == 1 and pointer.canvas.image == first
     pointer.show_photograph()
     assert pointer.canvas.size == [512, 512] and "astronaut" in pointer.canvas.alt
 
@@ -205,7 +211,7 @@ def test_pointer_asks_an_llm_only_with_a_key_and_when_told(pointer, llm, monkeyp
     assert len(llm[0]) == 1 and "is about to run" in pointer.result.value
     monkeypatch.delenv("OPENAI_API_KEY")
     pointer.ask()
-    assert "OPENAI_API_KEY is not set" in pointer.status.value and len(llm[0]) == 1
+    assert "OPENAI_API_KEY is not set" in pointer.result.value and len(llm[0]) == 1 and pointer.result.value.count("loc-answer") == 2  # the student's stay
 
 
 def test_more_boxes_than_colours_are_cut_off(pointer):

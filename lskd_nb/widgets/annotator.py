@@ -9,16 +9,13 @@ import pyarrow as pa
 
 from lskd_nb.judgements import named
 from lskd_nb.labels import BY_PEOPLE, Agreement, agreement, label_file, nearest, run_triple, run_triple_ids, shared_out, shuffled
-from lskd_nb.markup import described, picture_html, sample_html, triple_html
+from lskd_nb.markup import sample_html, triple_html
 from lskd_nb.records import SCORES, read_parquet
 from lskd_nb.run_folder import RunFolder
-from lskd_nb.views import open_image
-from lskd_nb.widgets.frame import STATIC, Frame, button, row
-from lskd_nb.widgets.preference import attempt
+from lskd_nb.widgets.frame import STATIC, Frame, attempt, button, picture, row
 
-STEPS = {"0": 0.0, "¼": 0.25, "½": 0.5, "¾": 0.75, "1": 1.0}
-ANSWER_KEYS, RATIONALE_KEYS = "12345", "67890"
-HINT = "keys: a accept · r reject · 1–5 answer · 6–0 rationale · Enter or n save · s skip · u undo"
+STEPS = {"1 bad": 0.0, "2": 0.25, "3": 0.5, "4": 0.75, "5 good": 1.0}
+HINT = "keys: A accept · R reject · 1 to 5 the answer, then 1 to 5 the rationale · Enter or N save · S skip · U undo"
 
 
 class Annotator(Frame):
@@ -39,19 +36,23 @@ class Annotator(Frame):
         if unknown := [t for t in triple_ids or () if t not in known]:
             raise ValueError(f"triple {unknown[0]!r} is not among the {len(known):,} of {self.run.folder}")
         self.file = label_file(labels or self.run.folder / BY_PEOPLE, known)
+        if number is not None and number < 1:
+            raise ValueError(f"number is {number}, expected at least 1 triple")
         ordered = shuffled(list(known), seed) if triple_ids is None else list(dict.fromkeys(triple_ids))
         if near is not None:
             ordered = nearest(ordered, read_parquet(self.run.folder / "scores.parquet", SCORES), near)
         self.triple_ids = shared_out(ordered[:number], self.annotator, annotators, overlap, seed)
         self.skipped: set[str] = set()
         self.shown: dict | None = None
+        self._seen, self._made_of = False, _stamp(self.run.folder)
         super().__init__(self._controls(), self._keys(), HINT, "annotator")
         self._show()
 
     def _controls(self) -> list[w.Widget]:
         self.progress, self.told, self.trouble = w.HTML(), w.HTML(), w.HTML()
         self.body = w.HTML(layout=w.Layout(flex="1 1 44em"))
-        self.guidelines = w.HTML(f"<details><summary>what to look for</summary>{(STATIC / 'guidelines.html').read_text(encoding='utf-8')}</details>",
+        guidelines = (STATIC / "guidelines.html").read_text(encoding="utf-8")
+        self.guidelines = w.HTML(f'<details open class="loc-guidelines"><summary>what to look for</summary>{guidelines}</details>',
                                  layout=w.Layout(flex="0 1 24em"))
         self.accept = _choices({"✓ accept": True, "✗ reject": False}, "triple")
         self.qa, self.rationale = _choices(STEPS, "answer"), _choices(STEPS, "rationale")
@@ -67,15 +68,28 @@ class Annotator(Frame):
         def set_to(choice: w.ToggleButtons, value):
             return lambda: None if self.shown is None else setattr(choice, "value", value)
 
-        scores = {key: set_to(choice, value) for choice, keys in ((self.qa, ANSWER_KEYS), (self.rationale, RATIONALE_KEYS))
-                  for key, value in zip(keys, STEPS.values(), strict=True)}
+        scores = {str(key): lambda value=value: self._score(value) for key, value in enumerate(STEPS.values(), 1)}
         return {"a": set_to(self.accept, True), "r": set_to(self.accept, False), "Enter": self._save, "n": self._save, "s": self._skip,
                 "u": self._take_back} | scores
+
+    def _score(self, value: float) -> None:
+        """A digit scores the answer; the next one the rationale; a third one begins again."""
+        if self.shown is not None:
+            if self.qa.value is not None and self.rationale.value is None:
+                self.rationale.value = value
+            else:
+                self.qa.value, self.rationale.value = value, None
 
     # ------------------------------------------------------------------------------------------ what is clicked
 
     def _save(self) -> None:
-        if self.shown is None or self.save.disabled:
+        if self.shown is None:
+            return
+        if self.save.disabled:
+            self.trouble.value = '<span class="loc-quiet">accept or reject, and both scores, make a label</span>'
+            return
+        if self._made_of != _stamp(self.run.folder):
+            self.trouble.value = '<b role="alert" class="loc-error">the run has other triples by now: open the annotator again</b>'
             return
         label = dict(triple_id=self.shown["triple_id"], annotator=self.annotator, accept=self.accept.value, qa_score=self.qa.value,
                      rationale_score=self.rationale.value)
@@ -111,25 +125,30 @@ class Annotator(Frame):
 
     def _able(self) -> None:
         self.skip.disabled = self.shown is None
-        self.save.disabled = self.shown is None or None in (self.accept.value, self.qa.value, self.rationale.value)
+        for choice in (self.accept, self.qa, self.rationale):
+            choice.disabled = not self._seen
+        self.save.disabled = self.shown is None or not self._seen or None in (self.accept.value, self.qa.value, self.rationale.value)
 
     def _present(self, triple_id: str | None) -> None:
-        self.shown = None if triple_id is None else run_triple(self.run.folder, triple_id)
-        if self.shown is None:
-            self.body.value = "<i>every triple is labelled</i>"
+        """Show a triple; only one whose picture is seen can be labelled."""
+        self.shown, self._seen, self.body.value = None, False, "<i>every triple is labelled</i>"
+        if triple_id is None:
             return
-        try:
-            image = self.run.image(self.shown["image_id"])
-            drawn = [r for r in image.regions if r.id in set(self.shown["regions_offered"])]
-            texts = [self.shown[part] for part in ("question", "answer", "rationale")]
-            picture = picture_html(open_image(self.run.image_root, image.path), drawn, described(drawn), texts)
-        except (OSError, ValueError) as error:
-            picture = f'<b role="alert">no picture, skip this one: {html.escape(str(error))}</b>'
-        self.body.value = sample_html(picture, triple_html(self.shown))
+        shown = run_triple(self.run.folder, triple_id)
+        image = self.run.image(shown["image_id"])
+        drawn = [r for r in image.regions if r.id in set(shown["regions_offered"])]
+        told, self._seen = picture(self.run.image_root, image.path, drawn, [shown[part] for part in ("question", "answer", "rationale")])
+        self.body.value, self.shown = sample_html(told, triple_html(shown)), shown
 
     def static_html(self) -> str:
         """The triple now shown, and the guidelines, as plain HTML."""
         return f"<div>{self.progress.value}</div>{self.body.value}{self.guidelines.value}{self.told.value}"
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Which triples a run's folder holds: labels of others would be lost."""
+    stat = (folder / "triples.parquet").stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _choices(options: dict[str, object], description: str) -> w.ToggleButtons:

@@ -4,13 +4,18 @@ Widgets are boxes of ordinary ipywidgets controls with ``observe``, safe to run 
 exceptions and can hang a headless run. Keys come from one small anywidget without a picture of its own, which listens on the frame around it.
 """
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anywidget
+import duckdb
 import ipywidgets as w
 import traitlets
 from IPython.display import HTML
+
+from lskd_nb.markup import described, picture_html
+from lskd_nb.regions import Region
 
 STATIC = Path(__file__).parent / "static"
 
@@ -53,6 +58,26 @@ class Frame(w.VBox):
     def static(self) -> HTML:
         """What is shown now, for readers of a saved file."""
         return HTML(self.static_html())
+
+
+def attempt(action: Callable[[], object], show: Callable[[], object], trouble: w.HTML) -> None:
+    """Do what was clicked and show what comes next; say in ``trouble`` what failed, since nobody sees an exception of a click."""
+    trouble.value = ""
+    for step in (action, show):
+        try:
+            step()
+        except (OSError, ValueError, duckdb.Error) as error:
+            trouble.value += f'<b role="alert" class="loc-error">{html.escape(str(error))}</b>'
+
+
+def picture(image_root: str | Path, path: str, regions: Sequence[Region], texts: Sequence[str] = (), width: int = 420) -> tuple[str, bool]:
+    """An image of a run with its regions, as ``picture_html``, and whether it could be read; else the reason, in its place."""
+    from lskd_nb.views import open_image
+
+    try:
+        return picture_html(open_image(image_root, path), regions, described(regions), texts, width), True
+    except (OSError, ValueError) as error:
+        return f'<div role="alert" class="loc-error" style="width:{width}px">no picture: {html.escape(str(error))}</div>', False
 
 
 def row(*children: w.Widget, align: str = "center") -> w.HBox:

@@ -9,11 +9,9 @@ from pathlib import Path
 import ipywidgets as w
 
 from lskd_nb.disagreement import Contradiction, Disagreements, Told, marked, retrieved
-from lskd_nb.markup import described, picture_html, sample_html
+from lskd_nb.markup import sample_html
 from lskd_nb.regions import LocatedImage
-from lskd_nb.views import open_image
-from lskd_nb.widgets.frame import Frame, button, row
-from lskd_nb.widgets.preference import attempt
+from lskd_nb.widgets.frame import Frame, attempt, button, picture, row
 
 ORDERS = {"most disagreement first": "disagreement", "as written": "written"}
 STYLE = """
@@ -36,27 +34,38 @@ class VerbalizationInspector(Frame):
     def __init__(self, run_folder: str | Path, order: str = "disagreement"):
         self.disagreements = Disagreements(run_folder)
         self.order = w.Dropdown(options=list(ORDERS.items()), value=order, description="images")
-        self.place = w.IntText(value=0, description="number", layout=w.Layout(width="12em"))
+        self.place = w.BoundedIntText(value=1, min=1, max=1, description="number", layout=w.Layout(width="11em"))
+        self.named = w.Text(placeholder="id, then Enter", description="image", continuous_update=False, layout=w.Layout(width="16em"))
         self.count, self.body, self.trouble = w.HTML(), w.HTML(), w.HTML()
         self.regions = w.ToggleButtons(options=[], description="region", style=dict(button_width="auto", description_width="auto"))
         keys = {"ArrowLeft": lambda: self._step(-1), "ArrowRight": lambda: self._step(1), "ArrowUp": lambda: self._turn(-1), "ArrowDown": lambda: self._turn(1)}
-        super().__init__([row(self.order, button("◀ previous", keys["ArrowLeft"]), button("next ▶", keys["ArrowRight"]), self.place, self.count), self.regions,
-                          self.trouble, self.body], keys, "keys: ← → image · ↑ ↓ region", "verbalization inspector")
+        steps = (button("◀ previous", keys["ArrowLeft"]), self.place, self.count, button("next ▶", keys["ArrowRight"]))
+        super().__init__([row(self.order, *steps, self.named), self.regions, self.trouble, self.body], keys, "keys: ← → image · ↑ ↓ region",
+                         "verbalization inspector")
         self._refill()
         self.order.observe(lambda _: attempt(self._refill, lambda: None, self.trouble), "value")
         self.place.observe(lambda _: attempt(self._show, lambda: None, self.trouble), "value")
+        self.named.observe(lambda _: attempt(lambda: self.go_to(self.named.value), lambda: None, self.trouble), "value")
         self.regions.observe(self._tell, "value")
 
     def _refill(self) -> None:
         self.image_ids = list(self.disagreements.images) if self.order.value == "disagreement" else self.disagreements.run.image_ids()
-        if self.place.value:
-            self.place.value = 0  # shows by itself
+        self.place.max = max(len(self.image_ids), 1)
+        if self.place.value != 1:
+            self.place.value = 1  # shows by itself
         else:
             self._show()
 
     def _step(self, by: int) -> None:
         if self.image_ids:
-            self.place.value = (self.place.value + by) % len(self.image_ids)
+            self.place.value = (self.place.value - 1 + by) % len(self.image_ids) + 1
+
+    def go_to(self, image_id: str) -> None:
+        """Show the image of that id, the one of a triple for instance. Raises ``ValueError`` where the run has none."""
+        if (wanted := image_id.strip()) and wanted not in self.image_ids:
+            raise ValueError(f"this run has no image {wanted!r}")
+        if wanted:
+            self.place.value = self.image_ids.index(wanted) + 1
 
     def _turn(self, by: int) -> None:
         ids = [region for _, region in self.regions.options]
@@ -69,9 +78,9 @@ class VerbalizationInspector(Frame):
         if not self.image_ids:
             self.body.value = "<i>this run has no images</i>"
             return
-        image_id = self.image_ids[self.place.value % len(self.image_ids)]
+        image_id = self.image_ids[self.place.value - 1]
         self.image, self.told = self.disagreements.run.image(image_id), self.disagreements.of(image_id)
-        self.picture = self._picture()
+        self.picture, _ = picture(self.disagreements.run.image_root, self.image.path, self.image.regions)
         clashes = Counter(c.region for c in self.told.contradictions)
         self.regions.options = [(f"[{r.id}] {r.label} {'≠' * clashes[r.id]}".strip(), r.id) for r in self.image.regions]  # chooses the first
         self.regions.value = max((r.id for r in self.image.regions), key=lambda i: self.told.disagreement.get(i, 0), default=None)
@@ -79,12 +88,6 @@ class VerbalizationInspector(Frame):
 
     def _tell(self, _change=None) -> None:
         self.body.value = _told_html(self.image, self.picture, self.told, self.regions.value)
-
-    def _picture(self) -> str:
-        try:
-            return picture_html(open_image(self.disagreements.run.image_root, self.image.path), self.image.regions, described(self.image.regions))
-        except (OSError, ValueError) as error:
-            return f'<b role="alert">no picture: {html.escape(str(error))}</b>'
 
     def static_html(self) -> str:
         """The image and region now shown, as plain HTML."""
@@ -97,7 +100,7 @@ def _told_html(image: LocatedImage, picture: str, told: Told, region: int | None
     label = next((r.label for r in image.regions if r.id == region), "")
     tables = "" if region is None else f"<b>[{region}] {html.escape(label)}</b>{clashes}{_table_html(told, [x for x in told.lines if x['region'] == region])}"
     tables += f"<b>the whole image</b>{_table_html(told, [x for x in told.lines if x['region'] is None])}"
-    quiet = f'<div class="loc-quiet">{html.escape(image.image_id)}; <mark class="loc-lonely">marked</mark>: nobody else says it</div>'
+    quiet = f'<div class="loc-quiet">{html.escape(image.image_id)}; <mark class="loc-lonely">marked</mark>: nobody else says it; ≠ a contradiction</div>'
     lit = "" if region is None else f".loc-lit{region} .loc-spot.s{region}{{opacity:1!important}}"
     return f'<style>{STYLE}{lit}</style><div class="loc-lit{region}">{sample_html(picture, tables + quiet)}</div>'
 

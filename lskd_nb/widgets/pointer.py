@@ -17,8 +17,8 @@ from lskd_nb.widgets.frame import STATIC, Frame, button, row
 PHOTOGRAPH = Path(__file__).parent.parent / "photograph"
 QUESTION = "What is [0] about to do?"
 MOST_REGIONS, MOST_SHOWN, SHOWN_WIDTH = 20, 5, 960
-HINT = ("On the image: drag to draw a box, click a dashed one to take it; keys B new box, arrows move it, shift and arrows resize it, Delete. "
-        "Elsewhere: Enter ask · N next image · C clear.")
+HINT = ("On the image: drag to draw a box, click a dashed one to take it, click a drawn one and drag to move it; keys B new box, arrows move it, "
+        "shift and arrows resize it, Delete. Elsewhere: Enter ask · N P next and previous image · C clear.")
 
 
 class RegionCanvas(anywidget.AnyWidget):
@@ -58,10 +58,11 @@ class RegionPointer(Frame):
                                   description="answers", layout=w.Layout(width="30em", height="84px"))
         self.also_llm = w.Checkbox(value=False, description=f"ask {llm} too", indent=False, layout=w.Layout(width="auto"))
         self.status, self.result = w.HTML(), w.HTML()
-        sources = row(*([self.number] if self.images else []), button("photograph", self.show_photograph), self.upload)
+        of_run = [self.number, button("show", lambda: self._open(self.number.value - 1), "this image again")] if self.images else []
+        sources = row(*of_run, button("photograph", self.show_photograph), self.upload)
         asking = row(button("ask", self.ask, button_style="primary"), button("clear boxes", self.clear), self.also_llm)
-        right = w.VBox([self.question, self.choices, asking, self.status, self.result])
-        keys = {"Enter": self.ask, "n": self._next, "c": self.clear}
+        right = w.VBox([self.question, self.choices, asking, self.status, self.result], layout=w.Layout(flex="1 1 340px", min_width="0", margin="0 0 0 14px"))
+        keys = {"Enter": self.ask, "n": lambda: self._turn(1), "p": lambda: self._turn(-1), "c": self.clear}
         super().__init__([sources, row(w.VBox([self.canvas]), right, align="flex-start")], keys, HINT, "region pointer")
         if self.images:
             self._open(0)
@@ -79,7 +80,10 @@ class RegionPointer(Frame):
             raise FileNotFoundError(f"{told} is not there: run notebook 05 first")
         if images is None:
             images, image_root = [run.image(i) for i in run.image_ids()[:200]], run.image_root
-        systems = {"base": json.loads(told.read_text())["student"], "LSKD": run.folder / "student" / "lskd"}
+        try:
+            systems = {"base": json.loads(told.read_text(encoding="utf-8"))["student"], "LSKD": run.folder / "student" / "lskd"}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{told} does not name the student that training began with: {error!r}") from error
         return cls(systems, images, image_root, run.folder / "corpus.parquet", llm)
 
     # ------------------------------------------------------------------------------------------ the image
@@ -93,7 +97,7 @@ class RegionPointer(Frame):
             self.canvas.boxes, self.canvas.size, self.canvas.alt = [], list(image.size), f"{title}, to draw boxes on"
             self.canvas.offered = [dict(box=list(map(float, r.box)), label=r.label) for r in offered]
             self.canvas.image = data_url(shown)
-        self.result.value = ""
+        self._drawn()
 
     def show_photograph(self) -> None:
         """NASA's portrait of an astronaut, with its regions."""
@@ -106,11 +110,15 @@ class RegionPointer(Frame):
         from lskd_nb.views import open_image
 
         located = self.images[place]
-        self.show(open_image(self.image_root, located.path), f"image {located.image_id}", located.regions)
+        try:
+            self.show(open_image(self.image_root, located.path), f"image {located.image_id}", located.regions)
+        except (OSError, ValueError) as error:
+            self.show(Image.new("RGB", (480, 360), "#888"), f"image {located.image_id}")
+            self._fail(error)
 
-    def _next(self) -> None:
+    def _turn(self, by: int) -> None:
         if self.images:
-            self.number.value = self.number.value % len(self.images) + 1
+            self.number.value = (self.number.value - 1 + by) % len(self.images) + 1
 
     def _uploaded(self, _change=None) -> None:
         from lskd_nb.pointing import read_upload
@@ -123,7 +131,7 @@ class RegionPointer(Frame):
 
     def clear(self) -> None:
         """Take all boxes away."""
-        self.canvas.boxes, self.result.value = [], ""
+        self.canvas.boxes = []
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -136,6 +144,7 @@ class RegionPointer(Frame):
     def _drawn(self, _change=None) -> None:
         if len(self.canvas.boxes) > MOST_REGIONS:
             self.canvas.boxes = self.canvas.boxes[:MOST_REGIONS]
+        self.result.value = ""  # answers about other boxes
         told = ", ".join(f"[{i}]" for i in range(len(self.canvas.boxes)))
         self.status.value = f'<span class="loc-quiet">drawn: {told}</span>' if told else '<span class="loc-quiet">draw a box, or click a dashed one</span>'
 
@@ -173,10 +182,18 @@ class RegionPointer(Frame):
                 what = f"of your {len(given)} answers" if given else f"best of the corpus's {len(tried)} commonest answers"
                 blocks.append((name, what, pointing.choose(student, seen, question, tried, name)))
         if self.also_llm.value:
-            if not pointing.key_is_set():
-                raise ValueError(f"{self.llm} can't be asked: OPENAI_API_KEY is not set in the environment")
-            blocks.append((self.llm, "looking at the same boxes", [pointing.ask_llm(self.picture, regions, question, given, self.llm)]))
+            blocks.append(self._asked_llm(question, regions, given))
         return blocks
+
+    def _asked_llm(self, question: str, regions: Sequence[Region], given: Sequence[str]) -> tuple[str, str, list]:
+        from lskd_nb import pointing
+
+        if not pointing.key_is_set():
+            return self.llm, "could not be asked: OPENAI_API_KEY is not set in the environment", []
+        try:
+            return self.llm, "looking at the same boxes", [pointing.ask_llm(self.picture, regions, question, given, self.llm)]
+        except RuntimeError as error:
+            return self.llm, str(error), []
 
     def _student(self, name: str):
         if name not in self._loaded:
@@ -199,15 +216,17 @@ class RegionPointer(Frame):
     def static_html(self) -> str:
         """The image with what is drawn on it, or offered, and the answers."""
         offered = [Region(i, tuple(o["box"]), o["label"]) for i, o in enumerate(self.canvas.offered)]
-        regions = list(self.regions) or offered
+        try:
+            regions = list(self.regions) or offered
+        except ValueError:  # of a box that a browser would not make
+            regions = offered
         return (f'<div style="display:flex;flex-wrap:wrap;gap:16px;font-family:system-ui,sans-serif">'
                 f"{picture_html(self.picture, regions, described(regions, self._title), width=360)}<div>{self.status.value}{self.result.value}</div></div>")
 
 
 def _said_html(said) -> str:
-    share = said.share if said.share is not None else said.match
-    bar = "" if share is None else (f'<span class="loc-bar" style="flex:none;width:90px;height:10px;background:#8884;border-radius:5px">'
-                                    f'<i style="display:block;height:100%;width:{100 * share:.0f}%;background:#0072b2;border-radius:5px"></i></span>')
+    bar = "" if said.share is None else (f'<span class="loc-bar" style="flex:none;width:90px;height:10px;background:#8884;border-radius:5px">'
+                                         f'<i style="display:block;height:100%;width:{100 * said.share:.0f}%;background:#0072b2;border-radius:5px"></i></span>')
     parts = ((said.share, "{:.0%} of the choice"), (said.match, "fits with {:.2f}"))
     told = " · ".join(words.format(value) for value, words in parts if value is not None)
     words = mention_html(said.answer) if said.answer else "<i>nothing</i>"

@@ -1,30 +1,18 @@
 """Blinded judgement of two answers to one pointed question."""
 
 import html
-from collections.abc import Callable
 from pathlib import Path
 
 import ipywidgets as w
 
 from lskd_nb.judgements import named
-from lskd_nb.markup import described, mention_html, picture_html, sample_html
+from lskd_nb.markup import mention_html, sample_html
 from lskd_nb.preference import PAIRS, judgement_file
 from lskd_nb.records import read_parquet
 from lskd_nb.regions import region_of
-from lskd_nb.views import open_image
-from lskd_nb.widgets.frame import Frame, button, row
+from lskd_nb.widgets.frame import Frame, attempt, button, picture, row
 
 KEYS = {"ArrowLeft": "left", "ArrowDown": "tie", "ArrowRight": "right"}
-
-
-def attempt(action: Callable[[], object], show: Callable[[], None], trouble: w.HTML) -> None:
-    """Do what was clicked and show what comes next; say in ``trouble`` what failed, since nobody sees an exception of a click."""
-    trouble.value = ""
-    for step in (action, show):
-        try:
-            step()
-        except (OSError, ValueError) as error:
-            trouble.value += f'<b role="alert">{html.escape(str(error))}</b>'
 
 
 class PreferenceAnnotator(Frame):
@@ -57,20 +45,27 @@ class PreferenceAnnotator(Frame):
         attempt(lambda: self.file.take_back(self.annotator), self._show, self.trouble)
 
     def _show(self) -> None:
+        """The first pair that is not judged yet and whose picture can be seen; pairs without one are counted, not judged."""
         judged = {r["pair_id"] for r in self.file.read().to_pylist() if r["annotator"] == self.annotator}
-        self.shown = next((row for row in self.rows if row["pair_id"] not in judged), None)
-        self.progress.value = f"{html.escape(self.annotator)}: {len(judged):,} of {len(self.rows):,} pairs judged"
+        self.shown, self.body.value, unseen = None, "<i>every pair is judged</i>", 0
+        for pair in (pair for pair in self.rows if pair["pair_id"] not in judged):
+            told, seen = self._pair(pair)
+            if seen:
+                self.shown, self.body.value = pair, told
+                break
+            self.body.value, unseen = told, unseen + 1
+        without = f", {unseen:,} without a picture" if unseen else ""
+        self.progress.value = f"{html.escape(self.annotator)}: {len(judged):,} of {len(self.rows):,} pairs judged{without}"
         self.undo.disabled = not judged
         for choice in (self.left, self.tie, self.right):
             choice.disabled = self.shown is None
-        self.body.value = "<i>every pair is judged</i>" if self.shown is None else self._pair(self.shown)
 
-    def _pair(self, pair: dict) -> str:
-        drawn = [region_of(r) for r in pair["regions"]]
+    def _pair(self, pair: dict) -> tuple[str, bool]:
         texts = [pair["question"], *(pair[f"{side}_{part}"] for side in ("left", "right") for part in ("answer", "rationale"))]
+        drawn, seen = picture(self.image_root, pair["image"], [region_of(r) for r in pair["regions"]], texts)
         sides = "".join(self._side(pair, side) for side in ("left", "right"))
-        return sample_html(picture_html(open_image(self.image_root, pair["image"]), drawn, described(drawn), texts),
-                           f'<div style="font-size:15px"><b>{mention_html(pair["question"])}</b></div><div style="display:flex;flex-wrap:wrap">{sides}</div>')
+        question = f'<div style="font-size:15px"><b>{mention_html(pair["question"])}</b></div>'
+        return sample_html(drawn, f'{question}<div style="display:flex;flex-wrap:wrap">{sides}</div>'), seen
 
     def _side(self, pair: dict, side: str) -> str:
         answer, rationale = (mention_html(pair[f"{side}_{part}"]) for part in ("answer", "rationale"))

@@ -7,43 +7,44 @@ from pathlib import Path
 import duckdb
 import ipywidgets as w
 import numpy as np
-from PIL import Image
 
 from lskd_nb.filtering import Acceptability, Point
-from lskd_nb.markup import described, picture_html, sample_html, triple_html
+from lskd_nb.markup import DROPPED_COLOR, KEPT_COLOR, sample_html, triple_html
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 from lskd_nb.regions import regions_of
-from lskd_nb.widgets.frame import Frame, row
+from lskd_nb.widgets.frame import Frame, picture, row
 
-KEPT_COLOR, DROPPED_COLOR = "#0072b2", "#d55e00"  # told apart with any kind of colour blindness
 MEASURED = f"""
 SELECT t.file_row_number AS place, s.score, p.correct > 0.5 AS accepted, p.image_id FROM {PARQUET} p
     JOIN {NUMBERED_PARQUET} t ON t.triple_id = p.item_id JOIN {PARQUET} s USING (triple_id)
 WHERE p.system = 'raw' ORDER BY place
 """
-HINT = "Click here, then keys: ← → a hundredth · PageUp PageDown a tenth. Acceptability is measured on triples the critic has not learned from."
+FINER, ID = {"answer": "qa_score", "rationale": "rationale_score"}, "triple_id"  # the critic's finer scores, where a row has them
+HINT = "Click here, then keys: ← → a hundredth · PageUp PageDown a tenth · R back. Acceptability is measured on triples the critic has not learned from."
 
 
 class ThresholdExplorer(Frame):
     """Drag the threshold: acceptability with its 95% interval, size and share of what is kept, and the triples at the border move with it.
 
-    ``scores`` (N,) are the critic's, ``accepted`` (N,) whether each triple is acceptable, ``rows`` (N,) the triples or a function from a place to one;
-    ``picture`` shows a row's image where given. ``of_run`` takes all of that from a run's folder. Raises ``ValueError`` unless there are as many of each.
+    ``scores`` (N,) are the critic's, ``accepted`` (N,) whether each triple is acceptable, ``rows`` (N,) the triples or a function from a place to one; where
+    ``image_root`` is given, their images are shown. ``of_run`` takes all of that from a run's folder. Raises ``ValueError`` unless there are as many of each.
     """
 
     def __init__(self, scores: Sequence[float], accepted: Sequence[bool], image_ids: Sequence[str], rows: Sequence[Mapping] | Callable[[int], Mapping],
-                 threshold: float = 0.8, picture: Callable[[Mapping], Image.Image] | None = None):
-        self.scores, self.accepted, self.picture = np.asarray(scores), np.asarray(accepted), picture
+                 threshold: float = 0.8, image_root: str | Path | None = None):
+        self.scores, self.accepted, self.image_root = np.asarray(scores), np.asarray(accepted), image_root
         self.row_at = rows if callable(rows) else list(rows).__getitem__
         if not len(self.scores) == len(self.accepted) == len(image_ids) == (len(self.scores) if callable(rows) else len(rows)):
             raise ValueError("scores, accepted, image_ids and rows must be of the same triples")
+        if np.isnan(self.scores.astype(float)).any():
+            raise ValueError("some scores are no numbers: a threshold can't part them")
         self.order, self.judged = np.argsort(self.scores), Acceptability(self.scores, self.accepted, image_ids, resamples=300)
         self.curve = self.judged.at(np.linspace(0, 1, 51))
         self.slider = w.FloatSlider(value=threshold, min=0.0, max=1.0, step=0.001, readout_format=".3f", description="threshold", layout=w.Layout(width="34em"))
-        self.summary, self.plot, self.border = w.HTML(), w.HTML(), w.HTML()
+        self.summary, self.plot, self.border = w.HTML(), w.HTML(), w.HTML(layout=w.Layout(flex="1 1 420px", min_width="0"))
         self.slider.observe(self._show, "value")
         by = {"ArrowLeft": -0.01, "ArrowRight": 0.01, "PageDown": -0.1, "PageUp": 0.1}
-        keys = {key: lambda step=step: self._move(step) for key, step in by.items()}
+        keys = {key: lambda step=step: self._move(step) for key, step in by.items()} | {"r": lambda: setattr(self.slider, "value", threshold)}
         super().__init__([row(self.slider, self.summary), row(self.plot, self.border, align="flex-start")], keys, HINT, "threshold explorer")
         self._show()
 
@@ -52,19 +53,20 @@ class ThresholdExplorer(Frame):
         """The explorer of a run's folder, on the triples that notebook 04 measured acceptability on; ``threshold``: the run's own."""
         from lskd_nb.browsing import CorpusIndex
         from lskd_nb.run_folder import RunFolder
-        from lskd_nb.views import open_image
 
         run = RunFolder(folder)
         index, record = CorpusIndex.of_run(run.folder), run.folder / "predictions" / "acceptability.parquet"
         if not record.exists():
             raise FileNotFoundError(f"{record} is not there: run notebook 04 first")
         files = [str(record), *(str(run.folder / f"{name}.parquet") for name in ("triples", "scores"))]
-        with duckdb.connect() as db:
-            known = db.execute(MEASURED, files).fetchnumpy()
+        try:
+            with duckdb.connect() as db:
+                known = db.execute(MEASURED, files).fetchnumpy()
+        except duckdb.Error as error:
+            raise ValueError(f"{record} can't be read: {str(error).splitlines()[0]}") from error
         if threshold is None:
             threshold = index.one("SELECT min(score) FROM triples WHERE kept")[0]
-        return cls(known["score"], known["accepted"], known["image_id"], lambda i: index.rows([known["place"][i]])[0], threshold,
-                   lambda shown: open_image(run.image_root, shown["image"]))
+        return cls(known["score"], known["accepted"], known["image_id"], lambda i: index.rows([known["place"][i]])[0], threshold, run.image_root)
 
     def _move(self, by: float) -> None:
         self.slider.value = min(max(self.slider.value + by, 0.0), 1.0)
@@ -87,10 +89,11 @@ class ThresholdExplorer(Frame):
 
     def _line(self, index: int, color: str) -> str:
         shown, mark = self.row_at(index), "✓ acceptable" if self.accepted[index] else "✗ not acceptable"
-        told = f'<small>{self.scores[index]:.3f} · {mark}</small>{triple_html(shown)}'
-        if self.picture is not None:
-            drawn, texts = regions_of(shown), [shown[k] for k in ("question", "answer", "rationale")]
-            told = sample_html(picture_html(self.picture(shown), drawn, described(drawn), texts, width=150), told)
+        finer = "".join(f" · {name} {shown[column]:.2f}" for name, column in FINER.items() if shown.get(column) is not None)
+        told = f'<small>{self.scores[index]:.3f} · {mark}{finer}{html.escape(f" · {shown[ID]}" if ID in shown else "")}</small>{triple_html(shown)}'
+        if self.image_root is not None:
+            texts = [shown[k] for k in ("question", "answer", "rationale")]
+            told = sample_html(picture(self.image_root, shown["image"], regions_of(shown), texts, width=150)[0], told)
         return f'<div style="border-left:3px solid {color};padding:0 8px;margin:4px 0">{told}</div>'
 
     def static_html(self) -> str:

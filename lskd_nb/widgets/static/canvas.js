@@ -15,6 +15,8 @@ function render({ model, el }) {
   let selected = -1;
   let start = null;
   let current = null;
+  let shifted = null;
+  let moved = null; // the selected box as it was when it was taken hold of
   const size = () => model.get("size");
   const boxes = () => model.get("boxes").map((b) => [...b]);
   const color = (i) => model.get("colors")[i] ?? ["#ffffff33", "#ffffff"];
@@ -40,7 +42,8 @@ function render({ model, el }) {
     svg.replaceChildren();
     const unit = width / 480; // strokes and letters are of the same size on any image
     for (const offered of model.get("offered")) rectangle(offered.box, { class: "loc-offered", "stroke-width": 1.5 * unit });
-    const all = current ? [...model.get("boxes"), current] : model.get("boxes");
+    const drawn = model.get("boxes").map((b, i) => (shifted && i === selected ? shifted : b));
+    const all = current ? [...drawn, current] : drawn;
     all.forEach((box, i) => {
       const [fill, outline] = color(i);
       rectangle(box, { fill, stroke: outline, "stroke-width": (i === selected ? 4 : 2.5) * unit, class: "loc-drawn", "data-region": i });
@@ -79,10 +82,20 @@ function render({ model, el }) {
     stage.focus({ preventScroll: true });
     stage.setPointerCapture(event.pointerId);
     start = at(event);
+    const held = boxes()[selected];
+    moved = held && inside(held, start) ? held : null;
   });
   stage.addEventListener("pointermove", (event) => {
     if (!start) return;
     const [x, y] = at(event);
+    if (moved) {
+      const [width, height] = size();
+      const right = Math.min(Math.max(x - start[0], -moved[0]), width - moved[2]);
+      const down = Math.min(Math.max(y - start[1], -moved[1]), height - moved[3]);
+      shifted = [moved[0] + right, moved[1] + down, moved[2] + right, moved[3] + down];
+      draw();
+      return;
+    }
     current = [Math.min(x, start[0]), Math.min(y, start[1]), Math.max(x, start[0]), Math.max(y, start[1])];
     draw();
   });
@@ -91,8 +104,10 @@ function render({ model, el }) {
     const [width] = size();
     const made = current;
     const from = start;
-    start = current = null;
-    if (made && made[2] - made[0] > width / 60 && made[3] - made[1] > width / 60) keep([...boxes(), made], boxes().length);
+    const to = shifted;
+    start = current = moved = shifted = null;
+    if (to) keep(boxes().map((b, i) => (i === selected ? to : b)), selected);
+    else if (made && made[2] - made[0] > width / 60 && made[3] - made[1] > width / 60) keep([...boxes(), made], boxes().length);
     else if (event.type === "pointerup") clicked(from);
     else draw();
   };
