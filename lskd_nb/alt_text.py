@@ -43,15 +43,20 @@ def image_html(figure) -> str | None:
 
 
 def fewer_colors(png: bytes) -> bytes:
-    """A PNG in 256 colours, where that makes it smaller: a third of the size."""
-    out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    """A PNG in 256 colours, where that makes it smaller: a third of the size. What is transparent becomes white, as on the page."""
+    out, image = io.BytesIO(), Image.open(io.BytesIO(png))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return png if out.tell() >= len(png) else out.getvalue()
 
 
 def fewer_colors_of(encoded: str) -> str:
-    """The same of a PNG in base64."""
-    return base64.b64encode(fewer_colors(base64.b64decode(encoded))).decode()
+    """The same of a PNG in base64; what is none stays as it is."""
+    try:
+        return base64.b64encode(fewer_colors(base64.b64decode(encoded))).decode()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return encoded
 
 
 def fewer_colors_in(text: str) -> str:
@@ -105,12 +110,28 @@ def _lines(ax) -> Iterable[str]:
 def _bars(ax) -> Iterable[str]:
     for bars in (c for c in ax.containers if hasattr(c, "orientation")):
         if bars.orientation == "horizontal":
-            sizes, middles, ticks, labels = [b.get_width() for b in bars], [b.get_y() + b.get_height() / 2 for b in bars], ax.get_yticks(), ax.get_yticklabels()
+            axis, sizes, places = ax.yaxis, [b.get_width() for b in bars], [(b.get_y(), b.get_height()) for b in bars]
         else:
-            sizes, middles, ticks, labels = [b.get_height() for b in bars], [b.get_x() + b.get_width() / 2 for b in bars], ax.get_xticks(), ax.get_xticklabels()
+            axis, sizes, places = ax.xaxis, [b.get_height() for b in bars], [(b.get_x(), b.get_width()) for b in bars]
+        middles = [start + width / 2 for start, width in places]
         if len(sizes) > MOST:
             peak = max(range(len(sizes)), key=sizes.__getitem__)
             yield f"{len(sizes)} bars, the highest {sizes[peak]:.3g} at {middles[peak]:.3g}"
             continue
-        names = {round(tick): label.get_text() for tick, label in zip(ticks, labels, strict=False)}
-        yield from (f"{names.get(round(middle)) or f'{middle:.3g}'} {size:.3g}" for middle, size in zip(middles, sizes, strict=True))
+        together = sum(hasattr(c, "orientation") for c in ax.containers)  # bars side by side
+        names = [_tick_name(axis, start + width / 2, together * abs(width)) for start, width in places]
+        yield from (f"{name} {size:.3g}" for name, size in zip(names, sizes, strict=True))
+
+
+def _tick_name(axis, middle: float, width: float) -> str:
+    """What the axis calls a bar: the words at it or at its group of ``width``; where the ticks are numbers, its middle."""
+    from matplotlib.category import StrCategoryFormatter
+    from matplotlib.ticker import FixedLocator
+
+    named = isinstance(axis.get_major_formatter(), StrCategoryFormatter)  # categories are 1 apart
+    if named or isinstance(axis.get_major_locator(), FixedLocator):
+        ticks = [(abs(tick - middle), label.get_text()) for tick, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)]
+        away, text = min(ticks, default=(float("inf"), ""))
+        if text and away < (0.5 if named else 0.49 * width):
+            return text
+    return f"{middle:.3g}"

@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from lskd_nb import figures, filtering, results
-from lskd_nb.alt_text import MOST, alt_of, fewer_colors, image_html
+from lskd_nb.alt_text import MOST, alt_of, fewer_colors, fewer_colors_of, image_html
 from lskd_nb.regions import Region
 from lskd_nb.run import find_root
 
@@ -89,6 +89,32 @@ def test_renderings_keep_words_and_have_few_colours(executed, tmp_path):
     assert told["alt"] == "noise" and told["src"].endswith(alone["image/png"]) and len(alone["image/png"]) < 0.6 * len(encoded)
     assert Image.open(io.BytesIO(base64.b64decode(alone["image/png"]))).size == (120, 90)
     assert silent_pictures(nbformat.from_dict(made | {"cells": made.cells[:-1]})) == []
+
+
+def test_bars_are_called_by_words_at_them_or_by_their_middles():
+    figure, (numbers, ticked, grouped, named, aside) = plt.subplots(1, 5)
+    numbers.hist([0.05, 0.38, 0.38, 0.92], bins=np.linspace(0, 1, 6))
+    ticked.bar([0, 0.25, 0.5, 0.75, 1], [1, 2, 3, 4, 5], width=0.25)
+    ticked.set_xticks([0, 0.5, 1], ["none", "half", "all"])
+    for place, heights in enumerate(((1, 2), (3, 4), (5, 6))):
+        grouped.bar(np.arange(2) + 0.25 * (place - 1), heights, width=0.25)
+    grouped.set_xticks([0, 1], ["cats", "dogs"])
+    named.barh(["7", "9"], [1, 2])
+    aside.bar(["a", "b"], [1, 2], align="edge")
+    assert alt_of(figure) == ("0.1 1; 0.3 2; 0.5 0; 0.7 0; 0.9 1. none 1; 0.25 2; half 3; 0.75 4; all 5. cats 1; dogs 2; cats 3; dogs 4; cats 5; dogs 6. "
+                              "7 1; 9 2. a 1; b 2")
+    plt.close("all")
+
+
+def test_what_does_not_decode_stays_and_what_is_transparent_is_white():
+    for encoded in ("AAAA", "A", "", base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()):
+        assert fewer_colors_of(encoded) == encoded
+    drawn = np.random.default_rng(0).integers(0, 256, (60, 80, 4), dtype=np.uint8)
+    drawn[:30, :, 3] = 0
+    out = io.BytesIO()
+    Image.fromarray(drawn).save(out, "PNG")
+    made = np.asarray(Image.open(io.BytesIO(fewer_colors(out.getvalue()))).convert("RGB"))
+    assert len(fewer_colors(out.getvalue())) < len(out.getvalue()) and (made[:30] >= 250).all() and (made[30:] < 200).any()
 
 
 def test_a_picture_that_would_not_shrink_stays_as_it_is():
