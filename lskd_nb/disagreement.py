@@ -36,7 +36,7 @@ SAME = NUMBERS | {"grey": "gray", "golden": "gold"}
 _WORD = re.compile(r"[^\W_]+")
 
 LINES = f"""
-SELECT image_id, verbalizer, region, question, text, score, model, version, concat_ws(' ', question, text) AS words_of,
+SELECT image_id, verbalizer, region, question, coalesce(text, '') AS text, score, model, version, concat_ws(' ', question, text) AS words_of,
     starts_with(verbalizer, $retrieval) AS retrieved
 FROM {PARQUET.replace("?", "$lines", 1)} WHERE $image IS NULL OR image_id = $image
 UNION ALL BY NAME

@@ -69,6 +69,12 @@ def test_a_line_about_a_region_and_one_about_the_image(small_run, whole, why):
     assert not [c for c in again.contradictions if again.lines[c.other]["region"] is None]  # which dog is meant can't be told
 
 
+def test_a_line_that_is_missing_says_nothing(small_run):
+    found = told(small_run, line("m0", "captioner-a", None, 0), line("m0", "captioner-b", "a brown dog", 0))
+    assert [row["text"] for row in found.lines[:2]] == ["", "a brown dog"] and found.contradictions == [] and found.lonely == {"brown"}
+    assert Disagreements(small_run).images["m0"] == 0.5 and marked(found.lines[0]["text"], {"dog"}) == []
+
+
 def test_lonely_words_and_the_number_for_a_region(small_run):
     found = told(small_run, line("m0", "region-captioner", "a brown dog running", 0), line("m0", "captioner", "a man with a brown dog"),
                  line("m0", "vqa", "white", question="what color is the dog?"), line("m0", "region-captioner", "a dog", 1))
