@@ -123,7 +123,7 @@ def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
     sections = {
         "What it is": f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts, images)}",
         "How it was made": HOW_CORPUS.format(teacher=_codes(facts.teachers), kept=_kept(facts)) + "\n\n" + _acceptability(facts),
-        "Fields": table(("field of `kept`", "type", "what it is"), [(f"`{f.name}`", f.type, FIELDS[f.name]) for f in CORPUS])
+        "Fields": table(("field of `kept`", "type", "what it is"), [(code(f.name), code(f.type), FIELDS[f.name]) for f in CORPUS])
         + "\n\n`raw` has what the teacher wrote before the filter, `scores` the critic's probabilities for it, `regions` the images and all their boxes. "
         "`corpus.jsonl` is `kept` in the format of the corpus that the paper's authors released.",
         "Figures": NO_REPORT if report is None else composition_markdown(report["kept"]) + "\n\n" + repeats_markdown(report["repeats"]),

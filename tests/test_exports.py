@@ -126,8 +126,12 @@ def test_what_is_no_corpus_is_named(tmp_path, finished_run):
     assert json.loads(exports.export_coco(tmp_path / "c.parquet", tmp_path / "coco").read_text())["triples"] == []
 
 
-def test_the_command(lskd, root, finished_run, tmp_path):
+def test_the_command(lskd, root, finished_run, rows, tmp_path):
+    rows[0]["references"][1]["box"] = [50.0, 5.0, 60.0, 9.0]
+    write_parquet(rows, finished_run / "corpus.parquet", CORPUS)
+    (finished_run / "image_root.txt").write_text(f"{finished_run / 'world'}\n")
     done = lskd(root, "export", "tiny", "--run", str(finished_run), "--format", "coco", "--out", str(tmp_path / "x"))
     assert done.returncode == 0 and str(tmp_path / "x/instances.json") in done.stdout and len(COCO(str(tmp_path / "x/instances.json")).imgs) == 4
+    assert f"below {finished_run / 'world'}\n1 regions were left out" in done.stdout
     done = lskd(root, "export", "tiny", "--run", str(tmp_path / "nowhere"), "--format", "fiftyone", "--out", str(tmp_path / "x"))
     assert done.returncode == 1 and "nothing has run in" in done.stderr
