@@ -57,6 +57,7 @@ def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
     texts |= {name: nbformat.writes(_page(book, pages)) for name, book in notebooks.items()}
     pictures = {Path(m["target"]).name: root / m["target"] for m in PICTURE.finditer(readme) if m["target"] and not ADDRESS.match(m["target"])}
     made = [*texts, *pictures]
+    _check_none([name for name in made if name not in staged and (folder / name).exists()], folder)
     with atomic_path(folder / STAGED) as temporary:
         temporary.write_text(json.dumps(sorted({*made, *staged}), indent=1) + "\n", encoding="utf-8")
     for name, text in texts.items():
@@ -75,14 +76,18 @@ def _staged(folder: Path) -> set[str]:
     try:
         told = json.loads((folder / STAGED).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if folder.exists() and (others := sorted(p.name for p in folder.iterdir() if p.is_file())):
-            raise ValueError(f"{folder} holds files that lskd book did not write ({', '.join(others[:5])}): name another folder") from None
+        _check_none(sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.exists() else [], folder)
         return set()
     except ValueError as error:
         raise ValueError(f"{folder / STAGED} is damaged ({error}): delete the folder, or name another") from error
     if not isinstance(told, list) or not all(isinstance(name, str) and name == Path(name).name for name in told):
         raise ValueError(f"{folder / STAGED} is damaged, expected a list of files' names: delete the folder, or name another")
     return set(told)
+
+
+def _check_none(others: list[str], folder: Path) -> None:
+    if others:
+        raise ValueError(f"{folder} holds files that lskd book has not listed as its own ({', '.join(others[:5])}): delete them, or name another folder")
 
 
 def _read(path: Path) -> "NotebookNode":

@@ -62,7 +62,7 @@ def test_what_others_put_into_the_folder_stays(project):
     folder = project / "mine"
     folder.mkdir()
     (folder / "thesis.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"mine holds files that lskd book did not write \(thesis.txt\)"):
+    with pytest.raises(ValueError, match=r"mine holds files that lskd book has not listed as its own \(thesis.txt\)"):
         stage(project, folder)
     assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
     (folder / "thesis.txt").unlink()
@@ -70,6 +70,9 @@ def test_what_others_put_into_the_folder_stays(project):
     (folder / "notes.txt").write_text("mine")
     stage(project, folder)
     assert (folder / "notes.txt").read_text() == "mine"
+    (project / "README.md").write_text("![Words](outputs/mini/notes.txt)\n")
+    with pytest.raises(ValueError, match=r"has not listed as its own \(notes.txt\)"):
+        stage(project, folder)
     (folder / ".staged.json").write_text('["../README.md"]')
     with pytest.raises(ValueError, match="staged.json is damaged, expected a list of files' names"):
         stage(project, folder)
