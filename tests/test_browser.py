@@ -129,6 +129,11 @@ def test_all_cells_run_in_jupyterlab(lab):
         assert frame(lab, label).is_visible()
 
 
+def number_found(browser) -> int:
+    """How many triples fit the filters."""
+    return int(re.match(r"of ([\d,]+)", browser.get_by_text(re.compile(r"^of [\d,]+")).inner_text())[1].replace(",", ""))
+
+
 def test_stepping_and_filtering(lab):
     browser = frame(lab, "corpus browser")
     first = browser.locator(".loc-texts").inner_text()
@@ -141,11 +146,11 @@ def test_stepping_and_filtering(lab):
     shows(browser, first.splitlines()[1])
     browser.get_by_label("show").select_option("dropped")
     shows(browser, re.compile(r"^Dropped: the critic gives it 0\.\d+, it would have needed 0\.\d+"))
-    everything = int(browser.get_by_text(re.compile(r"^of [\d,]+$")).inner_text()[3:].replace(",", ""))
+    everything = number_found(browser)
     browser.get_by_label("text", exact=True).fill("dog")
     browser.get_by_label("text", exact=True).press("Enter")
     lab.wait_for_function("() => /rationale[^]*\\bdog/i.test(document.querySelector(`[aria-label='corpus browser'] .loc-texts`).innerText.split('Dropped')[0])")
-    assert 0 < int(browser.get_by_text(re.compile(r"^of [\d,]+$")).inner_text()[3:].replace(",", "")) < everything
+    assert 0 < number_found(browser) < everything
     browser.get_by_role("button", name="reset").click()
     shows(browser, re.compile(r"^Kept: the critic gives it"))
 
@@ -196,6 +201,8 @@ def test_the_threshold_is_dragged(lab):
 def test_a_box_is_drawn_and_gets_an_answer(lab):
     pointer = frame(lab, "region pointer")
     pointer.get_by_role("button", name="clear boxes").click()
+    pointer.get_by_label("answers").fill("")
+    pointer.get_by_label("answers").press("Tab")
     canvas = pointer.locator(".loc-canvas")
     lab.wait_for_function("() => document.querySelectorAll('.loc-drawn').length === 0")
     box = canvas.bounding_box()

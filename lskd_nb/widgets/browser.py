@@ -141,13 +141,14 @@ class CorpusBrowser(Frame):
             attempt(lambda: None, self._show, self.trouble)
 
     def _show(self) -> None:
-        self.rows, self.body.value, self.count.value = [], "", f"of {self.total:,}"
-        self.rows = self.index.rows(self.places[self.place.value - 1 :][:1])
-        if self.rows:
-            self.count.value += f' · <b>{html.escape(self.rows[0]["triple_id"])}</b>'
-            self.body.value = self._sample(self.rows[0])
-        else:
-            self.body.value = "<i>no triple fits these filters</i>"
+        try:
+            rows = self.index.rows(self.places[self.place.value - 1 :][:1])
+            body = self._sample(rows[0]) if rows else "<i>no triple fits these filters</i>"
+        except (OSError, ValueError):
+            self.rows, self.body.value = [], ""  # rather nothing than another triple
+            raise
+        named = f' · <b>{html.escape(rows[0]["triple_id"])}</b>' if rows else ""
+        self.rows, self.body.value, self.count.value = rows, body, f"of {self.total:,}{named}"
 
     def _sample(self, shown: Mapping) -> str:
         drawn, seen = regions_of(shown), self.run.told(shown["image_id"]) if self.run else self.context.get(shown["image_id"], "")
