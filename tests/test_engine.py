@@ -35,11 +35,13 @@ TWO = Engine("ray", 2)
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory) -> Iterator[None]:
     """Ray on this machine, with room for two workers; nothing of it is left afterwards."""
-    ray = pytest.importorskip("ray")
+    ray, environment = pytest.importorskip("ray"), dict(os.environ)
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 * 2**20)
     yield
     ray.shutdown()
+    os.environ.clear()  # of other tests: with another number of threads, trainings end in other figures
+    os.environ.update(environment)
 
 
 def squares(pause: float = 0.0) -> Callable[[], Work]:
