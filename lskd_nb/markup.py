@@ -16,6 +16,7 @@ from PIL import Image
 
 from lskd_nb.regions import MENTION, Region, highlight, highlight_colors, pixel_box, resize_regions, text_color
 
+_MENTION = re.compile(MENTION.pattern.replace(r"\d+", r"\d{1,6}"))  # no image has a million regions: longer numbers have no colour
 TALLEST = 900  # pixels
 KEPT_COLOR, DROPPED_COLOR = "#0072b2", "#d55e00"  # told apart with any kind of colour blindness
 STYLE = """
@@ -42,7 +43,7 @@ def mention_html(text: str) -> str:
         classes = " ".join(["loc-mention", _spot(ids), *(f"r{i}" for i in ids)])
         return f'<b class="{classes}" tabindex="0" style="background:{color};color:{ink};border-radius:3px;padding:0 3px">{match[0]}</b>'
 
-    return MENTION.sub(colored, html.escape(text))
+    return _MENTION.sub(colored, html.escape(text))
 
 
 def triple_html(row: Mapping) -> str:
@@ -66,7 +67,7 @@ def picture_html(image: Image.Image, regions: Sequence[Region], alt: str, texts:
     size = (width, max(round(width * image.height / image.width), 1))
     small = resize_regions(regions, image.size, size)
     drawn = highlight(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), small)
-    groups = {tuple(int(i) for i in match[1].split(",")) for text in texts for match in MENTION.finditer(text)}
+    groups = {tuple(int(i) for i in match[1].split(",")) for text in texts for match in _MENTION.finditer(text)}
     known = {r.id: pixel_box(r.box, *size) for r in small}
     lit = sorted(ids for ids in groups | {(i,) for i in known} if set(ids) <= set(known))
     name = hashlib.sha256(repr((size, sorted(known.items()), lit)).encode()).hexdigest()[:8]

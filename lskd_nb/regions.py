@@ -29,7 +29,7 @@ PUBLISHED = (  # (fill, outline) RGBA of the reference release
     ("862d2d20", "f55d42ff"),
 )
 _APART = re.compile(r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)")  # a space that belongs to the tokens, not to the text
-MENTION = re.compile(r"\[\s*(\d{1,6}(?:\s*,\s*\d{1,6})*)\s*\]")  # no image has a million regions; longer numbers are no mention
+MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 
 @dataclass(frozen=True)
