@@ -68,8 +68,9 @@ class CorpusBrowser(Frame):
         return [row(*shown, self.source, self.opening), row(self.score, self.regions, self.family), row(self.text, self.named, self.order)]
 
     def _keys(self) -> dict:
-        return {"ArrowLeft": lambda: self._step(-1), "ArrowRight": lambda: self._step(1), "i": lambda: self._set(self.same, not self.same.value),
-                "k": lambda: self._next(self.kept), "o": lambda: self._next(self.order), "r": self.reset}
+        keys = {"ArrowLeft": lambda: self._step(-1), "ArrowRight": lambda: self._step(1), "i": lambda: self._set(self.same, not self.same.value),
+                "o": lambda: self._next(self.order), "r": self.reset}
+        return keys | ({"k": lambda: self._next(self.kept)} if self.run else {})  # a corpus has none that were dropped
 
     def _choice(self, column: str, title: str) -> w.Dropdown:
         return w.Dropdown(options=[("all", ""), *((value, value) for value in self.index.choices(column))], description=title)
