@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from lskd_nb.records import PARQUET
 from lskd_nb.sources import MultipleChoice
-from lskd_nb.wordings import JACCARD, QUESTION_AND_ANSWER, WORDING, NearWordings, distinct_wordings
+from lskd_nb.wordings import JACCARD, QUESTION_AND_ANSWER, WORDING, NearWordings, distinct_wordings, share_of
 
 BITS = 20  # of 256; measured on drawn scenes: at most 8 between two encodings of one, at least 58 between two scenes
 HASH_SIZE = 16
@@ -144,7 +144,7 @@ def _image_report(items: Sequence[MultipleChoice], pairs: Sequence[Mapping], unr
     named, seen = {p["benchmark"] for p in pairs if p["same_name"]}, {p["benchmark"] for p in pairs if p["bits"] is not None}
     leaked = sum(i.image.path in named | seen for i in items)
     return dict(images=len({i.image.path for i in items}), same_name=len(named), same_picture=len(seen), either=len(named | seen), items=leaked,
-                share=_share(leaked, len(items)), unreadable=len(unreadable), examples=[dict(p) for p in pairs[:examples]])
+                share=share_of(leaked, len(items)), unreadable=len(unreadable), examples=[dict(p) for p in pairs[:examples]])
 
 
 # ------------------------------------------------------------------------------------------------ texts
@@ -173,7 +173,8 @@ def _text_reports(answered: Mapping[str, Sequence[tuple[str, str, str]]], wordin
     for name, rows in answered.items():
         mine = [[{k: v for k, v in match.items() if k != "set"} for match in matches if match["set"] == name] for matches in (exact, near)]
         count = [sum(match["items"] for match in matches) for matches in mine]
-        reports[name] = dict(compared=len(rows), exact=count[0], exact_share=_share(count[0], len(rows)), near=count[1], near_share=_share(count[1], len(rows)),
+        reports[name] = dict(compared=len(rows), exact=count[0], exact_share=share_of(count[0], len(rows)), near=count[1],
+                             near_share=share_of(count[1], len(rows)),
                              threshold=threshold, examples=mine[0][:examples], near_examples=mine[1][:examples])
     return reports
 
@@ -204,8 +205,4 @@ def _both(corpus: str | Path, answered: Sequence[tuple[str, str, str]], pairs: S
             f"WITH said AS (SELECT triple_id, image, {WORDING.format(text=QUESTION_AND_ANSWER)} AS wording FROM {PARQUET}) "
             "SELECT items.item, min(said.triple_id) FROM items JOIN same ON same.benchmark = items.image "
             "JOIN said ON said.image = same.corpus AND said.wording = items.wording GROUP BY items.item ORDER BY items.item", [str(corpus)]).fetchall()
-    return dict(items=len(rows), share=_share(len(rows), len(answered)), examples=[dict(item=i, triple=t) for i, t in rows[:5]])
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+    return dict(items=len(rows), share=share_of(len(rows), len(answered)), examples=[dict(item=i, triple=t) for i, t in rows[:5]])

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lskd_nb.asking import TeacherSettings, without_key
 from lskd_nb.batches import answer_text
 from lskd_nb.records import PARQUET
 from lskd_nb.regions import Region, clamp, highlight, mentions
@@ -113,7 +114,7 @@ def reply(student: Student, seen: torch.Tensor, question: str, system: str, most
     start = [tokenizer.bos_token_id, *tokenizer(f"{question} Answer:", add_special_tokens=False).input_ids]
     ids, prefix, queries = list(start), 1 + len(tokenizer(question, add_special_tokens=False).input_ids), student.blip2.query_tokens.shape[1]
     with autocast(device):
-        while len(ids) < min(len(start) + most, student.max_tokens):
+        while len(ids) < min(len(start) + most, student.max_tokens - 1):  # with [SEP], so that it can be matched as a whole
             row, mask = torch.tensor([ids], device=device), torch.ones(1, len(ids), dtype=torch.long, device=device)
             hidden = student.fused(seen, row, lm_mask(mask, torch.tensor([prefix], device=device), queries))
             following = int(student.lm_head(hidden[:, -1:]).float()[0, 0].argmax())
@@ -150,6 +151,7 @@ def ask_llm(image: Image.Image, regions: Sequence[Region], question: str, answer
     """
     import openai
 
+    settings = TeacherSettings(os.environ.get("OPENAI_BASE_URL", ""), model)
     drawn = highlight(image, regions)
     drawn.thumbnail((largest, largest))
     out = io.BytesIO()
@@ -162,14 +164,9 @@ def ask_llm(image: Image.Image, regions: Sequence[Region], question: str, answer
         with openai.OpenAI(timeout=60, max_retries=2) as client:
             told = client.chat.completions.create(model=model, messages=[{"role": "user", "content": content}], max_completion_tokens=200)
     except openai.OpenAIError as error:
-        raise RuntimeError(f"{model} could not be asked: {_without_key(str(error))}") from None
-    return Said(model, " ".join((told.choices[0].message.content or "").split()))
+        raise RuntimeError(f"{model} could not be asked: {without_key(str(error), settings)}") from None
+    return Said(model, " ".join(without_key(told.choices[0].message.content or "", settings).split()))
 
 
 def _percents(region: Region, size: tuple[int, int]) -> str:
     return ", ".join(f"{100 * v / whole:.0f}%" for v, whole in zip(region.box, size * 2, strict=True))
-
-
-def _without_key(text: str) -> str:
-    key = os.environ.get("OPENAI_API_KEY")
-    return text.replace(key, "…") if key else text

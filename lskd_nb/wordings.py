@@ -120,9 +120,9 @@ def repeats(path: str | Path, threshold: float = JACCARD, examples: int = 5) -> 
     largest = sorted(clusters, key=len, reverse=True)[:examples]
     again = sum(len(c) - 1 for c in clusters)
     return dict(
-        exact=dict(triples=triples, distinct=len(rows), share=_share(triples - len(rows), triples),
+        exact=dict(triples=triples, distinct=len(rows), share=share_of(triples - len(rows), triples),
                    examples=[dict(wording=w, times=n, first=t) for w, n, t in often]),
-        near=dict(threshold=threshold, of="pairs of words", clusters=len(clusters), wordings=again, share=_share(again, len(rows)), left=len(rows) - again,
+        near=dict(threshold=threshold, of="pairs of words", clusters=len(clusters), wordings=again, share=share_of(again, len(rows)), left=len(rows) - again,
                   largest=max(map(len, clusters), default=0), examples=[_cluster(rows, c) for c in largest]))
 
 
@@ -132,5 +132,6 @@ def _cluster(rows: Sequence[tuple[str, int, str]], places: Sequence[int]) -> dic
                 jaccard=round(jaccard(word_pairs(first[0]), word_pairs(second[0])), 3))
 
 
-def _share(part: int, whole: int) -> float:
+def share_of(part: int, whole: int) -> float:
+    """A part of a whole, 0 of nothing."""
     return part / whole if whole else 0.0

@@ -81,6 +81,13 @@ def test_own_words_are_the_likeliest_ones(student, world):
     assert agreed.all() and len(agreed) > 1
 
 
+def test_an_answer_ends_where_the_student_could_not_match_it_any_more(student, world):
+    images, root = world
+    seen, long = pointing.look(student, open_image(root, images[1].path), images[1].regions), "is [0] " + "very " * 26 + "happy?"
+    assert student.max_tokens - 24 < len(student.tokenizer(f"{long} Answer:").input_ids) < student.max_tokens
+    assert pointing.reply(student, seen, long, "base").match is not None
+
+
 def test_common_answers_are_those_to_the_same_question(corpus):
     assert pointing.common_answers(corpus, "what IS [7] doing?") == ["Run.", "Sit."]
     assert pointing.common_answers(corpus, "Why does [0] run?") == ["To rest.", "To see."]

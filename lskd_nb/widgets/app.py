@@ -23,7 +23,9 @@ def page(folder: str | Path, base: str | Path, unseen: Sequence[LocatedImage] = 
     pointer = _panel(lambda: RegionPointer.of_run(folder, unseen or None, image_root))
     if not isinstance(pointer, RegionPointer):
         pointer = w.VBox([pointer, RegionPointer({"base": base})])
-    tabs = w.Tab([pointer, _panel(lambda: CorpusBrowser(folder)), _panel(lambda: ThresholdExplorer.of_run(folder))], titles=TITLES)
+    browser = _panel(lambda: CorpusBrowser(folder))
+    explorer = _panel(lambda: ThresholdExplorer.of_run(folder, index=getattr(browser, "index", None)))
+    tabs = w.Tab([pointer, browser, explorer], titles=TITLES)
     tabs.add_class("loc-page")
     return tabs
 

@@ -8,6 +8,7 @@ import duckdb
 import ipywidgets as w
 import numpy as np
 
+from lskd_nb.browsing import CorpusIndex
 from lskd_nb.filtering import Acceptability, Point
 from lskd_nb.markup import DROPPED_COLOR, KEPT_COLOR, sample_html, triple_html
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET
@@ -49,13 +50,15 @@ class ThresholdExplorer(Frame):
         self._show()
 
     @classmethod
-    def of_run(cls, folder: str | Path, threshold: float | None = None) -> "ThresholdExplorer":
-        """The explorer of a run's folder, on the triples that notebook 04 measured acceptability on; ``threshold``: the run's own."""
-        from lskd_nb.browsing import CorpusIndex
+    def of_run(cls, folder: str | Path, threshold: float | None = None, index: CorpusIndex | None = None) -> "ThresholdExplorer":
+        """The explorer of a run's folder, on the triples that notebook 04 measured acceptability on; ``threshold``: the run's own.
+
+        ``index`` is the run's (``CorpusIndex.of_run``), where it is open already: of a million triples that takes seconds and a gigabyte.
+        """
         from lskd_nb.run_folder import RunFolder
 
         run = RunFolder(folder)
-        index, record = CorpusIndex.of_run(run.folder), run.folder / "predictions" / "acceptability.parquet"
+        index, record = index or CorpusIndex.of_run(run.folder), run.folder / "predictions" / "acceptability.parquet"
         if not record.exists():
             raise FileNotFoundError(f"{record} is not there: run notebook 04 first")
         files = [str(record), *(str(run.folder / f"{name}.parquet") for name in ("triples", "scores"))]
