@@ -6,6 +6,7 @@ xyxy in pixels of the stored image, scores are probabilities, texts mention regi
 """
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -187,3 +188,13 @@ def parquet_at(path: str | Path) -> str:
     """``PARQUET`` with its path in place of the parameter, for statements that take none."""
     literal = str(path).replace("'", "''")
     return PARQUET.replace("?", f"'{literal}'", 1)
+
+
+def hash_of(files: Iterable[Path]) -> str:
+    """SHA-256 of the files' contents, one after the other; weights of many gigabytes pass through little memory."""
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as content:
+            while block := content.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """A run's folder, opened for looking: its images and what was said of them, read when they are asked for and not before."""
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -7,17 +8,33 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lskd_nb.prompting import context_text
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 from lskd_nb.regions import LocatedImage, located_images
+from lskd_nb.teacher.prompts import context_text
+
+
+class RunError(Exception):
+    """A run that can't be done as it was asked for; the message says what is wrong and where."""
+
+
+def find_root() -> Path:
+    """The folder that holds notebooks/ and params/: $LSKD_ROOT, or above the package, or above the
+    working directory. Raises ``RunError`` where there is none."""
+    if told := os.environ.get("LSKD_ROOT"):
+        return Path(told).resolve()
+    for start in (Path(__file__).resolve().parent, Path.cwd().resolve()):
+        for folder in (start, *start.parents):
+            if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
+                return folder
+    raise RunError(
+        "no folder with notebooks/ and params/ above the package or the working directory; set LSKD_ROOT"
+    )
 
 
 class RunFolder:
     """Files of a run. Raises ``FileNotFoundError`` naming what is not there and which notebook writes it."""
 
     def __init__(self, folder: str | Path):
-        from lskd_nb.run import find_root
-
         given = Path(folder)
         self.folder = given if given.is_absolute() or given.exists() else find_root() / given
         if not (self.folder / "image_root.txt").exists():

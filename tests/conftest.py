@@ -13,9 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from lskd_nb.parameters import read_notebooks
 from lskd_nb.records import REGIONS, TRIPLES, write_parquet
-from lskd_nb.run import find_root
+from lskd_nb.run_folder import find_root
+from lskd_nb.runner.parameters import read_notebooks
 
 ROOT = find_root()
 
@@ -31,7 +31,7 @@ def lskd() -> Callable[..., subprocess.CompletedProcess]:
     """Call ``lskd`` on the notebooks under a root, in a process of its own."""
 
     def call(root: Path, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "lskd_nb.run", *arguments], env=os.environ | {"LSKD_ROOT": str(root)} | environment,
+        return subprocess.run([sys.executable, "-m", "lskd_nb.cli", *arguments], env=os.environ | {"LSKD_ROOT": str(root)} | environment,
                               cwd=root, capture_output=True, text=True, timeout=timeout)
 
     return call
@@ -90,8 +90,8 @@ def smoke(lskd, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory) -> Path:
     """A student and a critic of a few thousand random weights, as trainings leave them: ``student/lskd``, ``critic``."""
-    from lskd_nb.critic import Critic
-    from lskd_nb.mini.base import fresh_student
+    from lskd_nb.critic.model import Critic
+    from lskd_nb.mini.pretraining.base import fresh_student
 
     folder = tmp_path_factory.mktemp("models")
     student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
@@ -107,7 +107,8 @@ def finished_run(tmp_path, tiny_models) -> Path:
     """The folder of a run that has ended: four of six triples kept, figures of every kind, tiny models, one image of each triple."""
     from PIL import Image
 
-    from lskd_nb import corpus, records
+    from lskd_nb import records
+    from lskd_nb.corpus import build
 
     run, interval = tmp_path / "run", dict(mean=0.5, low=0.4, high=0.6, n=10, clusters=5)
     boxes = [dict(id=i, box=[2.0 * i, 3.0, 20.0 + i, 28.0], label=("dog", "")[i % 2], score=(None, 0.5)[i % 2]) for i in range(3)]
@@ -118,7 +119,7 @@ def finished_run(tmp_path, tiny_models) -> Path:
     scores = [dict(triple_id=f"t{n}", score=n / 10, qa_score=0.5, rationale_score=0.5) for n in range(6)]
     tables = [records.write_parquet(rows, run / name, schema) for rows, name, schema in (
         (triples, "triples.parquet", records.TRIPLES), (scores, "scores.parquet", records.SCORES), (images, "regions.parquet", records.REGIONS))]
-    records.write_parquet(corpus.build(*tables, ["t2", "t3", "t4", "t5"]), run / "corpus.parquet", records.CORPUS)
+    records.write_parquet(build.build(*tables, ["t2", "t3", "t4", "t5"]), run / "corpus.parquet", records.CORPUS)
     (run / "world/VG_100K").mkdir(parents=True)
     for n in range(6):
         Image.new("RGB", (40, 30), (40 * n, 90, 90)).save(run / f"world/VG_100K/{n}.jpg")

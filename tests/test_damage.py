@@ -15,15 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from lskd_nb import batches, evaluation
-from lskd_nb import distillation as d
-from lskd_nb.critic import Critic, load_critic
-from lskd_nb.mini.base import fresh_student
+from lskd_nb.critic.model import Critic, load_critic
+from lskd_nb.evaluation import choices
+from lskd_nb.mini.pretraining.base import fresh_student
 from lskd_nb.records import CORPUS, LABELS, PREDICTIONS, read_parquet, write_parquet
-from lskd_nb.reply_cache import ResponseCache
-from lskd_nb.student import load_student
-from lskd_nb.training import CHECKPOINT
-from lskd_nb.views import FrozenViews, View
+from lskd_nb.students.loading import load_student
+from lskd_nb.students.views import FrozenViews, View
+from lskd_nb.teacher.cache import ResponseCache
+from lskd_nb.training import batches
+from lskd_nb.training import distillation as d
+from lskd_nb.training.loop import CHECKPOINT
 
 NOBODY = 65534
 SMALL = dict(hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
@@ -159,7 +160,7 @@ def test_a_table_that_is_cut_off_is_named(world, place, reader):
     folder = place / "predictions"
     write_parquet([], folder / "a.parquet", PREDICTIONS)
     os.truncate(folder / "a.parquet", (folder / "a.parquet").stat().st_size - 20)
-    read = dict(corpus=batches.corpus_rows, rehearsal=batches.rehearsal_rows, predictions=lambda _: evaluation.read_predictions([place]))[reader]
+    read = dict(corpus=batches.corpus_rows, rehearsal=batches.rehearsal_rows, predictions=lambda _: choices.read_predictions([place]))[reader]
     with pytest.raises(ValueError, match="a.parquet is not a readable Parquet file"):
         read(folder / "a.parquet")
 

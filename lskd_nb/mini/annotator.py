@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from lskd_nb.mini import grammar
-from lskd_nb.mini.rules import QUESTION_TYPES, situation_of
-from lskd_nb.mini.world import Scene
+from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes.rules import QUESTION_TYPES, situation_of
+from lskd_nb.mini.scenes.world import Scene
 
 log = logging.getLogger(__name__)
 MISPLACED = 0.33  # score of an answer that is true, but of another region or in reply to another question

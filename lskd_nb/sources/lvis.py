@@ -14,7 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lskd_nb.regions import LocatedImage, Region
-from lskd_nb.sources import BadRecord, Rejected, box_inside, check_image, finite, first_of, list_of, read_json, size_of, text_of, texts_of
+from lskd_nb.sources import (
+    BadRecord,
+    Rejected,
+    box_inside,
+    check_image,
+    finite,
+    first_of,
+    list_of,
+    read_json,
+    size_of,
+    text_of,
+    texts_of,
+)
 
 SOURCE = "lvis"
 FREQUENCIES = ("r", "c", "f")  # rare, common, frequent

@@ -16,7 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from lskd_nb.regions import Box, LocatedImage, Region
-from lskd_nb.sources import BadRecord, Rejected, box_inside, check_image, finite, first_of, list_of, read_json, size_of, text_of
+from lskd_nb.sources import (
+    BadRecord,
+    Rejected,
+    box_inside,
+    check_image,
+    finite,
+    first_of,
+    list_of,
+    read_json,
+    size_of,
+    text_of,
+)
 from lskd_nb.sources.visual_genome import ious
 
 SETS = {"refcoco": ("unc", "google"), "refcoco+": ("unc",), "refcocog": ("umd", "google")}  # the first is the usual one

@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from lskd_nb.regions import LocatedImage
-from lskd_nb.sources import BadRecord, MultipleChoice, Rejected, first_of, image_size, read_json, text_of
+from lskd_nb.sources import (
+    BadRecord,
+    MultipleChoice,
+    Rejected,
+    first_of,
+    image_size,
+    read_json,
+    text_of,
+)
 
 NAMES = ("dataset_v7w_telling.json", "dataset.json")
 SPLITS = ("train", "val", "test")

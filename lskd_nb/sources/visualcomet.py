@@ -20,7 +20,15 @@ import numpy as np
 
 from lskd_nb.records import atomic_path
 from lskd_nb.regions import LocatedImage
-from lskd_nb.sources import BadRecord, MultipleChoice, Rejected, read_json, read_records, text_of, texts_of
+from lskd_nb.sources import (
+    BadRecord,
+    MultipleChoice,
+    Rejected,
+    read_json,
+    read_records,
+    text_of,
+    texts_of,
+)
 from lskd_nb.sources.vcr import read_vcr_image
 
 SOURCE = "visualcomet"

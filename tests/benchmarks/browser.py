@@ -13,8 +13,8 @@ from measuring import Measured
 from million import write_rows
 from PIL import Image
 
-from lskd_nb.released import convert_released
-from lskd_nb.widgets import CorpusBrowser, ThresholdExplorer
+from lskd_nb.corpus.released import convert_released
+from lskd_nb.viewing.widgets import CorpusBrowser, ThresholdExplorer
 
 LINES = 12  # said of an image
 FILES = {

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from measuring import Measured
 from million import write_rows
 
-from lskd_nb.browsing import CorpusIndex, Filter
-from lskd_nb.filtering import Acceptability, kept, threshold_for_share
-from lskd_nb.released import convert_released
+from lskd_nb.corpus.index import CorpusIndex, Filter
+from lskd_nb.corpus.released import convert_released
+from lskd_nb.critic.filtering import Acceptability, kept, threshold_for_share
 
 ROWS = 1_000_000
 SLOWEST = 0.3  # seconds a query may take

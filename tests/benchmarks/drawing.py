@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 from torch.utils.data import DataLoader
 
 from lskd_nb.regions import Region, highlight, highlight_colors, pixel_box, resize_regions
-from lskd_nb.student import PIXEL_MEAN, PIXEL_STD
-from lskd_nb.views import View, drawn_pixels, normalised, open_image
+from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD
+from lskd_nb.students.views import View, drawn_pixels, normalised, open_image
 
 SIZE, BATCH, SAMPLES = (640, 480), 32, 512
 # 4, 10 and 25% of the image: median, mean and ninth decile of Visual Genome's described regions

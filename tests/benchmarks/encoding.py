@@ -8,10 +8,10 @@ import torch
 from measuring import Measured, side_by_side, times_faster
 from proportions import images, quarter_student, sentence
 
-from lskd_nb.critic import Critic, Judged, score
-from lskd_nb.evaluation import Item, match_scores
-from lskd_nb.student import Student
-from lskd_nb.views import FrozenViews, drawn_pixels, normalised
+from lskd_nb.critic.model import Critic, Judged, score
+from lskd_nb.evaluation.choices import Item, match_scores
+from lskd_nb.students.blip2 import Student
+from lskd_nb.students.views import FrozenViews, drawn_pixels, normalised
 
 PAIRS = 16  # images with their text that go through the usual model at a time
 

@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 from proportions import images, sentence, whole_student
 
-from lskd_nb.batches import Drawn
-from lskd_nb.critic import Critic
-from lskd_nb.distillation import DistillationConfig, Objectives
-from lskd_nb.pointing import choose, look, regions_of_boxes, reply
-from lskd_nb.student import Student, autocast
-from lskd_nb.training import clip_gradients, optimizer_of
-from lskd_nb.views import drawn_pixels, encode_drawn
+from lskd_nb.critic.model import Critic
+from lskd_nb.students.blip2 import Student, autocast
+from lskd_nb.students.views import drawn_pixels, encode_drawn
+from lskd_nb.training.batches import Drawn
+from lskd_nb.training.distillation import DistillationConfig, Objectives
+from lskd_nb.training.loop import clip_gradients, optimizer_of
+from lskd_nb.viewing.pointing import choose, look, regions_of_boxes, reply
 
 BATCH, SIZE = 64, 480
 

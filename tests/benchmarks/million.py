@@ -4,8 +4,8 @@ import json
 import random
 from pathlib import Path
 
-from lskd_nb.retrieval import read_vocabulary
-from lskd_nb.run import find_root
+from lskd_nb.run_folder import find_root
+from lskd_nb.verbalization.retrieval import read_vocabulary
 
 VOCABULARIES = find_root() / "lskd_nb" / "vocabularies"
 SOURCES = ("chatgpt_region_any_v4", "chatgpt_region_any_v4_people", "chatgpt_region_any_v4_description", "chatgpt_region_first_v4")

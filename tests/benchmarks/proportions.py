@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BertTokenizer, Blip2Config, Blip2ForImageTextRetrieval, Blip2QFormerConfig, Blip2VisionConfig
+from transformers import (
+    BertTokenizer,
+    Blip2Config,
+    Blip2ForImageTextRetrieval,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+)
 
-from lskd_nb.mini.base import vocabulary
+from lskd_nb.mini.pretraining.base import vocabulary
 from lskd_nb.regions import Region
-from lskd_nb.student import Student
-from lskd_nb.views import View
+from lskd_nb.students.blip2 import Student
+from lskd_nb.students.views import View
 
 REGIONS = (Region(0, (40.0, 60.0, 300.0, 420.0)), Region(1, (280.0, 100.0, 520.0, 460.0)))
 VOCABULARY = 30523

@@ -56,8 +56,8 @@ def measure() -> list:
 
 def _prompts() -> list:
     """Prompts as the project sends them, about invented images of four regions."""
-    from lskd_nb.prompting import build_prompts
     from lskd_nb.regions import LocatedImage, Region
+    from lskd_nb.teacher.prompts import build_prompts
 
     regions = tuple(Region(i, (0, 0, 9, 9), "man") for i in range(4))
     images = [LocatedImage(str(n), f"{n}.jpg", 320, 240, regions, "bench", "train") for n in range(REQUESTS)]
@@ -149,8 +149,8 @@ def serve(port_file: Path) -> None:
 def ours(conversations: list, url: str) -> Callable[[], int]:
     import openai  # noqa: F401  the others' imports are not timed either
 
-    from lskd_nb.prompting import Prompt
-    from lskd_nb.teacher import TeacherSettings, generate_triples
+    from lskd_nb.teacher.generate import TeacherSettings, generate_triples
+    from lskd_nb.teacher.prompts import Prompt
 
     prompts = [Prompt(str(n), "id", (0, 1, 2, 3), tuple(messages), "id") for n, messages in enumerate(conversations)]
 

@@ -9,13 +9,13 @@ import torch
 from measuring import Measured, side_by_side, times_faster
 from proportions import images, quarter_student, sentence
 
-from lskd_nb.batches import Drawn
-from lskd_nb.distillation import DistillationConfig, Objectives
-from lskd_nb.lavis_backend import LavisStudent
-from lskd_nb.lavis_compat import one_process_group
-from lskd_nb.student import Student
-from lskd_nb.training import optimizer_of
-from lskd_nb.views import drawn_pixels, encode_drawn, normalised
+from lskd_nb.students.blip2 import Student
+from lskd_nb.students.lavis_backend import LavisStudent
+from lskd_nb.students.lavis_compat import one_process_group
+from lskd_nb.students.views import drawn_pixels, encode_drawn, normalised
+from lskd_nb.training.batches import Drawn
+from lskd_nb.training.distillation import DistillationConfig, Objectives
+from lskd_nb.training.loop import optimizer_of
 
 BATCH = 16
 

@@ -1,0 +1,437 @@
+"""``lskd``: the commands, one function each; nothing imports this module.
+
+What a command does lives in the rooms of the package; here it is given its options, and its lines are
+shown. Imports are inside the commands, so that asking for help does not load PyTorch.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lskd_nb.run_folder import RunError, find_root
+
+Command = Callable[[argparse.Namespace, Path], int]
+BENCHMARKS = ("vcr", "sherlock", "visualcomet", "aokvqa", "snli_ve", "visual7w")  # of notebook 06
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the last line printed says what failed, if anything."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:2] == ["mini", "pretrain"]:
+        from lskd_nb.mini.pretraining.pretrain import main as pretrain
+
+        pretrain(arguments[2:])
+        return 0
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options, find_root())
+    except (RunError, OSError, ValueError) as error:
+        print(_shown(""), error, sep="", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        told = "stopped: run it again to go on from here"
+        print(_shown(""), told, sep="", file=sys.stderr, flush=True)
+        return 130
+
+
+# ------------------------------------------------------------------------------------ the parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lskd", description="Run the notebooks of Localized Symbolic Knowledge Distillation."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_runs(commands)
+    _add_looks_ahead(commands)
+    _add_publishing(commands)
+    _add_labels(commands)
+    book = commands.add_parser(
+        "book", help="gather what a site of the series is built from; make book builds it"
+    )
+    book.add_argument("--out", type=Path, metavar="FOLDER", help="default build/book")
+    book.set_defaults(command=_book)
+    mini = commands.add_parser("mini", help="the mini world")
+    mini.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "pretrain", help="make its weights: the base student and the verbalizers"
+    )
+    return parser
+
+
+def _add_runs(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run the notebooks of a profile, as far as something has changed",
+        epilog="example: lskd run mini --from 05 -p 05.steps=100 -p 05.lr=1e-3",
+    )
+    run.add_argument("profile", help="smoke, mini, a100, or another folder of params/")
+    run.add_argument(
+        "--only", action="append", default=[], metavar="NN", help="this notebook alone; may be repeated"
+    )
+    run.add_argument("--from", dest="start", metavar="NN", help="from this notebook on")
+    _add_overrides(run, "NN.key=value")
+    _add_out(run)
+    _add_limits(run)
+    run.set_defaults(command=_run)
+    replicate = commands.add_parser(
+        "replicate", help="run the learning stages with several seeds and pool their figures"
+    )
+    replicate.add_argument("profile")
+    replicate.add_argument(
+        "--seeds", type=int, default=3, help="how many, the profile's own among them (default 3)"
+    )
+    _add_limits(replicate)
+    replicate.set_defaults(command=_replicate)
+    renderings = commands.add_parser(
+        "renderings", help="promote a finished run's notebooks to outputs/PROFILE/, for readers"
+    )
+    renderings.add_argument("profile")
+    renderings.set_defaults(command=_renderings)
+
+
+def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
+    check = commands.add_parser(
+        "check",
+        help="look at every path, model, key, GPU and the disk that a profile needs, "
+        "before anything is spent",
+    )
+    check.add_argument("profile")
+    check.set_defaults(command=_check)
+    estimate = commands.add_parser(
+        "estimate", help="what notebook 02 would ask, and what that would cost; nothing is sent"
+    )
+    estimate.add_argument("profile")
+    _add_overrides(estimate, "02.key=value")
+    _add_out(estimate)
+    estimate.set_defaults(command=_estimate)
+
+
+def _add_publishing(commands: argparse._SubParsersAction) -> None:
+    report = commands.add_parser(
+        "report",
+        help="what the corpus of a run is made of, what is said again, and what of the benchmarks "
+        "it has shown",
+    )
+    report.add_argument(
+        "--toxicity",
+        default="",
+        metavar="MODEL",
+        help="a text classifier that finds toxic texts, e.g. unitary/toxic-bert",
+    )
+    report.add_argument(
+        "--toxicity-label", default="", metavar="LABEL", help="which of its labels means toxic"
+    )
+    _add_run_folder(report, _report)
+    publish = commands.add_parser(
+        "publish",
+        help="stage corpus, student and critic for the hub, with their cards; nothing is sent "
+        "without --send",
+    )
+    for what in ("dataset", "student", "critic"):
+        publish.add_argument(f"--{what}", metavar="USER/NAME", help=f"the repository of the {what}")
+    publish.add_argument(
+        "--licence",
+        default="",
+        help="identifier of the hub, e.g. cc-by-4.0; default: bsd-3-clause for the mini world, "
+        "else not chosen",
+    )
+    publish.add_argument(
+        "--images",
+        action="store_true",
+        help="include the corpus's images: whoever does needs leave of their owners",
+    )
+    publish.add_argument(
+        "--private", action="store_true", help="create the repositories as private ones"
+    )
+    publish.add_argument(
+        "--send", action="store_true", help="send it to the hub, with the token in HF_TOKEN"
+    )
+    publish.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where it is staged, default outputs/publish/PROFILE"
+    )
+    _add_run_folder(publish, _publish)
+    export = commands.add_parser(
+        "export", help="write a run's corpus as COCO JSON or as a FiftyOne data set"
+    )
+    export.add_argument("--format", required=True, choices=("coco", "fiftyone"))
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where it is written"
+    )
+    _add_run_folder(export, _export)
+
+
+def _add_labels(commands: argparse._SubParsersAction) -> None:
+    labels = commands.add_parser("labels", help="exchange labels with Label Studio").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    out = labels.add_parser("export", help="write a run's triples as tasks, and the labelling interface")
+    out.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    out.add_argument(
+        "--images",
+        default="/data/local-files/?d=",
+        metavar="PREFIX",
+        help="of the images' addresses (default %(default)s)",
+    )
+    out.add_argument("--number", type=int, help="of triples, drawn by the seed (default: all)")
+    out.add_argument("--seed", type=int, default=0)
+    out.add_argument("--labels", type=Path, help="a label file that goes along")
+    _add_run_folder(out, _export_labels)
+    back = labels.add_parser("import", help="add the labels of a JSON export to labels_by_people.parquet")
+    back.add_argument(
+        "--user", action="append", default=[], metavar="7=ada", help="name a user; may be repeated"
+    )
+    back.add_argument("--labels", type=Path, help="the label file, default the run's")
+    _add_run_folder(back, _import_labels, reads="Label Studio's JSON export")
+
+
+def _add_overrides(parser: argparse.ArgumentParser, form: str) -> None:
+    parser.add_argument(
+        "-p",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar=form,
+        help="set a parameter; may be repeated",
+    )
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, help="the run's folder, default outputs/runs/PROFILE")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=float, metavar="SECONDS", help="that a notebook may take")
+    parser.add_argument("--run-limit", type=float, metavar="SECONDS", help="that a whole run may take")
+
+
+def _add_run_folder(parser: argparse.ArgumentParser, command, reads: str | None = None) -> None:
+    """A profile, and the folder of its run if it is another: ``command(options, root, run_dir)``."""
+    parser.add_argument("profile")
+    if reads:
+        parser.add_argument("file", type=Path, help=reads)
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="the run's folder, default outputs/runs/PROFILE"
+    )
+    parser.set_defaults(command=lambda options, root: command(options, root, _run_dir(options, root)))
+
+
+def _run_dir(options: argparse.Namespace, root: Path) -> Path:
+    run_dir = (options.run or root / "outputs" / "runs" / options.profile).resolve()
+    if not any((run_dir / name).exists() for name in ("manifest.json", "triples.parquet")):
+        raise RunError(f"nothing has run in {run_dir}")
+    return run_dir
+
+
+# ------------------------------------------------------------------------------------- runs
+
+
+def _run(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.publishing.renderings import result_lines
+    from lskd_nb.runner.run import run_profile
+
+    run_dir = options.out or root / "outputs" / "runs" / options.profile
+    run_profile(
+        options.profile,
+        root,
+        run_dir,
+        options.only,
+        options.start,
+        options.overrides,
+        limits=(options.limit, options.run_limit),
+        say=_say,
+        tick=_tick(),
+    )
+    pooled = root / "outputs" / options.profile / "metrics.json"
+    for line in result_lines(run_dir.resolve(), pooled):
+        _say(line)
+    return 0
+
+
+def _replicate(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.runner.replication import replicate
+
+    limits = (options.limit, options.run_limit)
+    out = replicate(options.profile, root, options.seeds, limits, _say, _tick())
+    _say(f"the pooled figures are in {out}")
+    return 0
+
+
+def _renderings(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.publishing.renderings import promote
+    from lskd_nb.runner.run import locked
+
+    run_dir = root / "outputs" / "runs" / options.profile
+    with locked(run_dir):
+        for path in promote(run_dir, root, root / "outputs" / options.profile):
+            _say(str(path))
+    if options.profile == "mini":
+        from lskd_nb.mini.drawing.teaser import draw_teaser
+
+        draw_teaser(teaser := root / "outputs" / "mini" / "teaser.png")
+        _say(str(teaser))
+    return 0
+
+
+def _check(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.runner.readiness import check, report
+
+    findings = check(options.profile, root)
+    for line in report(findings):
+        _say(line)
+    return 1 if any(f.ok is False for f in findings) else 0
+
+
+def _estimate(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.runner.parameters import parse_overrides, profile_parameters, read_notebooks
+    from lskd_nb.runner.run import choose
+    from lskd_nb.teacher.estimate import estimate_profile
+
+    (notebook,) = choose(notebooks := read_notebooks(root), ["02"], None)
+    changed = parse_overrides(options.overrides, notebooks).get(notebook.name, {})
+    values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook) | changed
+    run_dir = options.out or root / "outputs" / "runs" / options.profile
+    _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
+    return 0
+
+
+# ------------------------------------------------------------- what of a finished run goes to others
+
+
+def report_of(
+    run_dir: Path, root: Path, toxicity: str = "", toxicity_label: str = ""
+) -> dict:
+    """A run's report, with contamination of the benchmarks that its notebook 06 was given (the mini
+    world's own where it was given none)."""
+    from lskd_nb.publishing.cards import run_notebooks
+    from lskd_nb.publishing.contamination import benchmark_sets
+    from lskd_nb.publishing.report import report_run
+
+    entries = run_notebooks(run_dir).items()
+    told = next((entry["parameters"] for name, entry in entries if name.startswith("06")), {})
+    homes = {
+        name: root / folder if (folder := told.get(f"{name}_folder")) else run_dir / "world" / name
+        for name in BENCHMARKS
+    }
+    images = {"sherlock": root / told["sherlock_images"]} if told.get("sherlock_images") else None
+    return report_run(
+        run_dir,
+        benchmarks=benchmark_sets(homes, images),
+        toxicity_model=toxicity,
+        toxicity_label=toxicity_label,
+    )
+
+
+def _report(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
+    from lskd_nb.publishing.report import write_report
+    from lskd_nb.publishing.report_text import report_markdown
+
+    report = report_of(run_dir, root, options.toxicity, options.toxicity_label)
+    _say(report_markdown(report))
+    _say("\n" + "\n".join(str(path) for path in write_report(report, run_dir)))
+    return 0
+
+
+def _publish(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
+    from lskd_nb.publishing.hub import check_ready, findings, listing, send, stage
+    from lskd_nb.publishing.report import report_there
+    from lskd_nb.runner.run import locked
+
+    given = {what: getattr(options, what) for what in ("dataset", "student", "critic")}
+    names = {what: name for what, name in given.items() if name}
+    check_ready(run_dir, names)
+    out = options.out or root / "outputs" / "publish" / options.profile
+    with locked(run_dir):
+        report = report_there(run_dir)
+        if report is None:
+            if (old := run_dir / "report.json").exists():
+                _say(f"{old} is not of the corpus that is there now: the report is made anew")
+            report = report_of(run_dir, root)
+        repositories = stage(run_dir, out, names, report, options.images, options.licence)
+    for line in listing(repositories):
+        _say(line)
+    private_paths = {
+        "a path of this machine": str(root),
+        "the run's path": str(run_dir),
+        "the path of a home": str(Path.home()) + "/",
+    }
+    if against := findings(repositories, private_paths, options.images):
+        raise RunError("\n".join([*against, "nothing was sent: the above speaks against it"]))
+    if not options.send:
+        how = "privately" if options.private else "for all to see"
+        staged = repositories[0].folder.parent
+        _say(f"staged in {staged}; nothing was sent (--send does that, {how})")
+        return 0
+    for address in send(repositories, options.private):
+        _say(f"sent: {address}")
+    return 0
+
+
+def _export(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
+    from lskd_nb.publishing.exports import (
+        LOAD_FIFTYONE,
+        export_coco,
+        export_fiftyone,
+        images_of,
+    )
+    from lskd_nb.run_folder import RunFolder
+
+    known = (run_dir / "image_root.txt").exists()
+    image_root = RunFolder(run_dir).image_root if known else None
+    write = {"coco": export_coco, "fiftyone": export_fiftyone}[options.format]
+    written = write(run_dir / "corpus.parquet", options.out, image_root)
+    _say(f"written: {written}; image paths are those below {image_root or 'the image root'}")
+    images = images_of(run_dir / "corpus.parquet", image_root)
+    if left_out := sum(len(image.left_out) for image in images):
+        why = "since their boxes have no area within their image"
+        _say(f"{left_out:,} regions were left out, {why}")
+    if options.format == "fiftyone":
+        _say(f"to open it: {LOAD_FIFTYONE.format(out=written)}")
+    return 0
+
+
+def _export_labels(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
+    from lskd_nb.critic.label_studio import write_tasks
+
+    number, config = write_tasks(
+        run_dir, options.out, options.images, options.number, options.seed, options.labels
+    )
+    _say(f"{number:,} tasks in {options.out}, the labelling interface in {config}")
+    return 0
+
+
+def _import_labels(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
+    from lskd_nb.critic.label_studio import import_labels, named_users
+
+    _say(str(import_labels(options.file, run_dir, options.labels, named_users(options.user))))
+    return 0
+
+
+def _book(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.publishing.book import stage
+
+    for path in stage(root, options.out or root / "build" / "book"):
+        _say(str(path))
+    return 0
+
+
+# -------------------------------------------------------------------------------- lines for people
+
+
+def _shown(line: str) -> str:
+    """``line`` in the place of one that ``_tick`` has shown."""
+    return f"\r\x1b[K{line}" if sys.stdout.isatty() else line
+
+
+def _say(line: str) -> None:
+    print(_shown(line), flush=True)
+
+
+def _tick() -> Callable[[str], None] | None:
+    if not sys.stdout.isatty():
+        return None
+    return lambda line: print(_shown(line), end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

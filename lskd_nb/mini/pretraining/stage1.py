@@ -1,0 +1,208 @@
+"""Second step of ``lskd mini pretrain``: the Q-Former learns to read the frozen vision encoder, from captions.
+
+Captions of plain pictures (ITC, ITM and LM, as in BLIP-2's stage 1), captions of annotated pictures ("the dog framed in
+green is running") with ITM negatives that tell it of another frame, and the same as questions and answers with the
+question-conditioned LM loss. No region ids and no commonsense: those are left for distillation.
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lskd_nb.mini.pretraining.vision import BATCH, CPU, Pool, View, draw_view, schedule, to_pixels
+from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes.world import COLORS, HELD, PEOPLE, POSES, THINGS, Entity, Scene
+from lskd_nb.regions import COLOR_NAMES
+from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture's features with a text that fits and one that does not; ``question`` may be empty."""
+
+    view: int
+    question: str
+    text: str
+    wrong: str
+
+
+def encode_views(student: Student, views: list[View]) -> Tensor:
+    """(V, P + 1, width) bf16 features, once for all steps."""
+    with autocast(CPU):
+        return torch.cat([
+            student.encode_images(to_pixels(views[i : i + BATCH])).to(torch.bfloat16) for i in range(0, len(views), BATCH)
+        ])
+
+
+def example(views: list[View], index: int, rng: np.random.Generator) -> Example:
+    """One caption or framed statement of a view, and a wrong one: of another frame or scene, or with one detail altered."""
+    view = views[index]
+    if view.frames and rng.random() < 0.75:
+        return _framed_example(views, index, int(rng.choice(list(view.frames))), rng)
+    if rng.random() < 0.3:
+        return Example(index, *_scene_question(view.scene, views, rng))
+    order = rng.permutation(len(view.scene.entities))[: int(rng.integers(1, len(view.scene.entities) + 1))].tolist()
+    text, wrong = grammar.caption(view.scene, order), ""
+    while wrong in ("", text):  # another picture may happen to have the same caption
+        wrong = grammar.caption(_changed(view.scene, views, order, rng), order) if rng.random() < 0.8 else _any_caption(views, rng)
+    return Example(index, "", text, wrong)
+
+
+def _framed_example(views: list[View], index: int, entity: int, rng: np.random.Generator) -> Example:
+    """A statement, or a question and its answer, about one frame."""
+    view = views[index]
+    color, this = COLOR_NAMES[view.frames[entity]], view.scene.entities[entity]
+    others = [view.scene.entities[e] for e in view.frames if e != entity and _content(view.scene.entities[e]) != _content(this)]
+    how = rng.random()
+    if others and how < 0.5:
+        wrong = others[rng.integers(len(others))]
+    else:
+        wrong = _altered(this, rng) if how < 0.9 else _other_entity(views, this, rng)
+    form = rng.random()
+    if form < 0.35:
+        return Example(index, f"What is framed in {color}?", "Answer: " + _content(this), "Answer: " + _content(wrong))
+    right, other = grammar.framed(this, color), grammar.framed(wrong, color)
+    if form < 0.6:  # two clauses, of which either may be the wrong one
+        context, donor = _context_clause(view.scene, rng), _context_clause(views[rng.integers(len(views))].scene, rng)
+        if donor not in _context_clauses(view.scene) and rng.random() < 0.5:
+            other = right
+        else:
+            donor = context
+        right, other = f"{right[:-1]} and {context}.", f"{other[:-1]} and {donor}."
+    return Example(index, "", right, other)
+
+
+def _context_clauses(scene: Scene) -> list[str]:
+    found = (grammar.WEATHER_CLAUSE.get(scene.weather), grammar.TIME_CLAUSE.get(scene.time), f"this is {grammar.IN_PLACE[scene.place]}")
+    return [clause for clause in found if clause]
+
+
+def _context_clause(scene: Scene, rng: np.random.Generator) -> str:
+    return str(rng.choice(_context_clauses(scene)))
+
+
+def _content(entity: Entity) -> str:
+    return grammar.describe(entity).capitalize() + "."
+
+
+def _altered(entity: Entity, rng: np.random.Generator) -> Entity:
+    """The same with one detail changed, so that the picture, not the noun, tells the wrong text from the right one."""
+    ways = [replace(entity, color=c) for c in COLORS[entity.kind] if c != entity.color]
+    ways += 2 * [replace(entity, pose=p, held="") for p in POSES[entity.kind] if p != entity.pose]
+    if entity.kind in PEOPLE:
+        ways += [replace(entity, held=h, pose="standing") for h in HELD if h != entity.held]
+        ways += [replace(entity, kind=k) for k in PEOPLE if k != entity.kind]
+    return ways[rng.integers(len(ways))] if ways else replace(entity, kind=str(rng.choice([k for k in THINGS if k != entity.kind])))
+
+
+def _other_entity(views: list[View], like: Entity, rng: np.random.Generator) -> Entity:
+    while True:
+        scene = views[rng.integers(len(views))].scene
+        entity = scene.entities[rng.integers(len(scene.entities))]
+        if _content(entity) != _content(like):
+            return entity
+
+
+def _changed(scene: Scene, views: list[View], order: list[int], rng: np.random.Generator) -> Scene:
+    """The scene with its place, weather or time, or one of the entities of ``order``, as they are not."""
+    donor = views[rng.integers(len(views))].scene
+    if rng.random() < 0.4 and (donor.place, donor.weather, donor.time) != (scene.place, scene.weather, scene.time):
+        ways = [replace(scene, place=donor.place, weather=donor.weather, time=donor.time)]
+        if scene.weather and donor.weather:
+            ways += [w for w in (replace(scene, weather=donor.weather), replace(scene, time=donor.time)) if w != scene]
+        return ways[rng.integers(len(ways))]
+    one = int(rng.choice(order))
+    entity = scene.entities[one]
+    other = _altered(entity, rng) if rng.random() < 0.6 else _other_entity(views, entity, rng)
+    return replace(scene, entities=(*scene.entities[:one], other, *scene.entities[one + 1 :]))
+
+
+def _any_caption(views: list[View], rng: np.random.Generator) -> str:
+    return grammar.caption(views[rng.integers(len(views))].scene)
+
+
+def _scene_question(scene: Scene, views: list[View], rng: np.random.Generator) -> tuple[str, str, str]:
+    """A plain question about the whole picture, its answer and a wrong one."""
+    entity = scene.entities[rng.integers(len(scene.entities))]
+    wrong = _other_entity(views, entity, rng)
+    other = views[rng.integers(len(views))].scene
+    forms = [("What is in the picture?", _content(entity), _content(wrong))]
+    if other.place != scene.place:
+        forms.append(("Where is this?", grammar.IN_PLACE[scene.place], grammar.IN_PLACE[other.place]))
+    if scene.weather and other.weather not in ("", scene.weather):
+        forms.append(("What is the weather like?", scene.weather, other.weather))
+    if scene.time and other.time not in ("", scene.time):
+        forms.append(("What time is it?", scene.time, other.time))
+    question, right, wrong_text = forms[rng.integers(len(forms))]
+    return question, "Answer: " + right, "Answer: " + wrong_text
+
+
+def stage1_losses(student: Student, image: Tensor, batch: list[Example], rng: np.random.Generator) -> dict[str, Tensor]:
+    """ITC, ITM and LM of one batch of (B, P, width) features."""
+    right = student.tokenize([e.question for e in batch], [e.text for e in batch])
+    both = student.tokenize([e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch])
+    views = torch.tensor([e.view for e in batch])
+    image = student.look(image)
+    itc, similarity = itc_loss(student.query_features(image), student.text_features(right), views, student.temperature)
+    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(1)  # the text of another image that fits best
+    size = len(batch)
+    rows = torch.stack([torch.arange(size), elsewhere, torch.arange(size, 2 * size)], dim=1).flatten()
+    logits = student.itm_logits(image, both[rows])
+    target = torch.zeros(3 * size, dtype=torch.long)
+    target[::3] = 1
+    conditioned = bool(rng.random() < 0.5)
+    log_probability, counted = student.lm_log_probabilities(image, right, conditioned)
+    return dict(itc=itc, itm=F.cross_entropy(logits, target), lm=lm_loss(log_probability, counted, right.ids[:, 1:]))
+
+
+def train_reading(student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print) -> None:
+    """Step 2: the Q-Former and its heads, the vision encoder frozen and its features computed once."""
+    rng = np.random.default_rng([seed, 3])
+    torch.manual_seed(seed)
+    student.blip2.set_attn_implementation("eager")  # as for the vision encoder
+    views = [draw_view(pool, i, rng, 0.75) for i in range(len(pool.scenes)) for _ in range(2)]
+    features = encode_views(student, views)
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
+    student.train()
+    begin, sums = time.time(), {}
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = schedule(step, steps, peak)
+        batch = [example(views, int(i), rng) for i in rng.integers(len(views), size=BATCH)]
+        with autocast(CPU):
+            losses = stage1_losses(student, features[[e.view for e in batch]], batch, rng)
+        (0.5 * losses["itc"] + losses["itm"] + 0.5 * losses["lm"]).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        student.temperature.data.clamp_(0.001, 0.5)
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        if (step + 1) % 100 == 0:
+            line = ", ".join(f"{n} {v / 100:.3f}" for n, v in sums.items())
+            log(f"stage 1 {step + 1}/{steps}: {line}, {time.time() - begin:.0f} s")
+            sums = {}
+    student.eval()
+
+
+@torch.no_grad()
+def reading_scores(student: Student, pool: Pool, seed: int, number: int = 600) -> dict[str, float]:
+    """On held-out scenes, by ITM: right caption against three others; framed statement against another frame's."""
+    rng = np.random.default_rng([seed, 4])
+    views = [draw_view(pool, i, rng, 0.75) for i in range(min(number, len(pool.scenes)))]
+    features = encode_views(student, views)
+    hits: dict[str, list[bool]] = {"caption": [], "frame": []}
+    for start in range(0, len(views), BATCH):
+        batch = [example(views, i, rng) for i in range(start, min(start + BATCH, len(views)))]
+        pair = student.tokenize([e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch])
+        image = features[[e.view for e in batch]].repeat(2, 1, 1)
+        with autocast(CPU):
+            match = student.itm_logits(image, pair)
+        match = (match[:, 1] - match[:, 0]).view(2, -1)
+        for e, right in zip(batch, (match[0] > match[1]).tolist(), strict=True):
+            hits["frame" if "framed" in e.question + e.text else "caption"].append(right)
+    return {name: round(float(np.mean(values)), 4) for name, values in hits.items()}

@@ -1,0 +1,195 @@
+"""What the models look at: an image, resized first, with its regions drawn on it afterwards.
+
+Drawing comes after every geometric transform, so no referent is cropped away and left stays left. The vision encoder is
+frozen, hence the features of a view never change: where views are fixed (the mini profile) they are computed once, kept in
+one memory-mapped file, and read by every training and scoring process.
+"""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from lskd_nb.records import atomic_path, place_for
+from lskd_nb.regions import Region, highlight, resize_regions
+from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD, Student, autocast
+
+NO_IMAGE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for damaged files of all kinds
+
+
+@dataclass(frozen=True)
+class View:
+    """An image file (relative to the image root) and the regions drawn on it, boxes in pixels of the file."""
+
+    image: str
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def key(self) -> str:
+        boxes = [(r.id, *(round(float(v), 2) for v in r.box)) for r in self.regions]
+        return hashlib.sha256(json.dumps([self.image, boxes]).encode()).hexdigest()[:24]
+
+
+def open_image(image_root: str | Path, path: str) -> Image.Image:
+    """The image as RGB. Raises ``ValueError`` for a path that leaves the root or a file that is no image."""
+    return _decoded(image_root, path)[0]
+
+
+def _decoded(image_root: str | Path, path: str, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+    """The image as RGB, and its size in pixels (width, height).
+
+    A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as ``least`` pixels are left each way: several times faster, and
+    further from the whole image by less than another filter for resizing would be.
+    """
+    root = Path(image_root).resolve()
+    full = (root / path).resolve()
+    if not full.is_relative_to(root):
+        raise ValueError(f"image path {path!r} leaves the image root {root}")
+    try:
+        with Image.open(full) as image:
+            size = image.size
+            if least is not None:
+                image.draft("RGB", (least, least))
+            return as_rgb(image), size
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no image {path!r} under {root}") from None
+    except NO_IMAGE as error:
+        raise ValueError(f"{full} is not a readable image: {error}") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits of red, green and blue; of 16-bit greys the upper eight. Raises ``ValueError`` for pixels that are numbers without a scale."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("F", "I"):
+        raise ValueError(f"its pixels are numbers without a scale (mode {image.mode}): save it with 8 bits a channel")
+    return image.convert("RGB")
+
+
+def draw(view: View, image_root: str | Path, size: int) -> Image.Image:
+    """A view as the model sees it: resized to a square of ``size`` pixels, then highlighted."""
+    image, whole = _decoded(image_root, view.image, size)
+    return draw_on(image, resize_regions(view.regions, whole, image.size), size)
+
+
+def draw_on(image: Image.Image, regions: Sequence[Region], size: int) -> Image.Image:
+    """The same for an image in memory: resized to a square of ``size`` pixels, then highlighted."""
+    square = image.resize((size, size), Image.Resampling.BICUBIC)
+    return highlight(square, resize_regions(regions, image.size, (size, size)))
+
+
+def drawn_pixels(views: Sequence[View], image_root: str | Path, size: int, each: Callable = map) -> Tensor:
+    """Views as the model sees them, (B, size, size, 3) uint8; ``each`` may be the map of a pool."""
+    return torch.from_numpy(np.stack(list(each(lambda view: np.asarray(draw(view, image_root, size)), views))))
+
+
+def normalised(drawn: Tensor) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, as BLIP-2 was trained on: on the model's device, to move a quarter of the bytes there."""
+    mean, std = (torch.tensor(values, device=drawn.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    return drawn.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std)
+
+
+@torch.no_grad()
+def encode_drawn(student: Student, drawn: Tensor, bf16: bool = True) -> Tensor:
+    """(B, S, S, 3) uint8 of views that are drawn already -> (B, patches + 1, width) features."""
+    with autocast(student.device, bf16):
+        return student.encode_images(normalised(drawn.to(student.device, non_blocking=True)))
+
+
+def passes(keys: Sequence[str], lengths: Sequence[int], at_once: int) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """How to score many texts about few views so that each view is encoded once: rows are texts, ``keys`` the views they are about.
+
+    Yields B views, each by the number of one of its rows, and the passes over their texts: row numbers, as many of each view, those of one view
+    next to each other, ``at_once`` in a pass or B. A view that has fewer texts than the others it goes with repeats its last. Views with as many
+    texts of like length go together; ``lengths`` are those of the texts, in any unit.
+    """
+    rows_of: dict[str, list[int]] = {}
+    for row in sorted(range(len(keys)), key=lambda r: lengths[r]):
+        rows_of.setdefault(keys[row], []).append(row)
+    left = deque(sorted(rows_of.values(), key=lambda rows: (len(rows), lengths[rows[-1]])))
+    while left:
+        fewest, together = len(left[0]), [left.popleft()]
+        while left and len(left[0]) <= fewest * 5 / 4 and (len(together) + 1) * len(left[0]) <= at_once:
+            together.append(left.popleft())
+        most = len(together[-1])
+        padded = [rows + rows[-1:] * (most - len(rows)) for rows in together]
+        each = max(at_once // len(together), 1)
+        yield [rows[0] for rows in together], [[row for rows in padded for row in rows[start : start + each]] for start in range(0, most, each)]
+
+
+class FrozenViews:
+    """Features of views by a frozen vision encoder: computed on demand, or all at once into ``folder`` and shared.
+
+    ``features(views)`` gives (B, patches + 1, width): bf16 from the folder, else as the encoder computes them.
+    """
+
+    def __init__(self, student: Student, image_root: str | Path, folder: str | Path | None = None):
+        self.student, self.image_root = student, image_root
+        vision = student.blip2.config.vision_config
+        self.shape = ((vision.image_size // vision.patch_size) ** 2 + 1, vision.hidden_size)
+        self.folder = Path(folder) / self._fingerprint() if folder is not None else None
+        self._rows: dict[str, int] = {}
+        self._stored: np.ndarray | None = None
+        if self.folder is not None and (self.folder / "index.json").exists():
+            self._open()
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(str(self.shape).encode())
+        for name, weight in sorted(self.student.blip2.vision_model.state_dict().items()):
+            digest.update(name.encode() + weight.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def _open(self) -> None:
+        """Open the store; one that is shorter than its index says is passed over, and made anew."""
+        rows, store = json.loads((self.folder / "index.json").read_text()), self.folder / "views.bf16"
+        whole = len(rows) * int(np.prod(self.shape))
+        if rows and store.exists() and store.stat().st_size >= 2 * whole:
+            self._rows, self._stored = rows, np.memmap(store, dtype=np.int16, mode="r")[:whole].reshape(-1, *self.shape)
+
+    def encode(self, views: Sequence[View]) -> Tensor:
+        """Draw and encode, nothing kept."""
+        with ThreadPoolExecutor(2) as readers:  # decoding and resizing release Python's lock
+            return encode_drawn(self.student, drawn_pixels(views, self.image_root, self.student.image_size, readers.map))
+
+    def prepare(self, views: Iterable[View], batch: int = 64) -> int:
+        """Compute what is missing into the folder; return how many views were. A killed call leaves the old index."""
+        if self.folder is None:
+            raise ValueError("FrozenViews was made without a folder: features are computed on demand")
+        missing = list({v.key: v for v in views if v.key not in self._rows}.values())
+        if not missing:
+            return 0
+        row_bytes = 2 * int(np.prod(self.shape))
+        rows = dict(self._rows)
+        with place_for(self.folder / "views.bf16"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(self.folder / "views.bf16", "r+b" if rows else "wb") as store:
+                store.truncate(len(rows) * row_bytes)
+                store.seek(0, os.SEEK_END)
+                for start in range(0, len(missing), batch):
+                    part = missing[start : start + batch]
+                    store.write(self.encode(part).to(torch.bfloat16).cpu().view(torch.int16).numpy().tobytes())
+                    rows.update({v.key: len(rows) + i for i, v in enumerate(part)})
+        with atomic_path(self.folder / "index.json") as temporary:
+            temporary.write_text(json.dumps(rows))
+        self._open()
+        return len(missing)
+
+    def features(self, views: Sequence[View]) -> Tensor:
+        """(B, patches + 1, width), from the store where it has them all."""
+        stored = self.stored(views)
+        return self.encode(views) if stored is None else stored.to(self.student.device)
+
+    def stored(self, views: Sequence[View]) -> Tensor | None:
+        """Features from the store; None where it lacks some."""
+        if self._stored is None or any(v.key not in self._rows for v in views):
+            return None
+        return torch.from_numpy(self._stored[[self._rows[v.key] for v in views]]).view(torch.bfloat16)

@@ -1,0 +1,168 @@
+"""What each step of distillation sees: rows of the corpus drawn as views, and their hard negatives (LSKD, section 3.3).
+
+Each time a row is drawn its regions are shuffled, half the time all that were offered and half the time those it mentions,
+and its texts are renumbered to match. A *region swap* is the same text with two ids exchanged, false about this very image; an
+*exchange* has the answer or the rationale of another row that asks the same, as VCR's wrong choices have.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lskd_nb.records import CORPUS, read_parquet
+from lskd_nb.regions import Region, mentions, region_of, renumber, shuffle_ids
+from lskd_nb.students.views import View
+
+REHEARSAL = pa.schema([("image", pa.string()), ("question", pa.string()), ("text", pa.string())])
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text about one image. ``regions`` may be drawn; ids in the texts are theirs."""
+
+    image: str
+    question: str
+    answer: str
+    rationale: str
+    regions: tuple[Region, ...]
+    mentioned: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A row as one step sees it: its view, and texts renumbered to the view's ids.
+
+    Its own hard negatives are (question, text) or None: ``swapped`` has two regions exchanged, ``exchanged`` the answer or the
+    rationale of a row that asks the same.
+    """
+
+    view: View
+    question: str
+    text: str
+    swapped: tuple[str, str] | None = None
+    exchanged: tuple[str, str] | None = None
+
+
+def corpus_rows(path: str | Path) -> list[Row]:
+    """Rows of a corpus. Raises ``ValueError`` naming the triple whose texts mention a region it does not have."""
+    rows = []
+    for r in read_parquet(path, CORPUS).to_pylist():
+        regions = tuple(region_of(g) for g in r["references"])
+        mentioned = tuple(mentions(" ".join((r["question"], r["answer"], r["rationale"]))))
+        unknown = set(mentioned) - {g.id for g in regions}
+        if unknown:
+            raise ValueError(f"{path}: triple {r['triple_id']} mentions the regions {sorted(unknown)} that it has no boxes for")
+        rows.append(Row(r["image"], r["question"], r["answer"], r["rationale"], regions, mentioned))
+    return rows
+
+
+def rehearsal_rows(path: str | Path) -> list[Row]:
+    """Plain pairs (image, question, text); the question may be empty. Nothing is drawn."""
+    return [Row(r["image"], r["question"], r["text"], "", (), ()) for r in read_parquet(path, REHEARSAL).to_pylist()]
+
+
+def by_question(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows that ask the same, whatever region they ask it about."""
+    asked: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        asked[_unnumbered(row.question)].append(row)
+    return asked
+
+
+def _unnumbered(question: str) -> str:
+    return renumber(question, dict.fromkeys(mentions(question), 0)).lower()
+
+
+def answer_text(answer: str, rationale: str = "") -> str:
+    """What follows the question: with the rationale or without (LSKD trains on either, half each)."""
+    return f"Answer: {answer} Rationale: {rationale}" if rationale else f"Answer: {answer}"
+
+
+def fixed_view(row: Row, which: int) -> View:
+    """One of a row's fixed shuffles, the same whatever is trained from it."""
+    return View(row.image, _fixed_shuffle(row, which)[0]) if row.regions else View(row.image)
+
+
+def _fixed_shuffle(row: Row, which: int):
+    mentioned = row.mentioned if which % 2 else ()  # in turn: all regions, the mentioned ones
+    return shuffle_ids(row.regions, mentioned, np.random.default_rng([image_number(row.image), which, *row.mentioned]) if which % 2 else
+                       np.random.default_rng([image_number(row.image), which]), share_mentioned=1.0)
+
+
+def drawn_row(row: Row, views: int, rng: np.random.Generator, asked: Mapping[str, Sequence[Row]] | None = None) -> Drawn:
+    """Shuffle a row's regions and renumber its texts. With ``views`` > 0 the shuffle is one of that many fixed ones.
+
+    ``asked``: rows by question, of which one is drawn for the exchange.
+    """
+    rival = _rival(row, asked or {}, rng)
+    if not row.regions:
+        text = answer_text(row.answer) if row.question else row.answer
+        return Drawn(View(row.image), row.question, text, None, (row.question, answer_text(rival.answer)) if rival else None)
+    regions, mapping = _fixed_shuffle(row, int(rng.integers(views))) if views else shuffle_ids(row.regions, row.mentioned, rng)
+    question, answer = renumber(row.question, mapping), renumber(row.answer, mapping)
+    rationale = renumber(row.rationale, mapping) if rng.random() < 0.5 else ""
+    text = answer_text(answer, rationale)
+    drawn = Drawn(View(row.image, regions), question, text, _swap(question, text, len(regions), rng))
+    return replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng)) if rival else drawn
+
+
+def _rival(row: Row, asked: Mapping[str, Sequence[Row]], rng: np.random.Generator) -> Row | None:
+    """A row that asks the same and is answered differently; None where a few draws find none."""
+    same = asked.get(_unnumbered(row.question), ()) if row.question else ()
+    for _ in range(4 if same else 0):
+        other = same[int(rng.integers(len(same)))]
+        if other.answer != row.answer:
+            return other
+    return None
+
+
+def _exchange(drawn: Drawn, answer: str, rationale: str, rival: Row, rng: np.random.Generator) -> tuple[str, str] | None:
+    """The rival's answer, rationale, or both in place of the row's, told of the row's regions in the order of mention."""
+    own = mentions(f"{drawn.question} {drawn.text}")
+    ids = own + [r.id for r in drawn.view.regions if r.id not in own]
+    if len(rival.mentioned) > len(ids):
+        return None
+    mapping = dict(zip(rival.mentioned, ids, strict=False))
+    theirs = renumber(rival.answer, mapping), renumber(rival.rationale, mapping)
+    how = int(rng.integers(3)) if rationale else 0
+    answer = answer if how == 1 else theirs[0]
+    rationale = rationale if how == 2 else theirs[1]
+    return drawn.question, answer_text(answer, rationale if " Rationale: " in drawn.text else "")
+
+
+def image_number(path: str) -> int:
+    """A number that stands for an image in seeds and in ITC's exclusions."""
+    return zlib.crc32(path.encode())
+
+
+def _swap(question: str, text: str, drawn: int, rng: np.random.Generator) -> tuple[str, str] | None:
+    """Exchange a mentioned id with another drawn one, in the question and the rest."""
+    mentioned = mentions(question) or mentions(text)
+    if not mentioned or drawn < 2:
+        return None
+    one = mentioned[int(rng.integers(len(mentioned)))]
+    other = int(rng.choice([i for i in range(drawn) if i != one]))
+    mapping = {i: i for i in range(drawn)} | {one: other, other: one}
+    return renumber(question, mapping), renumber(text, mapping)
+
+
+def batch_at(step: int, rows: Sequence[Row], plain: Sequence[Row], asked: Mapping[str, Sequence[Row]], batch: int, rehearsal_share: float,
+             views: int, seed: int) -> list[Drawn]:
+    """The rows of a step, a function of the seed and the step alone: a resumed run sees what an unbroken one would."""
+    rng = np.random.default_rng([seed, 1, step])
+    rehearsed = round(batch * rehearsal_share) if plain else 0
+    picked = [rows[i] for i in epoch_indices(len(rows), batch - rehearsed, step, seed)]
+    picked += [plain[i] for i in rng.integers(len(plain), size=rehearsed)] if rehearsed else []
+    return [drawn_row(row, views, rng, asked) for row in picked]
+
+
+def epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:
+    """Indices of one step when rows are shuffled anew each epoch and epochs follow each other without a gap."""
+    positions = range(step * batch, (step + 1) * batch)
+    orders = {e: np.random.default_rng([seed, 2, e]).permutation(size) for e in {p // size for p in positions}}
+    return [int(orders[p // size][p % size]) for p in positions]
