@@ -1,7 +1,7 @@
 """``lskd``: the commands, one function each; nothing imports this module.
 
-What a command does lives in the rooms of the package; here it is given its options, and its lines are
-shown. Imports are inside the commands, so that asking for help does not load PyTorch.
+What a command does lives in the rooms of the package; here it is given its options, and its lines
+are shown. Imports are inside the commands, so that asking for help does not load PyTorch.
 """
 
 import argparse
@@ -67,7 +67,11 @@ def _add_runs(commands: argparse._SubParsersAction) -> None:
     )
     run.add_argument("profile", help="smoke, mini, a100, or another folder of params/")
     run.add_argument(
-        "--only", action="append", default=[], metavar="NN", help="this notebook alone; may be repeated"
+        "--only",
+        action="append",
+        default=[],
+        metavar="NN",
+        help="this notebook alone; may be repeated",
     )
     run.add_argument("--from", dest="start", metavar="NN", help="from this notebook on")
     _add_overrides(run, "NN.key=value")
@@ -93,8 +97,10 @@ def _add_runs(commands: argparse._SubParsersAction) -> None:
 def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser(
         "check",
-        help="look at every path, model, key, GPU and the disk that a profile needs, "
-        "before anything is spent",
+        help=(
+            "look at every path, model, key, GPU and the disk that a profile needs, "
+            "before anything is spent"
+        ),
     )
     check.add_argument("profile")
     check.set_defaults(command=_check)
@@ -110,8 +116,10 @@ def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
 def _add_publishing(commands: argparse._SubParsersAction) -> None:
     report = commands.add_parser(
         "report",
-        help="what the corpus of a run is made of, what is said again, and what of the benchmarks "
-        "it has shown",
+        help=(
+            "what the corpus of a run is made of, what is said again, and what of the benchmarks "
+            "it has shown"
+        ),
     )
     report.add_argument(
         "--toxicity",
@@ -125,16 +133,20 @@ def _add_publishing(commands: argparse._SubParsersAction) -> None:
     _add_run_folder(report, _report)
     publish = commands.add_parser(
         "publish",
-        help="stage corpus, student and critic for the hub, with their cards; nothing is sent "
-        "without --send",
+        help=(
+            "stage corpus, student and critic for the hub, with their cards; nothing is sent "
+            "without --send"
+        ),
     )
     for what in ("dataset", "student", "critic"):
         publish.add_argument(f"--{what}", metavar="USER/NAME", help=f"the repository of the {what}")
     publish.add_argument(
         "--licence",
         default="",
-        help="identifier of the hub, e.g. cc-by-4.0; default: bsd-3-clause for the mini world, "
-        "else not chosen",
+        help=(
+            "identifier of the hub, e.g. cc-by-4.0; default: bsd-3-clause for the mini world, "
+            "else not chosen"
+        ),
     )
     publish.add_argument(
         "--images",
@@ -148,7 +160,10 @@ def _add_publishing(commands: argparse._SubParsersAction) -> None:
         "--send", action="store_true", help="send it to the hub, with the token in HF_TOKEN"
     )
     publish.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where it is staged, default outputs/publish/PROFILE"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where it is staged, default outputs/publish/PROFILE",
     )
     _add_run_folder(publish, _publish)
     export = commands.add_parser(
@@ -165,7 +180,9 @@ def _add_labels(commands: argparse._SubParsersAction) -> None:
     labels = commands.add_parser("labels", help="exchange labels with Label Studio").add_subparsers(
         required=True, metavar="COMMAND"
     )
-    out = labels.add_parser("export", help="write a run's triples as tasks, and the labelling interface")
+    out = labels.add_parser(
+        "export", help="write a run's triples as tasks, and the labelling interface"
+    )
     out.add_argument("--out", type=Path, required=True, metavar="FILE.json")
     out.add_argument(
         "--images",
@@ -177,7 +194,9 @@ def _add_labels(commands: argparse._SubParsersAction) -> None:
     out.add_argument("--seed", type=int, default=0)
     out.add_argument("--labels", type=Path, help="a label file that goes along")
     _add_run_folder(out, _export_labels)
-    back = labels.add_parser("import", help="add the labels of a JSON export to labels_by_people.parquet")
+    back = labels.add_parser(
+        "import", help="add the labels of a JSON export to labels_by_people.parquet"
+    )
     back.add_argument(
         "--user", action="append", default=[], metavar="7=ada", help="name a user; may be repeated"
     )
@@ -202,18 +221,24 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="that a notebook may take")
-    parser.add_argument("--run-limit", type=float, metavar="SECONDS", help="that a whole run may take")
+    parser.add_argument(
+        "--run-limit", type=float, metavar="SECONDS", help="that a whole run may take"
+    )
 
 
 def _add_run_folder(parser: argparse.ArgumentParser, command, reads: str | None = None) -> None:
-    """A profile, and the folder of its run if it is another: ``command(options, root, run_dir)``."""
+    """A profile, and the folder of its run if it is another: ``command(options, root,
+    run_dir)``.
+    """
     parser.add_argument("profile")
     if reads:
         parser.add_argument("file", type=Path, help=reads)
     parser.add_argument(
         "--run", type=Path, metavar="FOLDER", help="the run's folder, default outputs/runs/PROFILE"
     )
-    parser.set_defaults(command=lambda options, root: command(options, root, _run_dir(options, root)))
+    parser.set_defaults(
+        command=lambda options, root: command(options, root, _run_dir(options, root))
+    )
 
 
 def _run_dir(options: argparse.Namespace, root: Path) -> Path:
@@ -295,12 +320,10 @@ def _estimate(options: argparse.Namespace, root: Path) -> int:
     return 0
 
 
-# ------------------------------------------------------------- what of a finished run goes to others
+# ------------------------------------------------------------ what of a finished run goes to others
 
 
-def report_of(
-    run_dir: Path, root: Path, toxicity: str = "", toxicity_label: str = ""
-) -> dict:
+def report_of(run_dir: Path, root: Path, toxicity: str = "", toxicity_label: str = "") -> dict:
     """A run's report, with contamination of the benchmarks that its notebook 06 was given (the mini
     world's own where it was given none)."""
     from lskd_nb.publishing.cards import run_notebooks
@@ -368,12 +391,7 @@ def _publish(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
 
 
 def _export(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
-    from lskd_nb.publishing.exports import (
-        LOAD_FIFTYONE,
-        export_coco,
-        export_fiftyone,
-        images_of,
-    )
+    from lskd_nb.publishing.exports import LOAD_FIFTYONE, export_coco, export_fiftyone, images_of
     from lskd_nb.run_folder import RunFolder
 
     known = (run_dir / "image_root.txt").exists()

@@ -1,8 +1,9 @@
 """What flows between the stages: one Arrow schema for each file of a run.
 
-A stage reads Parquet and writes Parquet; nothing else is passed on, so any stage can be run alone, resumed or looked
-at. Files are written under a temporary name and renamed, so a file that exists is whole. Columns are plain: boxes are
-xyxy in pixels of the stored image, scores are probabilities, texts mention regions as ``[0]``.
+A stage reads Parquet and writes Parquet; nothing else is passed on, so any stage can be run alone,
+resumed or looked at. Files are written under a temporary name and renamed, so a file that exists is
+whole. Columns are plain: boxes are xyxy in pixels of the stored image, scores are probabilities,
+texts mention regions as ``[0]``.
 """
 
 import errno
@@ -17,11 +18,14 @@ import pyarrow.parquet as pq
 
 ROW_GROUP = 10_000  # rows: what is read for one of them is little
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-# DuckDB's reader of the file that a parameter names, to the letter: no pattern, and no folder called "model=x" that makes a column
+# DuckDB's reader of the file that a parameter names, to the letter: no pattern, and no folder
+# called "model=x" that makes a column
 PARQUET = "read_parquet(regexp_replace(?, '([*?[])', '[\\1]', 'g'), hive_partitioning = false)"
 NUMBERED_PARQUET = f"{PARQUET[:-1]}, file_row_number = true)"
 BOX = pa.list_(pa.float32(), 4)
-REGION = pa.struct([("id", pa.int32()), ("box", BOX), ("label", pa.string()), ("score", pa.float32())])
+REGION = pa.struct(
+    [("id", pa.int32()), ("box", BOX), ("label", pa.string()), ("score", pa.float32())]
+)
 IDS = pa.list_(pa.int32())
 
 REGIONS = pa.schema(
@@ -63,7 +67,12 @@ TRIPLE_FIELDS = [
 ]
 TRIPLES = pa.schema(TRIPLE_FIELDS)
 REJECTS = pa.schema(
-    [("stage", pa.string()), ("record", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+    [
+        ("stage", pa.string()),
+        ("record", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
 )
 LABELS = pa.schema(
     [
@@ -103,7 +112,12 @@ PREDICTIONS = pa.schema(
         ("seed", pa.int32()),
         ("scores", pa.list_(pa.float32())),  # one for each choice
         ("label", pa.int32()),  # null where no single choice is right
-        ("correct", pa.float32()),  # what the item adds to its metric: 0 or 1, in some sets a fraction; null where that is still to be scored
+        (
+            "correct",
+            pa.float32(),
+            # what the item adds to its metric: 0 or 1, in some sets a fraction; null where that is
+            # still to be scored
+        ),
         ("slice", pa.string()),  # question type
     ]
 )
@@ -111,9 +125,11 @@ PREDICTIONS = pa.schema(
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well, else remove it.
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well, else
+    remove it.
 
-    Raises ``OSError`` naming ``path`` where there is no room for it, or no leave to write it; what was there stays as it was.
+    Raises ``OSError`` naming ``path`` where there is no room for it, or no leave to write it; what
+    was there stays as it was.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -129,19 +145,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def place_for(path: Path) -> Iterator[None]:
-    """Write to ``path``. Raises ``OSError`` naming it where the disk is full or it may not be written."""
+    """Write to ``path``. Raises ``OSError`` naming it where the disk is full or it may not be
+    written.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
-            raise OSError(error.errno, f"{path} can't be written: {os.strerror(error.errno)}. What was there before is untouched") from error
+            raise OSError(
+                error.errno,
+                f"{path} can't be written: {os.strerror(error.errno)}. What was there before is"
+                " untouched",
+            ) from error
         raise
 
 
 def write_parquet(rows: pa.Table | Iterable[dict], path: str | Path, schema: pa.Schema) -> pa.Table:
     """Write ``rows`` (dicts or a table) under ``schema``; return the table.
 
-    Raises ``ValueError`` naming the file, the row and the field when a value does not fit the schema.
+    Raises ``ValueError`` naming the file, the row and the field when a value does not fit the
+    schema.
     """
     if not isinstance(rows, pa.Table):
         rows = list(rows)
@@ -162,18 +185,24 @@ def _misfit(rows: list[dict], schema: pa.Schema) -> str:
             try:
                 pa.array([row.get(field.name)], type=field.type)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                return f"row {number}, field {field.name!r}: expected {field.type}, got {row.get(field.name)!r} ({error})"
+                return (
+                    f"row {number}, field {field.name!r}: expected {field.type}, got"
+                    f" {row.get(field.name)!r} ({error})"
+                )
     return "rows do not fit the schema"
 
 
 def read_parquet(path: str | Path, schema: pa.Schema) -> pa.Table:
     """Read ``path`` and check that it has the columns of ``schema``.
 
-    Raises ``FileNotFoundError`` saying which stage writes the file, ``ValueError`` when it is damaged or of another kind.
+    Raises ``FileNotFoundError`` saying which stage writes the file, ``ValueError`` when it is
+    damaged or of another kind.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there: run the notebook that writes it first (see the README's tree)")
+        raise FileNotFoundError(
+            f"{path} is not there: run the notebook that writes it first (see the README's tree)"
+        )
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -191,7 +220,9 @@ def parquet_at(path: str | Path) -> str:
 
 
 def hash_of(files: Iterable[Path]) -> str:
-    """SHA-256 of the files' contents, one after the other; weights of many gigabytes pass through little memory."""
+    """SHA-256 of the files' contents, one after the other; weights of many gigabytes pass
+    through little memory.
+    """
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as content:

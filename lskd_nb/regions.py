@@ -1,8 +1,9 @@
-"""Regions: boxes that a text points at as ``[0]``, ``[1]``, …, and how they are drawn so that a model can see which is which.
+"""Regions: boxes that a text points at as ``[0]``, ``[1]``, …, and how they are drawn so that a
+model can see which is which.
 
-A region is highlighted with a two-pixel outline and a translucent fill in the colour of its id (LSKD, section 3.3; the
-colours of ids 0 to 4 are those of the released models). Nothing but the colour tells the ids apart for the model, so no
-two ids share an outline.
+A region is highlighted with a two-pixel outline and a translucent fill in the colour of its id
+(LSKD, section 3.3; the colours of ids 0 to 4 are those of the released models). Nothing but the
+colour tells the ids apart for the model, so no two ids share an outline.
 """
 
 import colorsys
@@ -28,7 +29,9 @@ PUBLISHED = (  # (fill, outline) RGBA of the reference release
     ("ff800020", "f5ad42ff"),
     ("862d2d20", "f55d42ff"),
 )
-_APART = re.compile(r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)")  # a space that belongs to the tokens, not to the text
+_APART = re.compile(
+    r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)"
+)  # a space that belongs to the tokens, not to the text
 MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 
@@ -56,26 +59,34 @@ class LocatedImage:
 
 
 def mentions(text: str) -> list[int]:
-    """Region ids mentioned in a text, in order of first appearance: "[2] gives [0, 1] a book" -> [2, 0, 1]."""
+    """Region ids mentioned in a text, in order of first appearance: "[2] gives [0, 1] a book" ->
+    [2, 0, 1].
+    """
     found = [int(i) for group in MENTION.findall(text) for i in group.split(",")]
     return list(dict.fromkeys(found))
 
 
 def renumber(text: str, mapping: Mapping[int, int]) -> str:
-    """Replace every mentioned id by ``mapping``. Raises ``ValueError`` naming an id that has no mapping."""
+    """Replace every mentioned id by ``mapping``. Raises ``ValueError`` naming an id that has no
+    mapping.
+    """
 
     def replaced(match: re.Match) -> str:
         ids = [int(i) for i in match[1].split(",")]
         missing = [i for i in ids if i not in mapping]
         if missing:
-            raise ValueError(f"region {missing[0]} is mentioned in {text!r} but is not among {sorted(mapping)}")
+            raise ValueError(
+                f"region {missing[0]} is mentioned in {text!r} but is not among {sorted(mapping)}"
+            )
         return "[" + ", ".join(str(mapping[i]) for i in ids) + "]"
 
     return MENTION.sub(replaced, text)
 
 
 def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
-    """VCR's and LCK's token lists to text: ["Why", "is", [0, 1], "here", "?"] -> "Why is [0, 1] here?"."""
+    """VCR's and LCK's token lists to text: ["Why", "is", [0, 1], "here", "?"] -> "Why is [0, 1]
+    here?".
+    """
     words = [t if type(t) is str else f"[{', '.join(map(str, t))}]" for t in tokens]
     return _APART.sub("", " ".join(words))
 
@@ -89,21 +100,36 @@ def text_to_tokens(text: str) -> list[str | list[int]]:
 def clamp(box: Sequence[float], width: int, height: int) -> Box:
     """Cut a box (xyxy pixels) to its image. Raises ``ValueError`` when no area is left."""
     x0, y0, x1, y1 = (float(v) for v in box[:4])
-    cut = (min(max(x0, 0.0), width), min(max(y0, 0.0), height), min(max(x1, 0.0), width), min(max(y1, 0.0), height))
+    cut = (
+        min(max(x0, 0.0), width),
+        min(max(y0, 0.0), height),
+        min(max(x1, 0.0), width),
+        min(max(y1, 0.0), height),
+    )
     if not (cut[2] - cut[0] > 0 and cut[3] - cut[1] > 0):
-        raise ValueError(f"box {tuple(box)} has no area inside an image of {width} x {height} pixels")
+        raise ValueError(
+            f"box {tuple(box)} has no area inside an image of {width} x {height} pixels"
+        )
     return cut
 
 
-def resize_regions(regions: Iterable[Region], old: tuple[int, int], new: tuple[int, int]) -> tuple[Region, ...]:
-    """Regions of an image of size ``old`` (width, height), for the same image resized to ``new``."""
+def resize_regions(
+    regions: Iterable[Region], old: tuple[int, int], new: tuple[int, int]
+) -> tuple[Region, ...]:
+    """Regions of an image of size ``old`` (width, height), for the same image resized to
+    ``new``.
+    """
     x, y = new[0] / old[0], new[1] / old[1]
-    return tuple(replace(r, box=(r.box[0] * x, r.box[1] * y, r.box[2] * x, r.box[3] * y)) for r in regions)
+    return tuple(
+        replace(r, box=(r.box[0] * x, r.box[1] * y, r.box[2] * x, r.box[3] * y)) for r in regions
+    )
 
 
 @cache
 def highlight_colors(region: int) -> tuple[Color, Color]:
-    """(fill, outline) of an id: the published colours of 0 to 4, then hues a golden angle apart. Raises ``ValueError`` for one below 0."""
+    """(fill, outline) of an id: the published colours of 0 to 4, then hues a golden angle apart.
+    Raises ``ValueError`` for one below 0.
+    """
     if region < 0:
         raise ValueError(f"region {region}: ids begin at 0")
     if region < len(PUBLISHED):
@@ -116,7 +142,9 @@ def highlight_colors(region: int) -> tuple[Color, Color]:
 
 
 def text_color(color: Sequence[float]) -> str:
-    """Black on a colour (RGB, 0 to 1), or white where it is dark: the one of higher contrast, at least 4.5 (WCAG 2)."""
+    """Black on a colour (RGB, 0 to 1), or white where it is dark: the one of higher contrast, at
+    least 4.5 (WCAG 2).
+    """
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     return "black" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "white"
 
@@ -124,7 +152,8 @@ def text_color(color: Sequence[float]) -> str:
 def highlight(image: Image.Image, regions: Sequence[Region], outline_px: int = 2) -> Image.Image:
     """Draw regions on an image, in order: exactly what the models see, without id tags.
 
-    Touches only the pixels of the boxes, each looked up in a table of its blend, and equals one full-image overlay per box, pixel for pixel.
+    Touches only the pixels of the boxes, each looked up in a table of its blend, and equals one
+    full-image overlay per box, pixel for pixel.
     """
     canvas = image.convert("RGB")  # a copy
     for region in regions:
@@ -132,7 +161,12 @@ def highlight(image: Image.Image, regions: Sequence[Region], outline_px: int = 2
         fill, outline = highlight_colors(region.id)
         canvas.paste(canvas.crop((x0, y0, x1, y1)).point(_blended(fill)), (x0, y0))
         n = outline_px
-        for edge in ((x0, y0, x1, min(y0 + n, y1)), (x0, max(y1 - n, y0), x1, y1), (x0, y0, min(x0 + n, x1), y1), (max(x1 - n, x0), y0, x1, y1)):
+        for edge in (
+            (x0, y0, x1, min(y0 + n, y1)),
+            (x0, max(y1 - n, y0), x1, y1),
+            (x0, y0, min(x0 + n, x1), y1),
+            (max(x1 - n, x0), y0, x1, y1),
+        ):
             canvas.paste(outline[:3], edge)
     return canvas
 
@@ -144,7 +178,9 @@ def _blended(color: Color) -> list[int]:
 
 
 def pixel_box(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The pixels a box covers, at least one each way, as half-open ranges x0, y0, x1, y1. Raises ``ValueError`` where a side is no number."""
+    """The pixels a box covers, at least one each way, as half-open ranges x0, y0, x1, y1. Raises
+    ``ValueError`` where a side is no number.
+    """
     if not np.isfinite(box).all():
         raise ValueError(f"box {tuple(box)}: expected four numbers")
     x0, y0 = min(max(int(box[0]), 0), width - 1), min(max(int(box[1]), 0), height - 1)
@@ -159,23 +195,43 @@ def blend(under: np.ndarray, color: Color) -> np.ndarray:
 
 
 def shuffle_ids(
-    regions: Sequence[Region], mentioned: Sequence[int], rng: np.random.Generator, share_mentioned: float = 0.5
+    regions: Sequence[Region],
+    mentioned: Sequence[int],
+    rng: np.random.Generator,
+    share_mentioned: float = 0.5,
 ) -> tuple[tuple[Region, ...], dict[int, int]]:
-    """The paper's augmentation: half the time only the mentioned regions, else all of them, in random order.
+    """The paper's augmentation: half the time only the mentioned regions, else all of them, in
+    random order.
 
-    Returns the regions to draw, numbered 0, 1, … in that order, and the mapping from old to new ids.
+    Returns the regions to draw, numbered 0, 1, … in that order, and the mapping from old to new
+    ids.
     """
-    chosen = [r for r in regions if r.id in mentioned] if mentioned and rng.random() < share_mentioned else list(regions)
+    chosen = (
+        [r for r in regions if r.id in mentioned]
+        if mentioned and rng.random() < share_mentioned
+        else list(regions)
+    )
     order = [chosen[i] for i in rng.permutation(len(chosen))]
-    return tuple(replace(r, id=new) for new, r in enumerate(order)), {r.id: new for new, r in enumerate(order)}
+    return tuple(replace(r, id=new) for new, r in enumerate(order)), {
+        r.id: new for new, r in enumerate(order)
+    }
 
 
 def regions_table(images: Iterable[LocatedImage]) -> pa.Table:
     """Located images as the REGIONS table."""
     return pa.Table.from_pylist(
         [
-            dict(image_id=i.image_id, image=i.path, width=i.width, height=i.height, source=i.source, split=i.split,
-                 regions=[dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in i.regions])
+            dict(
+                image_id=i.image_id,
+                image=i.path,
+                width=i.width,
+                height=i.height,
+                source=i.source,
+                split=i.split,
+                regions=[
+                    dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in i.regions
+                ],
+            )
             for i in images
         ],
         schema=REGIONS,
@@ -185,8 +241,15 @@ def regions_table(images: Iterable[LocatedImage]) -> pa.Table:
 def located_images(table: pa.Table) -> list[LocatedImage]:
     """The REGIONS table as located images."""
     return [
-        LocatedImage(row["image_id"], row["image"], row["width"], row["height"],
-                     tuple(region_of(r) for r in row["regions"]), row["source"], row["split"])
+        LocatedImage(
+            row["image_id"],
+            row["image"],
+            row["width"],
+            row["height"],
+            tuple(region_of(r) for r in row["regions"]),
+            row["source"],
+            row["split"],
+        )
         for row in table.to_pylist()
     ]
 
@@ -199,4 +262,8 @@ def region_of(row: Mapping) -> Region:
 def regions_of(row: Mapping, mentioned_only: bool = False) -> list[Region]:
     """The regions of a corpus row; only those its texts mention if asked."""
     ids = set(mentions(" ".join((row["question"], row["answer"], row["rationale"]))))
-    return [Region(r["id"], tuple(r["box"]), r["label"] or "") for r in row["references"] if not mentioned_only or r["id"] in ids]
+    return [
+        Region(r["id"], tuple(r["box"]), r["label"] or "")
+        for r in row["references"]
+        if not mentioned_only or r["id"] in ids
+    ]

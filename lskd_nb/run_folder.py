@@ -1,4 +1,6 @@
-"""A run's folder, opened for looking: its images and what was said of them, read when they are asked for and not before."""
+"""A run's folder, opened for looking: its images and what was said of them, read when they are
+asked for and not before.
+"""
 
 import os
 from collections.abc import Sequence
@@ -27,18 +29,23 @@ def find_root() -> Path:
             if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
                 return folder
     raise RunError(
-        "no folder with notebooks/ and params/ above the package or the working directory; set LSKD_ROOT"
+        "no folder with notebooks/ and params/ above the package or the working directory; set"
+        " LSKD_ROOT"
     )
 
 
 class RunFolder:
-    """Files of a run. Raises ``FileNotFoundError`` naming what is not there and which notebook writes it."""
+    """Files of a run. Raises ``FileNotFoundError`` naming what is not there and which notebook
+    writes it.
+    """
 
     def __init__(self, folder: str | Path):
         given = Path(folder)
         self.folder = given if given.is_absolute() or given.exists() else find_root() / given
         if not (self.folder / "image_root.txt").exists():
-            raise FileNotFoundError(f"{self.folder} is no folder of a run: notebook 01 writes image_root.txt there")
+            raise FileNotFoundError(
+                f"{self.folder} is no folder of a run: notebook 01 writes image_root.txt there"
+            )
         self.image_root = Path((self.folder / "image_root.txt").read_text().strip())
         self._db = duckdb.connect()
 
@@ -58,7 +65,11 @@ class RunFolder:
     def image_ids(self, source: str | None = None) -> list[str]:
         """All images, in the order of the file."""
         where = "" if source is None else "WHERE source = ?"
-        found = self._table(f"SELECT image_id FROM {NUMBERED_PARQUET} {where} ORDER BY file_row_number", self._regions, *([] if source is None else [source]))
+        found = self._table(
+            f"SELECT image_id FROM {NUMBERED_PARQUET} {where} ORDER BY file_row_number",
+            self._regions,
+            *([] if source is None else [source]),
+        )
         return found["image_id"].to_pylist()
 
     def image(self, image_id: str) -> LocatedImage:
@@ -70,12 +81,19 @@ class RunFolder:
 
     def lines(self, image_id: str) -> Sequence[dict]:
         """What was said of an image, rows of records.VERBALIZATIONS in the order of the file."""
-        query = f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} WHERE image_id = ? ORDER BY file_row_number"
+        query = (
+            f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} WHERE image_id = ? ORDER BY"
+            " file_row_number"
+        )
         return self._table(query, self._verbalizations, image_id).to_pylist()
 
     def told(self, image_id: str) -> str:
         """The words the teacher saw; none where the run has no verbalizations."""
-        return context_text(self.image(image_id), self.lines(image_id)) if (self.folder / "verbalizations.parquet").exists() else ""
+        return (
+            context_text(self.image(image_id), self.lines(image_id))
+            if (self.folder / "verbalizations.parquet").exists()
+            else ""
+        )
 
     def _table(self, query: str, path: Path, *values: str) -> pa.Table:
         try:

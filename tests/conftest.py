@@ -30,24 +30,47 @@ def root() -> Path:
 def lskd() -> Callable[..., subprocess.CompletedProcess]:
     """Call ``lskd`` on the notebooks under a root, in a process of its own."""
 
-    def call(root: Path, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "lskd_nb.cli", *arguments], env=os.environ | {"LSKD_ROOT": str(root)} | environment,
-                              cwd=root, capture_output=True, text=True, timeout=timeout)
+    def call(
+        root: Path, *arguments: str, timeout: float = 120, **environment: str
+    ) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "lskd_nb.cli", *arguments],
+            env=os.environ | {"LSKD_ROOT": str(root)} | environment,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
 
     return call
 
 
 @pytest.fixture
 def tiny(tmp_path) -> Callable[..., Path]:
-    """Write a notebook NN_name of given code cells under ``tmp_path``, with the parameters file of a profile "tiny"."""
+    """Write a notebook NN_name of given code cells under ``tmp_path``, with the parameters file
+    of a profile "tiny".
+    """
 
-    def write(name: str, *cells: str, parameters: str = 'run_dir: str = "."\nseed: int = 0', reads: Sequence[str] = (),
-              writes: Sequence[str] = (), profile: dict | None = None) -> Path:
-        book = nbformat.v4.new_notebook(metadata={
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-            "lskd": {"reads": list(reads), "writes": list(writes)}})
+    def write(
+        name: str,
+        *cells: str,
+        parameters: str = 'run_dir: str = "."\nseed: int = 0',
+        reads: Sequence[str] = (),
+        writes: Sequence[str] = (),
+        profile: dict | None = None,
+    ) -> Path:
+        book = nbformat.v4.new_notebook(
+            metadata={
+                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+                "lskd": {"reads": list(reads), "writes": list(writes)},
+            }
+        )
         declared = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
-        book.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), declared, *(nbformat.v4.new_code_cell(c) for c in cells)]
+        book.cells = [
+            nbformat.v4.new_markdown_cell(f"# {name}"),
+            declared,
+            *(nbformat.v4.new_code_cell(c) for c in cells),
+        ]
         path = tmp_path / "notebooks" / f"{name}.ipynb"
         told = tmp_path / "params" / "tiny" / f"{name}.yaml"
         for place in (path, told):
@@ -61,18 +84,57 @@ def tiny(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def small_run(tmp_path) -> Path:
-    """A run's folder with four images of two regions each, and three triples about each: m0-0, m0-1, …"""
+    """A run's folder with four images of two regions each, and three triples about each: m0-0,
+    m0-1, …
+    """
     folder = tmp_path / "run"
     (folder / "images").mkdir(parents=True)
     (folder / "image_root.txt").write_text(str(folder / "images"))
-    boxes = [dict(id=0, box=[2.0, 2.0, 20.0, 28.0], label="dog", score=None), dict(id=1, box=[22.0, 3.0, 38.0, 25.0], label="man", score=None)]
+    boxes = [
+        dict(id=0, box=[2.0, 2.0, 20.0, 28.0], label="dog", score=None),
+        dict(id=1, box=[22.0, 3.0, 38.0, 25.0], label="man", score=None),
+    ]
     for number in range(4):
-        Image.new("RGB", (40, 30), (60 * number, 120, 90)).save(folder / "images" / f"m {number}.png")
-    write_parquet([dict(image_id=f"m{n}", image=f"m {n}.png", width=40, height=30, source="s", split="train", regions=boxes) for n in range(4)],
-                  folder / "regions.parquet", REGIONS)
-    write_parquet([dict(triple_id=f"m{n}-{k}", image_id=f"m{n}", family="id", question=f"Why is [{k % 2}] <b>here</b>?", answer="To rest & play.",
-                        rationale="[0] is <script>x</script> near [1].", regions=[0, 1], regions_offered=[0, 1], model="w", prompt="p", request="r")
-                   for n in range(4) for k in range(3)], folder / "triples.parquet", TRIPLES)
+        Image.new("RGB", (40, 30), (60 * number, 120, 90)).save(
+            folder / "images" / f"m {number}.png"
+        )
+    write_parquet(
+        [
+            dict(
+                image_id=f"m{n}",
+                image=f"m {n}.png",
+                width=40,
+                height=30,
+                source="s",
+                split="train",
+                regions=boxes,
+            )
+            for n in range(4)
+        ],
+        folder / "regions.parquet",
+        REGIONS,
+    )
+    write_parquet(
+        [
+            dict(
+                triple_id=f"m{n}-{k}",
+                image_id=f"m{n}",
+                family="id",
+                question=f"Why is [{k % 2}] <b>here</b>?",
+                answer="To rest & play.",
+                rationale="[0] is <script>x</script> near [1].",
+                regions=[0, 1],
+                regions_offered=[0, 1],
+                model="w",
+                prompt="p",
+                request="r",
+            )
+            for n in range(4)
+            for k in range(3)
+        ],
+        folder / "triples.parquet",
+        TRIPLES,
+    )
     return folder
 
 
@@ -89,7 +151,9 @@ def smoke(lskd, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory) -> Path:
-    """A student and a critic of a few thousand random weights, as trainings leave them: ``student/lskd``, ``critic``."""
+    """A student and a critic of a few thousand random weights, as trainings leave them:
+    ``student/lskd``, ``critic``.
+    """
     from lskd_nb.critic.model import Critic
     from lskd_nb.mini.pretraining.base import fresh_student
 
@@ -98,40 +162,116 @@ def tiny_models(tmp_path_factory) -> Path:
     student.save(folder / "student/lskd")
     Critic(student).save(folder / "critic")
     (folder / "student/lskd/metrics.jsonl").write_text("{}\n")
-    (folder / "student/lskd/trained_from.json").write_text(json.dumps(dict(student="org/base", corpus=str(folder / "corpus.parquet"), steps=3, lr=0.1, backend="hf")))
+    (folder / "student/lskd/trained_from.json").write_text(
+        json.dumps(
+            dict(
+                student="org/base",
+                corpus=str(folder / "corpus.parquet"),
+                steps=3,
+                lr=0.1,
+                backend="hf",
+            )
+        )
+    )
     return folder
 
 
 @pytest.fixture
 def finished_run(tmp_path, tiny_models) -> Path:
-    """The folder of a run that has ended: four of six triples kept, figures of every kind, tiny models, one image of each triple."""
+    """The folder of a run that has ended: four of six triples kept, figures of every kind, tiny
+    models, one image of each triple.
+    """
     from PIL import Image
 
     from lskd_nb import records
     from lskd_nb.corpus import build
 
     run, interval = tmp_path / "run", dict(mean=0.5, low=0.4, high=0.6, n=10, clusters=5)
-    boxes = [dict(id=i, box=[2.0 * i, 3.0, 20.0 + i, 28.0], label=("dog", "")[i % 2], score=(None, 0.5)[i % 2]) for i in range(3)]
-    images = [dict(image_id=f"m{n}", image=f"VG_100K/{n}.jpg", width=40, height=30, source="visual_genome", split="train", regions=boxes) for n in range(6)]
-    triples = [dict(triple_id=f"t{n}", image_id=f"m{n}", family=("id", "description")[n % 2], question=("Why is [0] here?", "What is the dog [0] doing?")[n % 2],
-                    answer="To rest.", rationale="[1] is near.", regions=[0, 1], regions_offered=[0, 1], model="mini-rule-based-writer", prompt="p", request="r")
-               for n in range(6)]
-    scores = [dict(triple_id=f"t{n}", score=n / 10, qa_score=0.5, rationale_score=0.5) for n in range(6)]
-    tables = [records.write_parquet(rows, run / name, schema) for rows, name, schema in (
-        (triples, "triples.parquet", records.TRIPLES), (scores, "scores.parquet", records.SCORES), (images, "regions.parquet", records.REGIONS))]
-    records.write_parquet(build.build(*tables, ["t2", "t3", "t4", "t5"]), run / "corpus.parquet", records.CORPUS)
+    boxes = [
+        dict(
+            id=i,
+            box=[2.0 * i, 3.0, 20.0 + i, 28.0],
+            label=("dog", "")[i % 2],
+            score=(None, 0.5)[i % 2],
+        )
+        for i in range(3)
+    ]
+    images = [
+        dict(
+            image_id=f"m{n}",
+            image=f"VG_100K/{n}.jpg",
+            width=40,
+            height=30,
+            source="visual_genome",
+            split="train",
+            regions=boxes,
+        )
+        for n in range(6)
+    ]
+    triples = [
+        dict(
+            triple_id=f"t{n}",
+            image_id=f"m{n}",
+            family=("id", "description")[n % 2],
+            question=("Why is [0] here?", "What is the dog [0] doing?")[n % 2],
+            answer="To rest.",
+            rationale="[1] is near.",
+            regions=[0, 1],
+            regions_offered=[0, 1],
+            model="mini-rule-based-writer",
+            prompt="p",
+            request="r",
+        )
+        for n in range(6)
+    ]
+    scores = [
+        dict(triple_id=f"t{n}", score=n / 10, qa_score=0.5, rationale_score=0.5) for n in range(6)
+    ]
+    tables = [
+        records.write_parquet(rows, run / name, schema)
+        for rows, name, schema in (
+            (triples, "triples.parquet", records.TRIPLES),
+            (scores, "scores.parquet", records.SCORES),
+            (images, "regions.parquet", records.REGIONS),
+        )
+    ]
+    records.write_parquet(
+        build.build(*tables, ["t2", "t3", "t4", "t5"]), run / "corpus.parquet", records.CORPUS
+    )
     (run / "world/VG_100K").mkdir(parents=True)
     for n in range(6):
         Image.new("RGB", (40, 30), (40 * n, 90, 90)).save(run / f"world/VG_100K/{n}.jpg")
     (run / "image_root.txt").write_text(str(run / "world"))
-    parameters = {"03_critic_training": dict(base="lskd_nb/mini/weights/student", noise=0.05, steps=2), "05_distillation": dict(base="org/base", steps=3, lr=0.1)}
-    names = ["01_verbalization", "02_prompting", "03_critic_training", "04_filtering", "05_distillation", "06_evaluation"]
-    (run / "manifest.json").write_text(json.dumps({"notebooks": {n: dict(status="done", parameters=parameters.get(n, {})) for n in names}}))
+    parameters = {
+        "03_critic_training": dict(base="lskd_nb/mini/weights/student", noise=0.05, steps=2),
+        "05_distillation": dict(base="org/base", steps=3, lr=0.1),
+    }
+    names = [
+        "01_verbalization",
+        "02_prompting",
+        "03_critic_training",
+        "04_filtering",
+        "05_distillation",
+        "06_evaluation",
+    ]
+    (run / "manifest.json").write_text(
+        json.dumps(
+            {"notebooks": {n: dict(status="done", parameters=parameters.get(n, {})) for n in names}}
+        )
+    )
     systems = {s: interval for s in ("base", "unfiltered", "lskd")}
-    (run / "metrics.json").write_text(json.dumps(dict(
-        vcr={s: dict(q_a=interval, qa_r=interval, q_ar=interval) for s in systems}, grounding=systems, nonlocalized=dict(aokvqa=systems),
-        critic=dict(precision=0.7, recall=0.6, f1=0.65, auc=0.8, labels=6, held_out=2), acceptability=dict(raw=interval, kept=interval),
-        corpus=dict(triples=4, raw=6, threshold=0.2))))
+    (run / "metrics.json").write_text(
+        json.dumps(
+            dict(
+                vcr={s: dict(q_a=interval, qa_r=interval, q_ar=interval) for s in systems},
+                grounding=systems,
+                nonlocalized=dict(aokvqa=systems),
+                critic=dict(precision=0.7, recall=0.6, f1=0.65, auc=0.8, labels=6, held_out=2),
+                acceptability=dict(raw=interval, kept=interval),
+                corpus=dict(triples=4, raw=6, threshold=0.2),
+            )
+        )
+    )
     for part in ("student", "critic"):
         shutil.copytree(tiny_models / part, run / part)
     return run

@@ -34,12 +34,26 @@ def naive(image: Image.Image, drawn: list[r.Region], outline_px: int = 2) -> Ima
 def test_drawing_equals_an_overlay_for_each_box(seed):
     rng = np.random.default_rng(seed)
     image = Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8))
-    drawn = [r.Region(int(i), (x := rng.uniform(0, 60), y := rng.uniform(0, 40), x + rng.uniform(3, 30), y + rng.uniform(3, 30))) for i in rng.permutation(8)[:4]]
+    drawn = [
+        r.Region(
+            int(i),
+            (
+                x := rng.uniform(0, 60),
+                y := rng.uniform(0, 40),
+                x + rng.uniform(3, 30),
+                y + rng.uniform(3, 30),
+            ),
+        )
+        for i in rng.permutation(8)[:4]
+    ]
     assert np.array_equal(np.asarray(r.highlight(image, drawn)), np.asarray(naive(image, drawn)))
 
 
 def test_published_colours_and_no_two_ids_alike():
-    assert bytes(r.highlight_colors(0)[1]).hex() == "05ff37ff" and bytes(r.highlight_colors(4)[0]).hex() == "862d2d20"
+    assert (
+        bytes(r.highlight_colors(0)[1]).hex() == "05ff37ff"
+        and bytes(r.highlight_colors(4)[0]).hex() == "862d2d20"
+    )
     outlines = [r.highlight_colors(i)[1][:3] for i in range(50)]
     assert len(set(outlines)) == 50
 
@@ -57,7 +71,15 @@ def test_mentions_and_renumbering():
         r.renumber("[3] waves", {0: 1})
 
 
-@given(st.lists(st.one_of(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.lists(st.integers(0, 30), min_size=1, max_size=3, unique=True)), min_size=1))
+@given(
+    st.lists(
+        st.one_of(
+            st.from_regex(r"[a-z]{1,8}", fullmatch=True),
+            st.lists(st.integers(0, 30), min_size=1, max_size=3, unique=True),
+        ),
+        min_size=1,
+    )
+)
 def test_tokens_survive_the_way_through_text(tokens):
     assert r.text_to_tokens(r.tokens_to_text(tokens)) == tokens
 
@@ -78,7 +100,15 @@ def test_resizing_moves_boxes_with_the_image():
 
 
 def test_tables_round_trip():
-    image = r.LocatedImage("a", "a.jpg", 9, 8, (r.Region(0, (0, 1, 2, 3), "dog", 0.5), r.Region(4, (1, 1, 3, 3), "", None)), "s", "val")
+    image = r.LocatedImage(
+        "a",
+        "a.jpg",
+        9,
+        8,
+        (r.Region(0, (0, 1, 2, 3), "dog", 0.5), r.Region(4, (1, 1, 3, 3), "", None)),
+        "s",
+        "val",
+    )
     assert r.located_images(r.regions_table([image])) == [image]
 
 
@@ -87,4 +117,6 @@ def test_shuffles_show_the_mentioned_half_the_time():
     sizes = [len(r.shuffle_ids(regions, [2, 3], np.random.default_rng(t))[0]) for t in range(300)]
     assert set(sizes) == {2, 4} and 0.4 < np.mean(np.array(sizes) == 2) < 0.6
     drawn, mapping = r.shuffle_ids(regions, [2], np.random.default_rng(0))
-    assert all(drawn[new].box == regions[old].box and drawn[new].id == new for old, new in mapping.items())
+    assert all(
+        drawn[new].box == regions[old].box and drawn[new].id == new for old, new in mapping.items()
+    )

@@ -1,4 +1,6 @@
-"""The corpus: filtered triples with their images and boxes, in Parquet; what is asked of it. ``released`` has the published JSONL format."""
+"""The corpus: filtered triples with their images and boxes, in Parquet; what is asked of it.
+``released`` has the published JSONL format.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -8,36 +10,61 @@ import duckdb
 import pyarrow as pa
 
 from lskd_nb.corpus.index import CorpusIndex, Filter
-from lskd_nb.corpus.released import released_row as released_row
-from lskd_nb.corpus.released import write_released as write_released
 from lskd_nb.records import CORPUS, SCORES, TRIPLES, read_parquet
 
 
-def build(triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Sequence[str] | None = None) -> pa.Table:
-    """Join triples, their critic scores and their images' regions; only ``triple_ids`` where given, in the triples' order.
+def build(
+    triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Sequence[str] | None = None
+) -> pa.Table:
+    """Join triples, their critic scores and their images' regions; only ``triple_ids`` where given,
+    in the triples' order.
 
     Raises ``ValueError`` when a triple lacks a score or an image.
     """
-    wanted = pa.table({"triple_id": list(triple_ids) if triple_ids is not None else triples["triple_id"].to_pylist()})
+    wanted = pa.table(
+        {
+            "triple_id": (
+                list(triple_ids) if triple_ids is not None else triples["triple_id"].to_pylist()
+            )
+        }
+    )
     numbered = triples.append_column("place", pa.array(range(triples.num_rows)))
     with duckdb.connect() as db:
-        for name, table in (("triples", numbered), ("scores", scores), ("regions", regions), ("wanted", wanted)):
+        for name, table in (
+            ("triples", numbered),
+            ("scores", scores),
+            ("regions", regions),
+            ("wanted", wanted),
+        ):
             db.register(name, table)
         joined = db.sql(
-            "SELECT t.*, s.score, r.image, r.width, r.height, r.source, r.split, "
-            "list_filter(r.regions, lambda x: list_contains(t.regions_offered, x.id)) AS \"references\" "
-            "FROM triples t JOIN wanted USING (triple_id) JOIN scores s USING (triple_id) JOIN regions r USING (image_id) ORDER BY t.place"
+            "SELECT t.*, s.score, r.image, r.width, r.height, r.source, r.split,"
+            " list_filter(r.regions, lambda x: list_contains(t.regions_offered, x.id)) AS"
+            ' "references" FROM triples t JOIN wanted USING (triple_id) JOIN scores s USING'
+            " (triple_id) JOIN regions r USING (image_id) ORDER BY t.place"
         ).to_arrow_table()
     if joined.num_rows != wanted.num_rows:
         found = set(joined["triple_id"].to_pylist())
         missing = [t for t in wanted["triple_id"].to_pylist() if t not in found]
-        raise ValueError(f"{len(missing)} triples have no score or no image, {missing[0]!r} the first")
+        raise ValueError(
+            f"{len(missing)} triples have no score or no image, {missing[0]!r} the first"
+        )
     return joined.select(CORPUS.names).cast(CORPUS)
 
 
-def find(path: str | Path, family: str | None = None, text: str = "", low: float = 0.0, high: float = 1.0, order: str = "score DESC",
-         limit: int = 50, offset: int = 0) -> tuple[int, list[dict]]:
-    """How many corpus rows fit, and a page of them. ``text`` is looked for in question, answer and rationale, case aside."""
+def find(
+    path: str | Path,
+    family: str | None = None,
+    text: str = "",
+    low: float = 0.0,
+    high: float = 1.0,
+    order: str = "score DESC",
+    limit: int = 50,
+    offset: int = 0,
+) -> tuple[int, list[dict]]:
+    """How many corpus rows fit, and a page of them. ``text`` is looked for in question, answer
+    and rationale, case aside.
+    """
     stat = Path(path).stat() if Path(path).exists() else None
     index = _opened(Path(path), stat and (stat.st_size, stat.st_mtime_ns))
     places = index.places(Filter(family=family, text=text, score=(low, high)), order)
@@ -52,9 +79,15 @@ def _opened(path: Path, _stamp: tuple[int, int] | None) -> CorpusIndex:
 
 def load_stage(folder: str | Path) -> tuple[pa.Table, pa.Table]:
     """Triples and scores of a run, checked to be of each other."""
-    triples, scores = read_parquet(Path(folder) / "triples.parquet", TRIPLES), read_parquet(Path(folder) / "scores.parquet", SCORES)
+    triples, scores = (
+        read_parquet(Path(folder) / "triples.parquet", TRIPLES),
+        read_parquet(Path(folder) / "scores.parquet", SCORES),
+    )
     if set(triples["triple_id"].to_pylist()) != set(scores["triple_id"].to_pylist()):
-        raise ValueError(f"{folder}: triples.parquet and scores.parquet are not of the same triples; run notebook 04 again")
+        raise ValueError(
+            f"{folder}: triples.parquet and scores.parquet are not of the same triples; run"
+            " notebook 04 again"
+        )
     return triples, scores
 
 

@@ -1,10 +1,13 @@
-"""Wordings: texts with case, white space and the numbers of regions put aside; which of them are said again, word for word or nearly.
+"""Wordings: texts with case, white space and the numbers of regions put aside; which of them are
+said again, word for word or nearly.
 
-"Why is [2] here?" and "why is  [0] here?" are one wording. Two wordings are *near* when the sets of word pairs in them have a Jaccard
-similarity of at least a threshold. MinHash and locality-sensitive hashing (datasketch) propose who might be near, and each proposal is
-checked on the word pairs themselves: what is reported as near is near, and of what is near some is missed (at a threshold of 0.7, 8 in 100
-of those with just that similarity, 2 in 100 of those with 0.75). Only distinct wordings are hashed: on one core, 100,000 of 40 words each
-take 12 s and 0.6 GiB; a million of 25 words took 2 min, most of them near ones. A million that are all different would take some 5 GiB.
+"Why is [2] here?" and "why is  [0] here?" are one wording. Two wordings are *near* when the sets of
+word pairs in them have a Jaccard similarity of at least a threshold. MinHash and locality-sensitive
+hashing (datasketch) propose who might be near, and each proposal is checked on the word pairs
+themselves: what is reported as near is near, and of what is near some is missed (at a threshold of
+0.7, 8 in 100 of those with just that similarity, 2 in 100 of those with 0.75). Only distinct
+wordings are hashed: on one core, 100,000 of 40 words each take 12 s and 0.6 GiB; a million of 25
+words took 2 min, most of them near ones. A million that are all different would take some 5 GiB.
 """
 
 import re
@@ -19,15 +22,21 @@ from lskd_nb.records import NUMBERED_PARQUET
 
 JACCARD = 0.7  # of the sets of word pairs
 PERMUTATIONS = 128
-MISSES = (0.1, 0.9)  # what a false proposal costs, and what a missed one: proposals are checked, misses are for good
-WORDING = r"""lower(trim(regexp_replace(regexp_replace({text}, '\[\s*\d+(\s*,\s*\d+)*\s*\]', '[]', 'g'), '\s+', ' ', 'g')))"""  # SQL
+MISSES = (
+    0.1,
+    0.9,
+)  # what a false proposal costs, and what a missed one: proposals are checked, misses are for good
+# SQL
+NORMALISED = r"""lower(trim(regexp_replace(regexp_replace({text}, '\[\s*\d+(\s*,\s*\d+)*\s*\]', '[]', 'g'), '\s+', ' ', 'g')))"""
 _WORD = re.compile(r"\[\]|\w+(?:['’-]\w+)*")
 TRIPLE = "concat_ws(' ', question, answer, rationale)"  # a text that is missing is left out
 QUESTION_AND_ANSWER = "concat_ws(' ', question, answer)"
 
 
 def word_pairs(wording: str) -> frozenset[str]:
-    """The pairs of words that follow each other, marks aside; a mention is a word, and a wording of one word is its own pair."""
+    """The pairs of words that follow each other, marks aside; a mention is a word, and a wording
+    of one word is its own pair.
+    """
     words = _WORD.findall(wording)
     return frozenset(map(" ".join, zip(words, words[1:], strict=False))) or frozenset(words)
 
@@ -46,7 +55,7 @@ class Sketch:
     minhash: object = field(repr=False)
 
 
-class NearWordings:
+class NearDuplicateIndex:
     """An index that finds the near ones among the wordings that were added."""
 
     def __init__(self, threshold: float = JACCARD):
@@ -55,8 +64,12 @@ class NearWordings:
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold is {threshold}, expected a Jaccard similarity in (0, 1]")
         self.threshold = threshold
-        self._lsh = MinHashLSH(threshold=min(threshold, 0.95), num_perm=PERMUTATIONS, weights=MISSES)  # beyond, too few bands are left
-        self._empty = MinHash(num_perm=PERMUTATIONS, hashfunc=lambda pair: zlib.crc32(pair.encode("utf-8", "replace")))
+        self._lsh = MinHashLSH(
+            threshold=min(threshold, 0.95), num_perm=PERMUTATIONS, weights=MISSES
+        )  # beyond, too few bands are left
+        self._empty = MinHash(
+            num_perm=PERMUTATIONS, hashfunc=lambda pair: zlib.crc32(pair.encode("utf-8", "replace"))
+        )
         self._wordings: dict[Hashable, str] = {}
 
     def sketch(self, wording: str) -> Sketch:
@@ -77,17 +90,25 @@ class NearWordings:
 
     def near(self, sketch: Sketch) -> list[tuple[Hashable, float]]:
         """Keys of what is near, each with its Jaccard similarity, the most similar first."""
-        proposed = ((key, jaccard(sketch.pairs, word_pairs(self._wordings[key]))) for key in self._lsh.query(sketch.minhash))
-        return sorted(((key, j) for key, j in proposed if j >= self.threshold), key=lambda found: (-found[1], str(found[0])))
+        proposed = (
+            (key, jaccard(sketch.pairs, word_pairs(self._wordings[key])))
+            for key in self._lsh.query(sketch.minhash)
+        )
+        return sorted(
+            ((key, j) for key, j in proposed if j >= self.threshold),
+            key=lambda found: (-found[1], str(found[0])),
+        )
 
 
-def near_clusters(wordings: Iterable[str], threshold: float = JACCARD) -> list[list[int]]:
-    """Places of wordings that are near, those of two or more: the first of a cluster is the earliest, and each of the others is near to *it*.
+def near_duplicate_clusters(wordings: Iterable[str], threshold: float = JACCARD) -> list[list[int]]:
+    """Places of wordings that are near, those of two or more: the first of a cluster is the
+    earliest, and each of the others is near to *it*.
 
-    A wording joins the nearest first one; where there is none it becomes one itself. So what is left when all but the first are dropped
-    has no near ones, and the work does not grow with the square of a cluster.
+    A wording joins the nearest first one; where there is none it becomes one itself. So what is
+    left when all but the first are dropped has no near ones, and the work does not grow with the
+    square of a cluster.
     """
-    index, clusters = NearWordings(threshold), {}
+    index, clusters = NearDuplicateIndex(threshold), {}
     for place, wording in enumerate(wordings):
         sketch = index.sketch(wording)
         if found := index.near(sketch):
@@ -97,39 +118,64 @@ def near_clusters(wordings: Iterable[str], threshold: float = JACCARD) -> list[l
     return list(clusters.values())
 
 
-def distinct_wordings(path: str | Path, text: str = TRIPLE) -> list[tuple[str, int, str]]:
-    """Each wording of a Parquet file of triples, how often it occurs, and the triple that has it first; in the order of the file.
+def distinct_texts(path: str | Path, text: str = TRIPLE) -> list[tuple[str, int, str]]:
+    """Each wording of a Parquet file of triples, how often it occurs, and the triple that has it
+    first; in the order of the file.
 
     ``text`` is an SQL expression over the columns.
     """
     with duckdb.connect() as db:
         return db.execute(
-            f"SELECT {WORDING.format(text=text)} AS wording, count(*), arg_min(triple_id, file_row_number) "
-            f"FROM {NUMBERED_PARQUET} GROUP BY wording ORDER BY min(file_row_number)", [str(path)]).fetchall()
+            f"SELECT {NORMALISED.format(text=text)} AS wording, count(*), arg_min(triple_id,"
+            f" file_row_number) FROM {NUMBERED_PARQUET} GROUP BY wording ORDER BY"
+            " min(file_row_number)",
+            [str(path)],
+        ).fetchall()
 
 
-def repeats(path: str | Path, threshold: float = JACCARD, examples: int = 5) -> dict:
-    """How much of a Parquet file of triples says what another triple says, as JSON-able counts, shares and examples.
+def duplicates(path: str | Path, threshold: float = JACCARD, examples: int = 5) -> dict:
+    """How much of a Parquet file of triples says what another triple says, as JSON-able counts,
+    shares and examples.
 
-    ``exact``: the same wording of question, answer and rationale. ``near``: distinct wordings that are near to an earlier one.
+    ``exact``: the same wording of question, answer and rationale. ``near``: distinct wordings that
+    are near to an earlier one.
     """
-    rows = distinct_wordings(path)
+    rows = distinct_texts(path)
     triples = sum(n for _, n, _ in rows)
     often = sorted((r for r in rows if r[1] > 1), key=lambda r: -r[1])[:examples]
-    clusters = near_clusters((w for w, _, _ in rows), threshold)
+    clusters = near_duplicate_clusters((w for w, _, _ in rows), threshold)
     largest = sorted(clusters, key=len, reverse=True)[:examples]
     again = sum(len(c) - 1 for c in clusters)
     return dict(
-        exact=dict(triples=triples, distinct=len(rows), share=share_of(triples - len(rows), triples),
-                   examples=[dict(wording=w, times=n, first=t) for w, n, t in often]),
-        near=dict(threshold=threshold, of="pairs of words", clusters=len(clusters), wordings=again, share=share_of(again, len(rows)), left=len(rows) - again,
-                  largest=max(map(len, clusters), default=0), examples=[_cluster(rows, c) for c in largest]))
+        exact=dict(
+            triples=triples,
+            distinct=len(rows),
+            share=share_of(triples - len(rows), triples),
+            examples=[dict(wording=w, times=n, first=t) for w, n, t in often],
+        ),
+        near=dict(
+            threshold=threshold,
+            of="pairs of words",
+            clusters=len(clusters),
+            wordings=again,
+            share=share_of(again, len(rows)),
+            left=len(rows) - again,
+            largest=max(map(len, clusters), default=0),
+            examples=[_cluster(rows, c) for c in largest],
+        ),
+    )
 
 
 def _cluster(rows: Sequence[tuple[str, int, str]], places: Sequence[int]) -> dict:
     first, second = rows[places[0]], rows[places[1]]
-    return dict(wordings=len(places), one=first[0], one_triple=first[2], other=second[0], other_triple=second[2],
-                jaccard=round(jaccard(word_pairs(first[0]), word_pairs(second[0])), 3))
+    return dict(
+        wordings=len(places),
+        one=first[0],
+        one_triple=first[2],
+        other=second[0],
+        other_triple=second[2],
+        jaccard=round(jaccard(word_pairs(first[0]), word_pairs(second[0])), 3),
+    )
 
 
 def share_of(part: int, whole: int) -> float:

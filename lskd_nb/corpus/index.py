@@ -1,8 +1,10 @@
 """Looking through triples, of any number: what fits a filter, in an order, a row at a time.
 
-A million rows take seconds to read and milliseconds to point at. So an index with one short line for each row is made when a corpus is opened (by DuckDB,
-in memory, some seconds for a million); filters and orders are answered from it with the *places* of the rows in the Parquet file, and only the rows
-that are looked at are read. A corpus holds what was kept; ``CorpusIndex.of_run`` opens all that the critic of a run has judged, the dropped triples too.
+A million rows take seconds to read and milliseconds to point at. So an index with one short line
+for each row is made when a corpus is opened (by DuckDB, in memory, some seconds for a million);
+filters and orders are answered from it with the *places* of the rows in the Parquet file, and only
+the rows that are looked at are read. A corpus holds what was kept; ``CorpusIndex.of_run`` opens all
+that the critic of a run has judged, the dropped triples too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +16,21 @@ import numpy as np
 
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 
-ORDERS = {"score DESC": "score DESC NULLS LAST, place", "score ASC": "score ASC NULLS LAST, place", "triple_id": "by_id", "as written": "place",
-          "image": "by_image"}
-COLUMNS = {"family": "family", "source": "source", "model": "model", "opening": "opening", "image_id": "image_id", "triple_id": "triple_id"}
+ORDERS = {
+    "score DESC": "score DESC NULLS LAST, place",
+    "score ASC": "score ASC NULLS LAST, place",
+    "triple_id": "by_id",
+    "as written": "place",
+    "image": "by_image",
+}
+COLUMNS = {
+    "family": "family",
+    "source": "source",
+    "model": "model",
+    "opening": "opening",
+    "image_id": "image_id",
+    "triple_id": "triple_id",
+}
 FINER = ("score", "qa_score", "rationale_score")
 CORPUS_ROWS = f"""
 SELECT *, file_row_number AS place, true AS kept, NULL::FLOAT AS qa_score, NULL::FLOAT AS rationale_score FROM {NUMBERED_PARQUET}
@@ -44,7 +58,10 @@ class Filter:
     model: str | None = None
     opening: str | None = None  # first word of the question, lower case
     regions: tuple[int, int] | None = None  # least and most regions mentioned
-    score: tuple[float, float] = (0.0, 1.0)  # of the critic; 0 to 1 lets rows without a score through
+    score: tuple[float, float] = (
+        0.0,
+        1.0,
+    )  # of the critic; 0 to 1 lets rows without a score through
     text: str = ""  # in question, answer or rationale, case aside
     words: tuple[str, ...] = ()  # all of them there, in any order
     kept: bool | None = None  # by the filter; a corpus has no others
@@ -74,7 +91,9 @@ class Filter:
 
 
 class CorpusIndex:
-    """A corpus (Parquet, records.CORPUS) opened for looking. Raises ``FileNotFoundError``, or ``ValueError`` for what is no corpus."""
+    """A corpus (Parquet, records.CORPUS) opened for looking. Raises ``FileNotFoundError``, or
+    ``ValueError`` for what is no corpus.
+    """
 
     def __init__(self, path: str | Path, rows: str = CORPUS_ROWS, *others: Path):
         self.path, self._files = Path(path), (Path(path), *others)
@@ -93,17 +112,29 @@ class CorpusIndex:
 
     @classmethod
     def of_run(cls, folder: str | Path) -> "CorpusIndex":
-        """Every triple that the critic of a run has judged, kept or dropped. Rows are a corpus's, with ``kept``, ``qa_score`` and ``rationale_score``."""
-        return cls(*(Path(folder) / "triples.parquet", RUN_ROWS), *(Path(folder) / f"{name}.parquet" for name in ("scores", "regions", "corpus")))
+        """Every triple that the critic of a run has judged, kept or dropped. Rows are a
+        corpus's, with ``kept``, ``qa_score`` and ``rationale_score``.
+        """
+        return cls(
+            *(Path(folder) / "triples.parquet", RUN_ROWS),
+            *(Path(folder) / f"{name}.parquet" for name in ("scores", "regions", "corpus")),
+        )
 
     def _check_joined(self) -> None:
-        """Raise ``ValueError`` where a run's files are not of the same triples: some without a score or an image, or with two."""
+        """Raise ``ValueError`` where a run's files are not of the same triples: some without a
+        score or an image, or with two.
+        """
         triples = self.one(f"SELECT count(*) FROM {PARQUET}", [str(self._files[0])])[0]
         if triples != self.total:
-            raise ValueError(f"{self.path} has {triples:,} triples, and {self.total:,} with a score and an image: its files are of several runs, run 04 again")
+            raise ValueError(
+                f"{self.path} has {triples:,} triples, and {self.total:,} with a score and an"
+                " image: its files are of several runs, run 04 again"
+            )
 
     def _stamp(self) -> tuple:
-        return tuple((stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in self._files))
+        return tuple(
+            (stat.st_size, stat.st_mtime_ns) for stat in (file.stat() for file in self._files)
+        )
 
     def count(self, wanted: Filter) -> int:
         """How many rows fit."""
@@ -111,22 +142,33 @@ class CorpusIndex:
         return self.one(f"SELECT count(*) FROM triples WHERE {clause}", values)[0]
 
     def places(self, wanted: Filter, order: str = "score DESC") -> np.ndarray:
-        """Places of the rows that fit, (N,) int64, in one of ``ORDERS``; rows of equal score in the order of the file."""
+        """Places of the rows that fit, (N,) int64, in one of ``ORDERS``; rows of equal score in
+        the order of the file.
+        """
         if order not in ORDERS:
             raise ValueError(f"no order {order!r}; there are {list(ORDERS)}")
         clause, values = wanted.clause()
-        return self._db.execute(f"SELECT place FROM triples WHERE {clause} ORDER BY {ORDERS[order]}", values).fetchnumpy()["place"]
+        return self._db.execute(
+            f"SELECT place FROM triples WHERE {clause} ORDER BY {ORDERS[order]}", values
+        ).fetchnumpy()["place"]
 
     def rows(self, places: Sequence[int]) -> list[dict]:
-        """The rows at these places, whole. Raises ``ValueError`` where the file is another one by now."""
+        """The rows at these places, whole. Raises ``ValueError`` where the file is another one
+        by now.
+        """
         if self._stamp() != self._made_of:
             raise ValueError(f"{self.path} has changed since it was opened: open it again")
         wanted = [int(p) for p in places]
         if not wanted:
             return []
         among = ", ".join(map(str, wanted))
-        by_place = {row.pop("file_row_number"): row for row in self.read(
-            f"SELECT * FROM {NUMBERED_PARQUET} WHERE file_row_number IN ({among})", str(self.path))}
+        by_place = {
+            row.pop("file_row_number"): row
+            for row in self.read(
+                f"SELECT * FROM {NUMBERED_PARQUET} WHERE file_row_number IN ({among})",
+                str(self.path),
+            )
+        }
         if len(self._files) > 1:
             self._complete(by_place, among)
         return [by_place[p] for p in wanted]
@@ -135,29 +177,49 @@ class CorpusIndex:
         """Give a run's triples what a corpus has: scores, image and regions."""
         regions = self._files[2]
         images = sorted({row["image_id"] for row in by_place.values()})
-        told = {row["image_id"]: row for row in self.read(
-            f"SELECT * FROM {PARQUET} WHERE image_id IN ({', '.join('?' * len(images))})", str(regions), *images)}
-        for line in self.read(f"SELECT place, kept, {', '.join(FINER)} FROM triples WHERE place IN ({among})"):
+        told = {
+            row["image_id"]: row
+            for row in self.read(
+                f"SELECT * FROM {PARQUET} WHERE image_id IN ({', '.join('?' * len(images))})",
+                str(regions),
+                *images,
+            )
+        }
+        for line in self.read(
+            f"SELECT place, kept, {', '.join(FINER)} FROM triples WHERE place IN ({among})"
+        ):
             row = by_place[line.pop("place")]
             image = told[row["image_id"]]
-            row |= line | {name: image[name] for name in ("image", "width", "height", "source", "split")}
-            row["references"] = [r for r in image["regions"] if r["id"] in set(row["regions_offered"])]
+            row |= line | {
+                name: image[name] for name in ("image", "width", "height", "source", "split")
+            }
+            row["references"] = [
+                r for r in image["regions"] if r["id"] in set(row["regions_offered"])
+            ]
 
     def read(self, query: str, *values: object) -> list[dict]:
         """The lines of a query, over the index's table ``triples`` or any Parquet file."""
         try:
             return self._db.sql(query, params=list(values)).to_arrow_table().to_pylist()
         except duckdb.Error as error:
-            raise ValueError(f"{', '.join(v for v in values[:1] if isinstance(v, str)) or self.path} can't be read: {str(error).splitlines()[0]}") from error
+            raise ValueError(
+                f"{', '.join(v for v in values[:1] if isinstance(v, str)) or self.path} can't be"
+                f" read: {str(error).splitlines()[0]}"
+            ) from error
 
     def one(self, query: str, values: Sequence = ()) -> tuple:
         """The first line of a query over the index's table ``triples``."""
         return self._db.execute(query, list(values)).fetchall()[0]
 
     def choices(self, column: str, most: int = 20) -> list[str]:
-        """The commonest values of ``family``, ``source``, ``model`` or ``opening``, the commonest first."""
-        found = self._db.execute(f"SELECT {COLUMNS[column]} AS value FROM triples GROUP BY value ORDER BY count(*) DESC, value LIMIT {int(most)}").fetchall()
-        return [value for value, in found if value]
+        """The commonest values of ``family``, ``source``, ``model`` or ``opening``, the
+        commonest first.
+        """
+        found = self._db.execute(
+            f"SELECT {COLUMNS[column]} AS value FROM triples GROUP BY value ORDER BY count(*) DESC,"
+            f" value LIMIT {int(most)}"
+        ).fetchall()
+        return [value for (value,) in found if value]
 
     def most_regions(self) -> int:
         """The largest number of regions that a triple mentions."""

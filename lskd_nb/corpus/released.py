@@ -1,16 +1,21 @@
-"""The JSONL format of the released LCK corpus (jamespark3922/localized-skd; no licence stated), written and read; one triple in each line.
+"""The JSONL format of the released LCK corpus (jamespark3922/localized-skd; no licence stated),
+written and read; one triple in each line.
 
-Texts are tokens, strings and lists of region ids. Reading takes what the release is known or likely to contain: region names as strings or
-integers, alone or in a list; boxes of four or five numbers (xyxy pixels, the fifth a score); references as a list or a dict; the earlier schema,
-whose texts are under ``qar``; image paths with ``vcr1images/`` or without. The release says nothing of image sizes: they are null, and boxes stay
-as they are, to be cut where they are drawn. Of a region's boxes the first is taken, as the release's own loaders do. Outlines (``segms``) and
-ready-made training texts (``text_input`` …) have no column and are passed over.
+Texts are tokens, strings and lists of region ids. Reading takes what the release is known or likely
+to contain: region names as strings or integers, alone or in a list; boxes of four or five numbers
+(xyxy pixels, the fifth a score); references as a list or a dict; the earlier schema, whose texts
+are under ``qar``; image paths with ``vcr1images/`` or without. The release says nothing of image
+sizes: they are null, and boxes stay as they are, to be cut where they are drawn. Of a region's
+boxes the first is taken, as the release's own loaders do. Outlines (``segms``) and ready-made
+training texts (``text_input`` …) have no column and are passed over.
 
-Some rows may mention a region that has no box. The reference release drops such a mention silently, which leaves "What is about to do?"; here the
-row is kept as it is, in a file of its own (``<out>.unboxed.parquet``), since nobody can draw what it points at.
+Some rows may mention a region that has no box. The reference release drops such a mention silently,
+which leaves "What is about to do?"; here the row is kept as it is, in a file of its own
+(``<out>.unboxed.parquet``), since nobody can draw what it points at.
 
-Rows that are written have some fields more than the released ones (``image_id``, ``dataset`` …), which other readers pass over: a corpus row
-comes back as it was, up to the white space of its texts.
+Rows that are written have some fields more than the released ones (``image_id``, ``dataset`` …),
+which other readers pass over: a corpus row comes back as it was, up to the white space of its
+texts.
 """
 
 import gc
@@ -58,31 +63,47 @@ def released_row(row: Mapping) -> dict:
 
 
 def _released_reference(region: Mapping) -> dict:
-    box = [float(v) for v in (*region["box"], *([] if region["score"] is None else [region["score"]]))]
-    return {"name": str(region["id"]), "boxes": [box], "obj_guess": region["label"], "tag": "region"}
+    box = [
+        float(v) for v in (*region["box"], *([] if region["score"] is None else [region["score"]]))
+    ]
+    return {
+        "name": str(region["id"]),
+        "boxes": [box],
+        "obj_guess": region["label"],
+        "tag": "region",
+    }
 
 
 def write_released(corpus: pa.Table, path: str | Path) -> None:
     """Write the corpus as JSONL, one row at a time."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
         for batch in corpus.to_batches(max_chunksize=ROWS_AT_ONCE):
-            out.writelines(json.dumps(released_row(row), ensure_ascii=False) + "\n" for row in batch.to_pylist())
+            out.writelines(
+                json.dumps(released_row(row), ensure_ascii=False) + "\n"
+                for row in batch.to_pylist()
+            )
 
 
-def convert_released(path: str | Path, out: str | Path, workers: int | None = None, block: int = BLOCK) -> tuple[int, int, int]:
+def convert_released(
+    path: str | Path, out: str | Path, workers: int | None = None, block: int = BLOCK
+) -> tuple[int, int, int]:
     """A released JSONL to Parquet in a stream, a few blocks of lines in memory at a time.
 
-    Returns how many rows were written to ``out``, kept apart because they mention a region without box (``<out>.unboxed.parquet``), and
-    rejected (``<out>.rejects.parquet``: line, field, and what was found there), in the order of the lines. ``workers`` processes convert
-    (None: one for each core, or none for a file of a few blocks). Raises ``FileNotFoundError`` for a missing file.
+    Returns how many rows were written to ``out``, kept apart because they mention a region without
+    box (``<out>.unboxed.parquet``), and rejected (``<out>.rejects.parquet``: line, field, and what
+    was found there), in the order of the lines. ``workers`` processes convert (None: one for each
+    core, or none for a file of a few blocks). Raises ``FileNotFoundError`` for a missing file.
     """
     path, out, counts = Path(path), Path(out), [0, 0, 0]
     if workers is None:
         workers = 0 if path.stat().st_size <= 2 * block else os.cpu_count() or 1
     files = (out, out.with_suffix(".unboxed.parquet")), (out.with_suffix(".rejects.parquet"),)
     with ExitStack() as stack:
-        writers = [pq.ParquetWriter(stack.enter_context(atomic_path(place)), schema, compression="zstd")
-                   for places, schema in zip(files, (CORPUS, REJECTS), strict=True) for place in places]
+        writers = [
+            pq.ParquetWriter(stack.enter_context(atomic_path(place)), schema, compression="zstd")
+            for places, schema in zip(files, (CORPUS, REJECTS), strict=True)
+            for place in places
+        ]
         for writer in writers:
             stack.push(writer)
         blocks = ((content, first, path.name) for content, first in _blocks(path, block))
@@ -95,7 +116,9 @@ def convert_released(path: str | Path, out: str | Path, workers: int | None = No
 
 
 def _blocks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
-    """The file in blocks of about ``size`` bytes that end where a line ends, each with the number of its first line."""
+    """The file in blocks of about ``size`` bytes that end where a line ends, each with the
+    number of its first line.
+    """
     with open(path, "rb") as file:
         first = 1
         while content := file.read(size):
@@ -105,11 +128,15 @@ def _blocks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
-    """``work`` of each job's arguments, in their order; no more than two for each of the ``workers`` processes wait at a time."""
+    """``work`` of each job's arguments, in their order; no more than two for each of the
+    ``workers`` processes wait at a time.
+    """
     if not workers:
         yield from (work(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         running: deque = deque()
         for job in jobs:
             running.append(pool.submit(work, *job))
@@ -120,7 +147,9 @@ def _in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
 
 
 def _end_with_parent() -> None:
-    """End this worker when the process that started it is gone: one that is killed can't tell its workers to stop."""
+    """End this worker when the process that started it is gone: one that is killed can't tell
+    its workers to stop.
+    """
 
     def watch() -> None:
         parent_process().join()
@@ -130,12 +159,18 @@ def _end_with_parent() -> None:
 
 
 def _converted(block: bytes, first: int, name: str) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The lines of a block as rows that are whole, rows that mention a region without box, and rejects."""
+    """The lines of a block as rows that are whole, rows that mention a region without box, and
+    rejects.
+    """
     rows: tuple[list, list, list] = ([], [], [])
-    gc.disable()  # a million small dictionaries, none of them in a cycle: looking for cycles would take half of the time
+    # a million small dictionaries, none of them in a cycle: looking for cycles would take half of
+    # the time
+    gc.disable()
     try:
         for line in _read_lines(block.split(b"\n"), first, name):
-            rows[2 if isinstance(line, Rejected) else 1 if unboxed_mentions(line) else 0].append(line)
+            rows[2 if isinstance(line, Rejected) else 1 if unboxed_mentions(line) else 0].append(
+                line
+            )
         whole, unboxed = (pa.Table.from_pylist(part, schema=CORPUS) for part in rows[:2])
         return whole, unboxed, pa.Table.from_pylist(reject_rows(rows[2], "corpus"), schema=REJECTS)
     finally:
@@ -143,7 +178,9 @@ def _converted(block: bytes, first: int, name: str) -> tuple[pa.Table, pa.Table,
 
 
 def read_released(path: str | Path) -> Iterator[dict | Rejected]:
-    """Each line of a released JSONL, in a stream: a corpus row, or why it can't be one. Empty lines are skipped."""
+    """Each line of a released JSONL, in a stream: a corpus row, or why it can't be one. Empty
+    lines are skipped.
+    """
     for content, first in _blocks(Path(path), BLOCK):
         yield from _read_lines(content.split(b"\n"), first, Path(path).name)
 
@@ -168,11 +205,17 @@ def _json(line: str) -> object:
 def unboxed_mentions(row: Mapping) -> list[int]:
     """Regions that a corpus row's texts mention and that have no box."""
     known = {r["id"] for r in row["references"]}
-    return [i for i in mentions(f"{row['question']} {row['answer']} {row['rationale']}") if i not in known]
+    return [
+        i
+        for i in mentions(f"{row['question']} {row['answer']} {row['rationale']}")
+        if i not in known
+    ]
 
 
 def corpus_row(raw: object) -> dict:
-    """One released row as a corpus row. Raises ``ValueError`` naming the field that is missing or not what it should be."""
+    """One released row as a corpus row. Raises ``ValueError`` naming the field that is missing
+    or not what it should be.
+    """
     if not isinstance(raw, dict):
         raise ValueError(f"a row is an object, found {type(raw).__name__}")
     texts = raw["qar"] if isinstance(raw.get("qar"), dict) and "question" not in raw else raw
@@ -184,16 +227,30 @@ def corpus_row(raw: object) -> dict:
     if image.startswith("/") or ".." in image.split("/"):
         raise ValueError(f"image is {image!r}, which leaves the image root")
     if raw.get("dataset") is None and "VG_100K" not in image and "vcr1images" not in image:
-        image = f"vcr1images/{image}"  # VCR's paths lack their folder in some rows (rule: the release's own loaders)
+        image = (  # VCR's paths lack their folder in some rows (rule: the release's own loaders)
+            f"vcr1images/{image}"
+        )
     return dict(
-        triple_id=index, image_id=_string(raw, "image_id", image), family=_string(raw, "family", "description" if "_description" in source else "id"),
-        **texts, regions=_ids(raw, "region", lambda: mentions(" ".join(texts.values()))), regions_offered=_ids(raw, "region_all", lambda: sorted(named)),
-        model=_string(raw, "model", source), prompt=_string(raw, "prompt"), request=_string(raw, "request"), score=_probability(raw, "prediction"),
-        image=image, width=_pixels(raw, "width"), height=_pixels(raw, "height"),
-        source=_string(raw, "dataset", "visual_genome" if "VG_100K" in image else "vcr"), split=_string(raw, "split"), references=references)
+        triple_id=index,
+        image_id=_string(raw, "image_id", image),
+        family=_string(raw, "family", "description" if "_description" in source else "id"),
+        **texts,
+        regions=_ids(raw, "region", lambda: mentions(" ".join(texts.values()))),
+        regions_offered=_ids(raw, "region_all", lambda: sorted(named)),
+        model=_string(raw, "model", source),
+        prompt=_string(raw, "prompt"),
+        request=_string(raw, "request"),
+        score=_probability(raw, "prediction"),
+        image=image,
+        width=_pixels(raw, "width"),
+        height=_pixels(raw, "height"),
+        source=_string(raw, "dataset", "visual_genome" if "VG_100K" in image else "vcr"),
+        split=_string(raw, "split"),
+        references=references,
+    )
 
 
-# ------------------------------------------------------------------------------------------------ fields
+# ------------------------------------------------------------------------------------------- fields
 
 
 def _references(raw: Mapping) -> tuple[list[int], list[dict]]:
@@ -204,13 +261,24 @@ def _references(raw: Mapping) -> tuple[list[int], list[dict]]:
     elif isinstance(found, dict) and all(isinstance(r, dict) for r in found.values()):
         found = list(found.items())
     else:
-        raise ValueError(f"references is {str(found)[:60]}, expected a list or an object of regions")
+        raise ValueError(
+            f"references is {str(found)[:60]}, expected a list or an object of regions"
+        )
     regions = {}
     for name, region in found:
         number, box = _id(name, "references"), _box(region.get("boxes"), name)
         if regions.setdefault(number, (box, region))[0] != box:
             raise ValueError(f"references: region {name!r} occurs twice, with different boxes")
-    boxed = [dict(id=i, box=box[:4], label=_string(r, "obj_guess"), score=box[4] if len(box) == 5 else None) for i, (box, r) in regions.items() if box]
+    boxed = [
+        dict(
+            id=i,
+            box=box[:4],
+            label=_string(r, "obj_guess"),
+            score=box[4] if len(box) == 5 else None,
+        )
+        for i, (box, r) in regions.items()
+        if box
+    ]
     return list(regions), boxed
 
 
@@ -220,13 +288,21 @@ def _box(boxes: object, name: object) -> list[float] | None:
         return None
     box = boxes[0] if isinstance(boxes, list) else None
     if not isinstance(box, list) or len(box) not in (4, 5):
-        raise ValueError(f"references: region {name!r} has the boxes {str(boxes)[:60]}, expected one of four or five numbers")
+        raise ValueError(
+            f"references: region {name!r} has the boxes {str(boxes)[:60]}, expected one of four or"
+            " five numbers"
+        )
     try:
-        box = [v if type(v) is float and -LARGEST < v < LARGEST else finite(v, "boxes") for v in box]
+        box = [
+            v if type(v) is float and -LARGEST < v < LARGEST else finite(v, "boxes") for v in box
+        ]
     except BadRecord as error:
         raise ValueError(f"references: region {name!r}: {error}") from error
     if not (box[0] < box[2] and box[1] < box[3] and max(map(abs, box)) < LARGEST):
-        raise ValueError(f"references: region {name!r} has the box {box}, expected x0 < x1 and y0 < y1, in pixels")
+        raise ValueError(
+            f"references: region {name!r} has the box {box}, expected x0 < x1 and y0 < y1, in"
+            " pixels"
+        )
     return box
 
 
@@ -241,7 +317,12 @@ def _id(value: object, key: str) -> int:
     if type(value) is int and 0 <= value < 10**9:
         return value
     text = value.strip() if type(value) is str else str(value)
-    if isinstance(value, bool) or not isinstance(value, int | str) or not text.isdecimal() or len(text) > 9:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | str)
+        or not text.isdecimal()
+        or len(text) > 9
+    ):
         raise ValueError(f"{key}: {str(value)[:60]!r} is no region, expected a number")
     return int(text)
 
@@ -290,7 +371,9 @@ def _text(raw: Mapping, key: str) -> str:
         return _whole(tokens, key)
     if not isinstance(tokens, list):
         raise ValueError(f"{key} is {str(tokens)[:60]}, expected texts and lists of region ids")
-    return _whole(tokens_to_text([t if type(t) is str else _mentioned(t, tokens, key) for t in tokens]), key)
+    return _whole(
+        tokens_to_text([t if type(t) is str else _mentioned(t, tokens, key) for t in tokens]), key
+    )
 
 
 def _mentioned(token: object, tokens: list, key: str) -> list[int]:

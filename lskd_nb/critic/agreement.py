@@ -1,7 +1,9 @@
-"""What several people judge, in one Parquet file: added at once, taken back, checked whenever it is read; and how far they agree.
+"""What several people judge, in one Parquet file: added at once, taken back, checked whenever it is
+read; and how far they agree.
 
-A row is one annotator's judgement of one thing: a label of a triple, a choice between two answers. The file is replaced as a whole under a lock, so
-several annotators may write it at the same time, and what one has judged is on disk before the next thing is shown.
+A row is one annotator's judgement of one thing: a label of a triple, a choice between two answers.
+The file is replaced as a whole under a lock, so several annotators may write it at the same time,
+and what one has judged is on disk before the next thing is shown.
 """
 
 from collections import Counter
@@ -20,7 +22,8 @@ LEVELS = ("nominal", "interval")
 
 @dataclass(frozen=True)
 class JudgementFile:
-    """A Parquet file of judgements under ``schema``, which has a column ``annotator`` and one, ``thing``, with the id of what is judged.
+    """A Parquet file of judgements under ``schema``, which has a column ``annotator`` and one,
+    ``thing``, with the id of what is judged.
 
     ``wrong`` says what is wrong with a row, None where nothing is.
     """
@@ -33,13 +36,19 @@ class JudgementFile:
     def read(self) -> pa.Table:
         """All judgements, in the order they were made; an empty table where there is no file yet.
 
-        Raises ``ValueError`` naming file and row for what ``wrong`` objects to, an annotator without a name, or one who judges a thing twice.
+        Raises ``ValueError`` naming file and row for what ``wrong`` objects to, an annotator
+        without a name, or one who judges a thing twice.
         """
         if not self.path.exists():
             return self.schema.empty_table()
         table = read_parquet(self.path, self.schema)
-        if more := [name for name in pq.read_schema(self.path).names if name not in self.schema.names]:
-            raise ValueError(f"{self.path} has columns that would be lost when it is written: {more}; expected {self.schema.names}")
+        if more := [
+            name for name in pq.read_schema(self.path).names if name not in self.schema.names
+        ]:
+            raise ValueError(
+                f"{self.path} has columns that would be lost when it is written: {more}; expected"
+                f" {self.schema.names}"
+            )
         self.check(table.to_pylist())
         return table
 
@@ -51,7 +60,10 @@ class JudgementFile:
             if trouble is None and not (row["annotator"] or "").strip():
                 trouble = "no annotator is named"
             if trouble is None and judged in seen:
-                trouble = f"{row['annotator']} judges {self.thing.removesuffix('_id')} {row[self.thing]!r} a second time"
+                trouble = (
+                    f"{row['annotator']} judges {self.thing.removesuffix('_id')}"
+                    f" {row[self.thing]!r} a second time"
+                )
             if trouble is not None:
                 raise ValueError(f"{self.path}, row {number}: {trouble}")
             seen.add(judged)
@@ -65,7 +77,9 @@ class JudgementFile:
             write_parquet(rows, self.path, self.schema)
 
     def take_back(self, annotator: str) -> dict | None:
-        """Remove what an annotator judged last and return it; None where there is nothing to take back."""
+        """Remove what an annotator judged last and return it; None where there is nothing to
+        take back.
+        """
         with self._locked():
             rows = self.read().to_pylist()
             own = [n for n, row in enumerate(rows) if row["annotator"] == annotator]
@@ -86,16 +100,19 @@ def named(annotator: str) -> str:
     return annotator.strip()
 
 
-# ------------------------------------------------------------------------------------------------ agreement
+# ---------------------------------------------------------------------------------------- agreement
 
 
 def krippendorff_alpha(units: Iterable[Sequence[Hashable]], level: str = "nominal") -> float:
-    """Krippendorff's alpha: 1 - observed / expected disagreement. ``units`` are the labels that each thing was given.
+    """Krippendorff's alpha: 1 - observed / expected disagreement. ``units`` are the labels that
+    each thing was given.
 
-    Two labels disagree by 1 where they differ (``nominal``), or by the square of their difference (``interval``, for numbers). With m_u labels of unit
-    u and n = Σ m_u over units with at least two: alpha = 1 - (n - 1) Σ_u D_u / (m_u - 1) / D, where D_u sums the disagreement of all pairs of labels
-    within u, and D that of all pairs of labels (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability"). NaN where no unit has two labels, or
-    all labels are the same: there is nothing to agree about then. Raises ``ValueError`` for another level.
+    Two labels disagree by 1 where they differ (``nominal``), or by the square of their difference
+    (``interval``, for numbers). With m_u labels of unit u and n = Σ m_u over units with at least
+    two: alpha = 1 - (n - 1) Σ_u D_u / (m_u - 1) / D, where D_u sums the disagreement of all pairs
+    of labels within u, and D that of all pairs of labels (Krippendorff 2011, "Computing
+    Krippendorff's Alpha-Reliability"). NaN where no unit has two labels, or all labels are the
+    same: there is nothing to agree about then. Raises ``ValueError`` for another level.
     """
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}, expected one of {LEVELS}")

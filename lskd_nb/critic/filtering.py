@@ -1,7 +1,9 @@
-"""Filtering: keep the triples that the critic finds most likely acceptable (LSKD, section 3.2, figure 4).
+"""Filtering: keep the triples that the critic finds most likely acceptable (LSKD, section 3.2,
+figure 4).
 
-The paper keeps a probability of 0.8 or more, about a fifth of what the teacher wrote. Whether the critic deserves that trust is
-measured: the share of acceptable triples among those kept, with a 95% bootstrap interval over images.
+The paper keeps a probability of 0.8 or more, about a fifth of what the teacher wrote. Whether the
+critic deserves that trust is measured: the share of acceptable triples among those kept, with a 95%
+bootstrap interval over images.
 """
 
 from collections.abc import Sequence
@@ -29,7 +31,8 @@ def kept(scores: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def threshold_for_share(scores: np.ndarray, share: float) -> float:
-    """The lowest threshold that keeps at most ``share`` of the triples (ties are kept or dropped together).
+    """The lowest threshold that keeps at most ``share`` of the triples (ties are kept or dropped
+    together).
 
     Raises ``ValueError`` for a share outside 0..1 or no scores.
     """
@@ -39,7 +42,9 @@ def threshold_for_share(scores: np.ndarray, share: float) -> float:
 def _threshold(ordered: np.ndarray, share: float) -> float:
     """The same for scores that fall."""
     if not 0 < share <= 1 or len(ordered) == 0:
-        raise ValueError(f"share is {share} of {len(ordered)} scores; expected a share in (0, 1] of at least one")
+        raise ValueError(
+            f"share is {share} of {len(ordered)} scores; expected a share in (0, 1] of at least one"
+        )
     number = max(int(np.floor(share * len(ordered))), 1)
     above = ordered[number - 1]
     if number == len(ordered) or above != ordered[number]:
@@ -51,38 +56,73 @@ def _threshold(ordered: np.ndarray, share: float) -> float:
 class Acceptability:
     """Labelled triples, ready to tell how much of what any threshold keeps is acceptable.
 
-    Sorting and resampling are done once. Images are resampled, the same resamples for every threshold; of many images (more than 30,000 at the usual
-    number of resamples) fewer resamples are drawn, never less than 200, so that they fit into memory.
+    Sorting and resampling are done once. Images are resampled, the same resamples for every
+    threshold; of many images (more than 30,000 at the usual number of resamples) fewer resamples
+    are drawn, never less than 200, so that they fit into memory.
     """
 
-    def __init__(self, scores: np.ndarray, accepted: np.ndarray, image_ids: Sequence, resamples: int = 1000, seed: int = 0):
+    def __init__(
+        self,
+        scores: np.ndarray,
+        accepted: np.ndarray,
+        image_ids: Sequence,
+        resamples: int = 1000,
+        seed: int = 0,
+    ):
         if not len(scores) == len(accepted) == len(image_ids):
-            raise ValueError(f"{len(scores)} scores, {len(accepted)} labels and {len(image_ids)} image ids: expected as many of each")
+            raise ValueError(
+                f"{len(scores)} scores, {len(accepted)} labels and {len(image_ids)} image ids:"
+                " expected as many of each"
+            )
         image, names = pd.factorize(np.asarray(image_ids), sort=True)
         self.order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")
         self.scores = np.asarray(scores, dtype=float)[self.order]
-        self._accepted, self._image, self._images = np.asarray(accepted, dtype=float)[self.order], image[self.order], len(names)
-        rng, drawn = np.random.default_rng(seed), min(resamples, max(200, 30_000_000 // max(len(names), 1)))
+        self._accepted, self._image, self._images = (
+            np.asarray(accepted, dtype=float)[self.order],
+            image[self.order],
+            len(names),
+        )
+        rng, drawn = (
+            np.random.default_rng(seed),
+            min(resamples, max(200, 30_000_000 // max(len(names), 1))),
+        )
         self._weights = np.zeros((drawn, len(names)), np.float32)
         for row in self._weights if len(names) else ():
             row[:] = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
 
     def at(self, thresholds: Sequence[float]) -> list[Point]:
         """Acceptability of what each threshold keeps."""
-        number = len(self.scores) - np.searchsorted(self.scores[::-1], np.asarray(thresholds, dtype=float), side="left")
+        number = len(self.scores) - np.searchsorted(
+            self.scores[::-1], np.asarray(thresholds, dtype=float), side="left"
+        )
         steps = np.unique(number)
         good, count = np.zeros((2, len(steps), self._images))
         for row, (start, end) in enumerate(zip([0, *steps], steps, strict=False)):
             good[row] = np.bincount(self._image[start:end], self._accepted[start:end], self._images)
             count[row] = np.bincount(self._image[start:end], minlength=self._images)
         with np.errstate(invalid="ignore"):
-            means = (self._weights @ good.cumsum(0).T.astype(np.float32)) / (self._weights @ count.cumsum(0).T.astype(np.float32))
+            means = (self._weights @ good.cumsum(0).T.astype(np.float32)) / (
+                self._weights @ count.cumsum(0).T.astype(np.float32)
+            )
         total = np.concatenate([[0.0], self._accepted.cumsum()])
         points = []
         for threshold, n in zip(thresholds, number, strict=True):
-            low, high = np.nanpercentile(means[:, np.searchsorted(steps, n)], [2.5, 97.5]) if n else (np.nan, np.nan)
+            low, high = (
+                np.nanpercentile(means[:, np.searchsorted(steps, n)], [2.5, 97.5])
+                if n
+                else (np.nan, np.nan)
+            )
             share = n / len(self.scores) if len(self.scores) else 0.0
-            points.append(Point(float(threshold), float(share), int(n), float(total[n] / n) if n else float("nan"), float(low), float(high)))
+            points.append(
+                Point(
+                    float(threshold),
+                    float(share),
+                    int(n),
+                    float(total[n] / n) if n else float("nan"),
+                    float(low),
+                    float(high),
+                )
+            )
         return points
 
     def by_share(self, shares: Sequence[float]) -> list[Point]:
@@ -91,13 +131,24 @@ class Acceptability:
 
 
 def acceptability(
-    scores: np.ndarray, accepted: np.ndarray, image_ids: Sequence, thresholds: Sequence[float], resamples: int = 1000, seed: int = 0
+    scores: np.ndarray,
+    accepted: np.ndarray,
+    image_ids: Sequence,
+    thresholds: Sequence[float],
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> list[Point]:
     """Acceptability of what each threshold keeps, with 95% intervals over images."""
     return Acceptability(scores, accepted, image_ids, resamples, seed).at(thresholds)
 
 
-def share_curve(scores: np.ndarray, accepted: np.ndarray, image_ids: Sequence, shares: Sequence[float] = tuple(np.arange(0.05, 1.01, 0.05)),
-                resamples: int = 1000, seed: int = 0) -> list[Point]:
+def share_curve(
+    scores: np.ndarray,
+    accepted: np.ndarray,
+    image_ids: Sequence,
+    shares: Sequence[float] = tuple(np.arange(0.05, 1.01, 0.05)),
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Point]:
     """Acceptability against the share kept."""
     return Acceptability(scores, accepted, image_ids, resamples, seed).by_share(shares)

@@ -1,8 +1,11 @@
-"""Labels: what people say of triples, whom they are given to, and what becomes of several labels of one triple (LSKD, section 3.2).
+"""Labels: what people say of triples, whom they are given to, and what becomes of several labels of
+one triple (LSKD, section 3.2).
 
-A label file (Parquet, records.LABELS) has one row for each triple and annotator: accept or reject, and two scores from 0 to 1. The critic learns from
-one label of each triple. Where several people labelled it, ``consensus`` makes one of theirs: accepted by more than half of them, scores averaged. A tie is no
-accept: a filter should be strict, and leaving contested triples out would leave only easy ones to judge the critic by.
+A label file (Parquet, records.LABELS) has one row for each triple and annotator: accept or reject,
+and two scores from 0 to 1. The critic learns from one label of each triple. Where several people
+labelled it, ``consensus`` makes one of theirs: accepted by more than half of them, scores averaged.
+A tie is no accept: a filter should be strict, and leaving contested triples out would leave only
+easy ones to judge the critic by.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,37 +27,52 @@ LEVEL = {"accept": "nominal", "qa_score": "interval", "rationale_score": "interv
 
 
 def label_file(path: str | Path, triple_ids: Collection[str]) -> JudgementFile:
-    """The file of labels of these triples. Reading and adding raise ``ValueError`` naming file and row for a triple that is not among them, a label
-    without a decision, a score outside 0..1, an annotator without a name, and a triple that one annotator labels twice.
+    """The file of labels of these triples. Reading and adding raise ``ValueError`` naming file and
+    row for a triple that is not among them, a label without a decision, a score outside 0..1, an
+    annotator without a name, and a triple that one annotator labels twice.
     """
     known = triple_ids if isinstance(triple_ids, set | frozenset | Mapping) else set(triple_ids)
 
     def wrong(row: Mapping) -> str | None:
-        return f"triple {row['triple_id']!r} is not among the {len(known):,} of this run" if row["triple_id"] not in known else what_is_wrong(row)
+        return (
+            f"triple {row['triple_id']!r} is not among the {len(known):,} of this run"
+            if row["triple_id"] not in known
+            else label_error(row)
+        )
 
     return JudgementFile(Path(path), LABELS, "triple_id", wrong)
 
 
-def what_is_wrong(label: Mapping) -> str | None:
-    """What keeps a row from being a label, None where nothing does; whether its triple exists aside."""
+def label_error(label: Mapping) -> str | None:
+    """What keeps a row from being a label, None where nothing does; whether its triple exists
+    aside.
+    """
     if not isinstance(label["accept"], bool):
         return f"accept is {label['accept']!r}, expected true or false"
     for name in ("qa_score", "rationale_score"):
         score = label[name]
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:  # nan is not
+        if (
+            isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1
+        ):  # nan is not
             return f"{name} is {score!r}, expected a number from 0 to 1"
     return None
 
 
 def read_labels(path: str | Path, triple_ids: Collection[str]) -> pa.Table:
-    """LABELS, checked. Raises ``FileNotFoundError`` where there is no file, ``ValueError`` as ``label_file`` does."""
+    """LABELS, checked. Raises ``FileNotFoundError`` where there is no file, ``ValueError`` as
+    ``label_file`` does.
+    """
     if not Path(path).exists():
-        raise FileNotFoundError(f"{path} is not there: people's labels are written there by the annotation widget or `lskd labels import`")
+        raise FileNotFoundError(
+            f"{path} is not there: people's labels are written there by the annotation widget or"
+            " `lskd labels import`"
+        )
     return label_file(path, triple_ids).read()
 
 
 def consensus(labels: pa.Table) -> list[dict]:
-    """One LABELS row for each labelled triple, in order of their first label; ``annotator`` names all, sorted, joined by " + ".
+    """One LABELS row for each labelled triple, in order of their first label; ``annotator`` names
+    all, sorted, joined by " + ".
 
     Accepted where more than half of its annotators accept it; scores are the means of theirs.
     """
@@ -62,15 +80,22 @@ def consensus(labels: pa.Table) -> list[dict]:
     for row in labels.to_pylist():
         of.setdefault(row["triple_id"], []).append(row)
     return [
-        dict(triple_id=triple_id, annotator=" + ".join(sorted(r["annotator"] for r in rows)), accept=2 * sum(r["accept"] for r in rows) > len(rows),
-             qa_score=float(np.mean([r["qa_score"] for r in rows])), rationale_score=float(np.mean([r["rationale_score"] for r in rows])))
+        dict(
+            triple_id=triple_id,
+            annotator=" + ".join(sorted(r["annotator"] for r in rows)),
+            accept=2 * sum(r["accept"] for r in rows) > len(rows),
+            qa_score=float(np.mean([r["qa_score"] for r in rows])),
+            rationale_score=float(np.mean([r["rationale_score"] for r in rows])),
+        )
         for triple_id, rows in of.items()
     ]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far annotators agree on the triples that at least two of them labelled. Alphas are None where there is nothing to agree about."""
+    """How far annotators agree on the triples that at least two of them labelled. Alphas are
+    None where there is nothing to agree about.
+    """
 
     annotators: int
     triples: int
@@ -82,13 +107,20 @@ class Agreement:
 def agreement(labels: pa.Table) -> Agreement:
     """Krippendorff's alpha of the decision and of the two scores."""
     rows = sorted(labels.to_pylist(), key=lambda r: r["triple_id"])
-    shared = [group for _, found in groupby(rows, key=lambda r: r["triple_id"]) if len(group := list(found)) > 1]
-    alphas = {name: krippendorff_alpha([[r[name] for r in group] for group in shared], level) for name, level in LEVEL.items()}
+    shared = [
+        group
+        for _, found in groupby(rows, key=lambda r: r["triple_id"])
+        if len(group := list(found)) > 1
+    ]
+    alphas = {
+        name: krippendorff_alpha([[r[name] for r in group] for group in shared], level)
+        for name, level in LEVEL.items()
+    }
     told = {name: None if isnan(alpha) else alpha for name, alpha in alphas.items()}
     return Agreement(len({r["annotator"] for group in shared for r in group}), len(shared), **told)
 
 
-# ------------------------------------------------------------------------------------------------ who labels what, in which order
+# ------------------------------------------------------------------ who labels what, in which order
 
 
 def run_triple_ids(folder: str | Path) -> list[str]:
@@ -102,41 +134,64 @@ def run_triple(folder: str | Path, triple_id: str) -> dict:
     """One of them, a row of records.TRIPLES. Raises ``ValueError`` where there is none."""
     path = Path(folder) / "triples.parquet"
     with duckdb.connect() as db:
-        found = db.sql(f"SELECT * FROM {PARQUET} WHERE triple_id = ?", params=[str(path), triple_id]).to_arrow_table().to_pylist()
+        found = (
+            db.sql(f"SELECT * FROM {PARQUET} WHERE triple_id = ?", params=[str(path), triple_id])
+            .to_arrow_table()
+            .to_pylist()
+        )
     if not found:
         raise ValueError(f"{path} has no triple {triple_id!r}")
     return found[0]
 
 
 def shuffled(triple_ids: Sequence[str], seed: int) -> list[str]:
-    """Triples in an order that the seed alone decides, and not the critic: labels of the first of them may measure acceptability."""
+    """Triples in an order that the seed alone decides, and not the critic: labels of the first
+    of them may measure acceptability.
+    """
     ordered = sorted(triple_ids)
     return [ordered[i] for i in np.random.default_rng([seed, 11]).permutation(len(ordered))]
 
 
 def nearest(triple_ids: Sequence[str], scores: pa.Table, threshold: float) -> list[str]:
-    """These triples, those first whose critic's score (records.SCORES) is nearest to ``threshold``; those without a score last.
+    """These triples, those first whose critic's score (records.SCORES) is nearest to ``threshold``;
+    those without a score last.
 
-    There a label teaches the critic most; labels drawn so say nothing of how acceptable the corpus is.
+    There a label teaches the critic most; labels drawn so say nothing of how acceptable the corpus
+    is.
     """
     known = zip(scores["triple_id"].to_pylist(), scores["score"].to_pylist(), strict=True)
-    away = {t: abs(score - threshold) for t, score in known if score is not None and isfinite(score)}
+    away = {
+        t: abs(score - threshold) for t, score in known if score is not None and isfinite(score)
+    }
     return sorted(triple_ids, key=lambda t: away.get(t, inf))
 
 
-def shared_out(ordered: Sequence[str], annotator: str, annotators: Sequence[str] = (), overlap: float = 0.0, seed: int = 0) -> list[str]:
-    """What one of several annotators labels: a share ``overlap`` (0..1), drawn by the seed, that all of them get, and of the rest every n-th.
+def assign_annotators(
+    ordered: Sequence[str],
+    annotator: str,
+    annotators: Sequence[str] = (),
+    overlap: float = 0.0,
+    seed: int = 0,
+) -> list[str]:
+    """What one of several annotators labels: a share ``overlap`` (0..1), drawn by the seed, that
+    all of them get, and of the rest every n-th.
 
-    Shared triples lie among the others, so that agreement is known early. Without ``annotators`` everybody labels everything. Raises ``ValueError`` for an
-    annotator who is not among them, a name twice, or another share.
+    Shared triples lie among the others, so that agreement is known early. Without ``annotators``
+    everybody labels everything. Raises ``ValueError`` for an annotator who is not among them, a
+    name twice, or another share.
     """
     if not 0 <= overlap <= 1:
         raise ValueError(f"overlap is {overlap}, expected a share from 0 to 1")
     if not annotators:
         return list(ordered)
     if annotator not in annotators or len(set(annotators)) < len(annotators):
-        raise ValueError(f"annotator {annotator!r} must be among the annotators, each named once: {list(annotators)}")
-    drawn = np.random.default_rng([seed, 12]).permutation(len(ordered))[: round(overlap * len(ordered))]
+        raise ValueError(
+            f"annotator {annotator!r} must be among the annotators, each named once:"
+            f" {list(annotators)}"
+        )
+    drawn = np.random.default_rng([seed, 12]).permutation(len(ordered))[
+        : round(overlap * len(ordered))
+    ]
     everybodys, turn = {ordered[i] for i in drawn}, annotators.index(annotator)
     own = [t for t in ordered if t not in everybodys][turn :: len(annotators)]
     mine = everybodys | set(own)

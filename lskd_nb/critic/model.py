@@ -1,13 +1,14 @@
-"""The critic: a BLIP-2 stage 1 that tells an acceptable triple about pointed regions from one that is not (LSKD, section 3.2).
+"""The critic: a BLIP-2 stage 1 that tells an acceptable triple about pointed regions from one that
+is not (LSKD, section 3.2).
 
-The image with its regions drawn and the whole triple go through the Q-Former together; the mean of the query outputs feeds a
-two-way head (reject, accept) and two regression heads that predict the annotators' scores of the question-answer pair and of
-the rationale:
+The image with its regions drawn and the whole triple go through the Q-Former together; the mean of
+the query outputs feeds a two-way head (reject, accept) and two regression heads that predict the
+annotators' scores of the question-answer pair and of the rationale:
 
     L = CE(accept) + 0.5 MSE(qa score) + 0.5 MSE(rationale score)
 
-(the reference release trains the rationale head on the question-answer score; each head has its own target here). Class 1
-is *accept* wherever a label, a probability or a metric is meant.
+(the reference release trains the rationale head on the question-answer score; each head has its own
+target here). Class 1 is *accept* wherever a label, a probability or a metric is meant.
 """
 
 import zlib
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 from lskd_nb.regions import Region, mentions, renumber, shuffle_ids
 from lskd_nb.students.blip2 import Student, autocast
 from lskd_nb.students.loading import load_student, whole_checkpoint
-from lskd_nb.students.qformer import Seen
-from lskd_nb.students.views import FrozenViews, View, passes
+from lskd_nb.students.qformer import ImageKeysValues
+from lskd_nb.students.views import FrozenFeatures, View, scoring_passes
 from lskd_nb.training.batches import answer_text
 from lskd_nb.training.loop import clip_gradients, learning_rate, optimizer_of, set_learning_rate
 
@@ -44,13 +45,17 @@ class CriticConfig:
     weight_decay: float = 0.05
     warmup: int = 0
     seed: int = 0
-    swaps: float = 0.0  # share of a batch replaced by region swaps of accepted triples, labelled reject
+    swaps: float = (
+        0.0  # share of a batch replaced by region swaps of accepted triples, labelled reject
+    )
     embedding_lr: float = 1.0  # of the word embeddings, as a multiple
-    shuffles: int = 0  # further fixed numberings of each image's regions; a label holds under any of them
+    shuffles: int = (
+        0  # further fixed numberings of each image's regions; a label holds under any of them
+    )
 
 
 @dataclass(frozen=True)
-class Judged:
+class CriticExample:
     """A triple about a view; labels are None when only scoring. Scores are 0 to 1."""
 
     view: View
@@ -69,12 +74,18 @@ class Critic(nn.Module):
         self.blip2 = blip2
         hidden = blip2.blip2.config.qformer_config.hidden_size
         self.accept_head = nn.Linear(hidden, 2)
-        self.accept_head.load_state_dict(blip2.blip2.itm_head.state_dict())  # matching is where accepting starts from
+        self.accept_head.load_state_dict(
+            blip2.blip2.itm_head.state_dict()
+        )  # matching is where accepting starts from
         self.qa_head = nn.Linear(hidden, 1)
         self.rationale_head = nn.Linear(hidden, 1)
 
-    def forward(self, image: Tensor | Seen, questions: Sequence[str], texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, patches + 1, width) features and R triples, grouped by image, as many about each -> logits (R, 2), scores (R,) and (R,)."""
+    def forward(
+        self, image: Tensor | ImageKeysValues, questions: Sequence[str], texts: Sequence[str]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, patches + 1, width) features and R triples, grouped by image, as many about each
+        -> logits (R, 2), scores (R,) and (R,).
+        """
         tokens = self.blip2.tokenize(questions, texts)
         queries = self.blip2.blip2.query_tokens.shape[1]
         pooled = self.blip2.fused(image, tokens.ids, tokens.mask)[:, :queries].mean(1)
@@ -91,7 +102,9 @@ class Critic(nn.Module):
 
 
 def load_critic(folder: str | Path) -> Critic:
-    """Load a trained critic. Raises ``FileNotFoundError`` where the folder has no critic's heads."""
+    """Load a trained critic. Raises ``FileNotFoundError`` where the folder has no critic's
+    heads.
+    """
     if not (Path(folder) / HEADS).exists():
         raise FileNotFoundError(f"{folder} has no {HEADS}: train the critic first (notebook 03)")
     critic = Critic(load_student(str(folder)))
@@ -100,37 +113,64 @@ def load_critic(folder: str | Path) -> Critic:
     return critic.eval()
 
 
-def judged(image: str, regions: Sequence[Region], triple: dict, label: dict | None = None) -> Judged:
-    """A triple row about the regions it was offered, with the mean of its labels where it has some."""
+def critic_example(
+    image: str, regions: Sequence[Region], triple: dict, label: dict | None = None
+) -> CriticExample:
+    """A triple row about the regions it was offered, with the mean of its labels where it has
+    some.
+    """
     offered = tuple(r for r in regions if r.id in set(triple["regions_offered"]))
-    scores = {} if label is None else {k: float(label[k]) for k in ("accept", "qa_score", "rationale_score")}
-    return Judged(View(image, offered), triple["question"], answer_text(triple["answer"], triple["rationale"]), **scores)
+    scores = (
+        {}
+        if label is None
+        else {k: float(label[k]) for k in ("accept", "qa_score", "rationale_score")}
+    )
+    return CriticExample(
+        View(image, offered),
+        triple["question"],
+        answer_text(triple["answer"], triple["rationale"]),
+        **scores,
+    )
 
 
-def shuffled(row: Judged, which: int) -> Judged:
-    """The same triple with its regions numbered another way, one of several fixed ones for each image; 0 leaves it as it is."""
+def ids_shuffled(row: CriticExample, which: int) -> CriticExample:
+    """The same triple with its regions numbered another way, one of several fixed ones for each
+    image; 0 leaves it as it is.
+    """
     if which == 0 or not row.view.regions:
         return row
     rng = np.random.default_rng([zlib.crc32(row.view.image.encode()), which])
     regions, mapping = shuffle_ids(row.view.regions, (), rng)
-    return replace(row, view=View(row.view.image, regions), question=renumber(row.question, mapping), text=renumber(row.text, mapping))
+    return replace(
+        row,
+        view=View(row.view.image, regions),
+        question=renumber(row.question, mapping),
+        text=renumber(row.text, mapping),
+    )
 
 
-def swapped(row: Judged, rng: np.random.Generator) -> Judged | None:
-    """An accepted triple told of the wrong region: two drawn ids exchanged. A reject that costs no annotator's time."""
+def region_swapped(row: CriticExample, rng: np.random.Generator) -> CriticExample | None:
+    """An accepted triple told of the wrong region: two drawn ids exchanged. A reject that costs
+    no annotator's time.
+    """
     drawn, told = [r.id for r in row.view.regions], mentions(row.question)
     if not told or len(drawn) < 2:
         return None
     one = told[0]
     other = int(rng.choice([i for i in drawn if i != one]))
     mapping = {i: i for i in {*drawn, *mentions(row.text)}} | {one: other, other: one}
-    return Judged(row.view, renumber(row.question, mapping), renumber(row.text, mapping), 0.0, 0.0, 0.0)
+    return CriticExample(
+        row.view, renumber(row.question, mapping), renumber(row.text, mapping), 0.0, 0.0, 0.0
+    )
 
 
-def critic_loss(critic: Critic, image: Tensor, batch: Sequence[Judged]) -> Tensor:
+def critic_loss(critic: Critic, image: Tensor, batch: Sequence[CriticExample]) -> Tensor:
     """The loss above, on a batch of labelled triples."""
     logits, qa, rationale = critic(image, [r.question for r in batch], [r.text for r in batch])
-    target = {k: torch.tensor([getattr(r, k) for r in batch], device=image.device) for k in ("accept", "qa_score", "rationale_score")}
+    target = {
+        k: torch.tensor([getattr(r, k) for r in batch], device=image.device)
+        for k in ("accept", "qa_score", "rationale_score")
+    }
     return (
         F.cross_entropy(logits, (target["accept"] >= 0.5).long())
         + AUXILIARY_WEIGHT * F.mse_loss(qa, target["qa_score"])
@@ -138,19 +178,30 @@ def critic_loss(critic: Critic, image: Tensor, batch: Sequence[Judged]) -> Tenso
     )
 
 
-def train_critic(critic: Critic, rows: Sequence[Judged], views: FrozenViews, config: CriticConfig,
-                 on_step: Callable[[int, float], None] = lambda step, loss: None) -> list[float]:
+def train_critic(
+    critic: Critic,
+    rows: Sequence[CriticExample],
+    views: FrozenFeatures,
+    config: CriticConfig,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> list[float]:
     """Train on labelled triples, the vision encoder frozen; returns the loss of each step."""
     torch.manual_seed(config.seed)
-    optimizer = optimizer_of(critic, critic.blip2.word_embeddings, config.weight_decay, config.embedding_lr)
+    optimizer = optimizer_of(
+        critic, critic.blip2.word_embeddings, config.weight_decay, config.embedding_lr
+    )
     history = []
     critic.train()
     for step in range(config.steps):
         rng = np.random.default_rng([config.seed, 4, step])
-        drawn = zip(rng.integers(len(rows), size=config.batch), rng.integers(config.shuffles + 1, size=config.batch), strict=True)
-        batch = [shuffled(rows[row], int(which)) for row, which in drawn]
+        drawn = zip(
+            rng.integers(len(rows), size=config.batch),
+            rng.integers(config.shuffles + 1, size=config.batch),
+            strict=True,
+        )
+        batch = [ids_shuffled(rows[row], int(which)) for row, which in drawn]
         for place in range(round(config.swaps * config.batch)):
-            if batch[place].accept and (wrong := swapped(batch[place], rng)) is not None:
+            if batch[place].accept and (wrong := region_swapped(batch[place], rng)) is not None:
                 batch[place] = wrong
         set_learning_rate(optimizer, learning_rate(step, config))
         with autocast(critic.blip2.device):
@@ -166,17 +217,25 @@ def train_critic(critic: Critic, rows: Sequence[Judged], views: FrozenViews, con
 
 
 @torch.no_grad()
-def score(critic: Critic, rows: Sequence[Judged], views: FrozenViews, batch: int = 256) -> dict[str, np.ndarray]:
-    """``score`` (probability of accept), ``qa_score`` and ``rationale_score``, each (N,) float32 in 0..1.
+def score(
+    critic: Critic, rows: Sequence[CriticExample], views: FrozenFeatures, batch: int = 256
+) -> dict[str, np.ndarray]:
+    """``score`` (probability of accept), ``qa_score`` and ``rationale_score``, each (N,) float32 in
+    0..1.
 
-    Each view is encoded once, whatever the number of triples about it, and ``batch`` triples go through the Q-Former at a time.
+    Each view is encoded once, whatever the number of triples about it, and ``batch`` triples go
+    through the Q-Former at a time.
     """
     out = {k: np.zeros(len(rows), np.float32) for k in ("score", "qa_score", "rationale_score")}
-    for looked, turns in passes([r.view.key for r in rows], [len(r.question) + len(r.text) for r in rows], batch):
+    for looked, turns in scoring_passes(
+        [r.view.key for r in rows], [len(r.question) + len(r.text) for r in rows], batch
+    ):
         with autocast(critic.blip2.device):
-            seen = critic.blip2.look(views.features([rows[i].view for i in looked]))
+            seen = critic.blip2.image_keys_values(views.features([rows[i].view for i in looked]))
             for part in turns:
-                logits, qa, rationale = critic(seen, [rows[i].question for i in part], [rows[i].text for i in part])
+                logits, qa, rationale = critic(
+                    seen, [rows[i].question for i in part], [rows[i].text for i in part]
+                )
                 out["score"][part] = logits.softmax(-1)[:, 1].cpu()
                 out["qa_score"][part] = qa.clamp(0, 1).cpu()
                 out["rationale_score"][part] = rationale.clamp(0, 1).cpu()
@@ -184,7 +243,9 @@ def score(critic: Critic, rows: Sequence[Judged], views: FrozenViews, batch: int
 
 
 def critic_metrics(accepted: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """Precision, recall and F1 at 0.5 and the area under the ROC curve, class 1 = accept, truth first."""
+    """Precision, recall and F1 at 0.5 and the area under the ROC curve, class 1 = accept, truth
+    first.
+    """
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
     precision, recall, f1, _ = precision_recall_fscore_support(
@@ -192,5 +253,3 @@ def critic_metrics(accepted: np.ndarray, probability: np.ndarray) -> dict[str, f
     )
     auc = roc_auc_score(accepted, probability) if 0 < np.mean(accepted) < 1 else float("nan")
     return dict(precision=float(precision), recall=float(recall), f1=float(f1), auc=float(auc))
-
-

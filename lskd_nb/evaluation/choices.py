@@ -1,9 +1,11 @@
-"""Zero-shot evaluation: a multiple-choice item is answered by the choice whose text matches the highlighted image best.
+"""Zero-shot evaluation: a multiple-choice item is answered by the choice whose text matches the
+highlighted image best.
 
-A choice is scored by ITM, the match logit of "question Answer: choice" (LSKD, section 4.1). An image with its regions is
-encoded once and all its texts are run against it. VCR's Q→AR counts an item only when answer *and* rationale are right,
-the rationale being chosen under the gold answer, as in VCR's official script. Intervals are 95% percentile bootstraps over images,
-since questions about one image are not independent; systems are compared on the same resamples.
+A choice is scored by ITM, the match logit of "question Answer: choice" (LSKD, section 4.1). An
+image with its regions is encoded once and all its texts are run against it. VCR's Q→AR counts an
+item only when answer *and* rationale are right, the rationale being chosen under the gold answer,
+as in VCR's official script. Intervals are 95% percentile bootstraps over images, since questions
+about one image are not independent; systems are compared on the same resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +20,7 @@ import torch
 from lskd_nb.records import PREDICTIONS, REGION, read_parquet, write_parquet
 from lskd_nb.regions import region_of
 from lskd_nb.students.blip2 import Student, autocast
-from lskd_nb.students.views import FrozenViews, View, passes
+from lskd_nb.students.views import FrozenFeatures, View, scoring_passes
 
 RESAMPLES = 2000
 NAMED = ("grounding", "acceptability", "sherlock.comparison", "visualcomet")
@@ -26,7 +28,9 @@ NAMED = ("grounding", "acceptability", "sherlock.comparison", "visualcomet")
 
 @dataclass(frozen=True)
 class Item:
-    """One choice to make about a view. ``choices`` continue ``question``; ``label`` is the index of the right one, if one is."""
+    """One choice to make about a view. ``choices`` continue ``question``; ``label`` is the index
+    of the right one, if one is.
+    """
 
     item_id: str
     image_id: str
@@ -38,39 +42,88 @@ class Item:
     slice: str = ""
 
 
-ITEMS = pa.schema([("item_id", pa.string()), ("image_id", pa.string()), ("image", pa.string()), ("regions", pa.list_(REGION)), ("question", pa.string()),
-                   ("choices", pa.list_(pa.string())), ("label", pa.int32()), ("task", pa.string()), ("slice", pa.string())])
+ITEMS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("image_id", pa.string()),
+        ("image", pa.string()),
+        ("regions", pa.list_(REGION)),
+        ("question", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("label", pa.int32()),
+        ("task", pa.string()),
+        ("slice", pa.string()),
+    ]
+)
 
 
 def items_table(items: Sequence[Item]) -> pa.Table:
     """Items as the ITEMS table, so that other machines can read them."""
-    return pa.Table.from_pylist([dict(
-        item_id=i.item_id, image_id=i.image_id, image=i.view.image, question=i.question, choices=list(i.choices), label=i.label, task=i.task, slice=i.slice,
-        regions=[dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in i.view.regions]) for i in items], ITEMS)
+    return pa.Table.from_pylist(
+        [
+            dict(
+                item_id=i.item_id,
+                image_id=i.image_id,
+                image=i.view.image,
+                question=i.question,
+                choices=list(i.choices),
+                label=i.label,
+                task=i.task,
+                slice=i.slice,
+                regions=[
+                    dict(id=r.id, box=list(r.box), label=r.label, score=r.score)
+                    for r in i.view.regions
+                ],
+            )
+            for i in items
+        ],
+        ITEMS,
+    )
 
 
 def items_of(table: pa.Table) -> list[Item]:
     """The ITEMS table as items."""
-    return [Item(r["item_id"], r["image_id"], View(r["image"], tuple(region_of(g) for g in r["regions"])), r["question"], tuple(r["choices"]), r["label"],
-                 r["task"], r["slice"]) for r in table.to_pylist()]
+    return [
+        Item(
+            r["item_id"],
+            r["image_id"],
+            View(r["image"], tuple(region_of(g) for g in r["regions"])),
+            r["question"],
+            tuple(r["choices"]),
+            r["label"],
+            r["task"],
+            r["slice"],
+        )
+        for r in table.to_pylist()
+    ]
 
 
 @torch.no_grad()
-def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, batch: int = 96) -> list[np.ndarray]:
+def match_scores(
+    student: Student, items: Sequence[Item], views: FrozenFeatures, batch: int = 96
+) -> list[np.ndarray]:
     """ITM scores, log P(match) - log P(no match), of every item's choices.
 
-    Each view is encoded once, whatever the number of items and choices about it, and its keys and values are shared by all of them;
-    4 ``batch`` texts of like length go through the Q-Former at a time.
+    Each view is encoded once, whatever the number of items and choices about it, and its keys and
+    values are shared by all of them; 4 ``batch`` texts of like length go through the Q-Former at a
+    time.
     """
-    texts = [(number, place) for number, item in enumerate(items) for place in range(len(item.choices))]
+    texts = [
+        (number, place) for number, item in enumerate(items) for place in range(len(item.choices))
+    ]
     keys = [items[n].view.key for n, _ in texts]
     lengths = [(len(items[n].question) + len(items[n].choices[place])) // 8 for n, place in texts]
     scores = [np.zeros(len(item.choices), np.float32) for item in items]
-    for looked, turns in passes(keys, lengths, 4 * batch):
+    for looked, turns in scoring_passes(keys, lengths, 4 * batch):
         with autocast(student.device):
-            seen = student.look(views.features([items[texts[row][0]].view for row in looked]))
+            seen = student.image_keys_values(
+                views.features([items[texts[row][0]].view for row in looked])
+            )
             for rows in turns:
-                pairs = [(items[n].question, items[n].choices[place]) for n, place in (texts[row] for row in rows)]
+                pairs = [
+                    (items[n].question, items[n].choices[place])
+                    for n, place in (texts[row] for row in rows)
+                ]
                 logits = student.itm_logits(seen, student.tokenize(*zip(*pairs, strict=True)))
                 for row, match in zip(rows, (logits[:, 1] - logits[:, 0]).tolist(), strict=True):
                     number, place = texts[row]
@@ -78,46 +131,74 @@ def match_scores(student: Student, items: Sequence[Item], views: FrozenViews, ba
     return scores
 
 
-def predictions(items: Sequence[Item], scores: Sequence[np.ndarray], system: str, seed: int) -> pa.Table:
-    """PREDICTIONS rows: the choice with the highest score is taken. Items without label are scored elsewhere (``benchmarks``)."""
+def predictions(
+    items: Sequence[Item], scores: Sequence[np.ndarray], system: str, seed: int
+) -> pa.Table:
+    """PREDICTIONS rows: the choice with the highest score is taken. Items without label are
+    scored elsewhere (``benchmarks``).
+    """
     rows = [
-        dict(item_id=item.item_id, image_id=item.image_id, task=item.task, system=system, seed=seed, scores=s.tolist(),
-             label=item.label, correct=None if item.label is None else float(np.argmax(s) == item.label), slice=item.slice)
+        dict(
+            item_id=item.item_id,
+            image_id=item.image_id,
+            task=item.task,
+            system=system,
+            seed=seed,
+            scores=s.tolist(),
+            label=item.label,
+            correct=None if item.label is None else float(np.argmax(s) == item.label),
+            slice=item.slice,
+        )
         for item, s in zip(items, scores, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=PREDICTIONS)
 
 
 def write_rows(rows: pd.DataFrame, path: str | Path) -> pa.Table:
-    """Write scored rows as PREDICTIONS; columns they lack, and what pandas holds as NaN, are null."""
+    """Write scored rows as PREDICTIONS; columns they lack, and what pandas holds as NaN, are
+    null.
+    """
     whole = rows.reindex(columns=PREDICTIONS.names).astype(object)
     return write_parquet(whole.where(whole.notna(), None).to_dict("records"), path, PREDICTIONS)
 
 
 def q_ar(q_a: pa.Table, qa_r: pa.Table) -> pa.Table:
     """VCR's Q→AR from the predictions of its two parts: right where both are."""
-    both = q_a.to_pandas().merge(qa_r.to_pandas()[["item_id", "correct"]], on="item_id", suffixes=("", "_r"), validate="1:1")
+    both = q_a.to_pandas().merge(
+        qa_r.to_pandas()[["item_id", "correct"]], on="item_id", suffixes=("", "_r"), validate="1:1"
+    )
     if len(both) != len(q_a) or len(both) != len(qa_r):
-        raise ValueError(f"answers and rationales are not of the same items: {len(q_a)} and {len(qa_r)}, {len(both)} in common")
+        raise ValueError(
+            f"answers and rationales are not of the same items: {len(q_a)} and {len(qa_r)},"
+            f" {len(both)} in common"
+        )
     both["correct"] *= both["correct_r"]
     both["task"] = "vcr.q_ar"
-    return pa.Table.from_pandas(both.drop(columns="correct_r"), schema=PREDICTIONS, preserve_index=False)
+    return pa.Table.from_pandas(
+        both.drop(columns="correct_r"), schema=PREDICTIONS, preserve_index=False
+    )
 
 
 def grounding(q_a: pd.DataFrame, swaps: Mapping[str, int]) -> pd.DataFrame:
-    """Rows that only ask whether the right answer beats the one that is true of another region, ``swaps`` by item.
+    """Rows that only ask whether the right answer beats the one that is true of another region,
+    ``swaps`` by item.
 
     What ignores the regions gets half of them right.
     """
     rows = q_a[q_a["item_id"].isin(list(swaps))]
-    right = [float(s[label] > s[swaps[item]]) for item, s, label in zip(rows["item_id"], rows["scores"], rows["label"], strict=True)]
+    right = [
+        float(s[label] > s[swaps[item]])
+        for item, s, label in zip(rows["item_id"], rows["scores"], rows["label"], strict=True)
+    ]
     return rows.assign(task="grounding", correct=right)
 
 
-def three_way(predictions: pa.Table, train: int) -> pd.DataFrame:
-    """Classes 0, 1, 2 from one score each, falling: two thresholds are fitted on the first ``train`` rows and applied to the others.
+def entailment_by_thresholds(predictions: pa.Table, train: int) -> pd.DataFrame:
+    """Classes 0, 1, 2 from one score each, falling: two thresholds are fitted on the first
+    ``train`` rows and applied to the others.
 
-    A matching score says how well a hypothesis fits an image: best where it is entailed, worst where it is contradicted.
+    A matching score says how well a hypothesis fits an image: best where it is entailed, worst
+    where it is contradicted.
     """
     rows = predictions.to_pandas()
     score, label = np.array([s[0] for s in rows["scores"]]), rows["label"].to_numpy()
@@ -127,11 +208,15 @@ def three_way(predictions: pa.Table, train: int) -> pd.DataFrame:
     return rows.assign(correct=(2 - np.digitize(score, best) == label).astype(float))[train:]
 
 
-# -------------------------------------------------------------------------------------------- intervals
+# ---------------------------------------------------------------------------------------- intervals
 
 
-def bootstrap(values: np.ndarray, clusters: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, float]:
-    """Mean of ``values`` with a 95% percentile interval, whole clusters resampled; ``n`` items, ``clusters`` of them."""
+def bootstrap(
+    values: np.ndarray, clusters: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, float]:
+    """Mean of ``values`` with a 95% percentile interval, whole clusters resampled; ``n`` items,
+    ``clusters`` of them.
+    """
     values = np.asarray(values, dtype=float)
     if len(values) == 0:
         raise ValueError("no items to average")
@@ -141,24 +226,41 @@ def bootstrap(values: np.ndarray, clusters: np.ndarray, resamples: int = RESAMPL
     drawn = rng.integers(len(counts), size=(resamples, len(counts)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return dict(mean=float(values.mean()), low=float(low), high=float(high), n=len(values), clusters=len(counts))
+    return dict(
+        mean=float(values.mean()),
+        low=float(low),
+        high=float(high),
+        n=len(values),
+        clusters=len(counts),
+    )
 
 
 def accuracy(frame: pd.DataFrame) -> dict[str, float]:
-    """Accuracy of prediction rows with its interval; an image is one cluster, however many seeds looked at it."""
+    """Accuracy of prediction rows with its interval; an image is one cluster, however many seeds
+    looked at it.
+    """
     return bootstrap(frame["correct"].to_numpy(), frame["image_id"].to_numpy())
 
 
 def paired_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
     """Accuracy of ``one`` minus that of ``other`` on the same items and seeds."""
-    both = one.merge(other, on=["item_id", "seed", "image_id"], suffixes=("", "_other"), validate="1:1")
+    both = one.merge(
+        other, on=["item_id", "seed", "image_id"], suffixes=("", "_other"), validate="1:1"
+    )
     if len(both) != len(one) or len(both) != len(other):
-        raise ValueError(f"systems answered different items: {len(one)} and {len(other)}, {len(both)} in common")
-    return bootstrap(both["correct"].astype(float) - both["correct_other"].astype(float), both["image_id"].to_numpy())
+        raise ValueError(
+            f"systems answered different items: {len(one)} and {len(other)}, {len(both)} in common"
+        )
+    return bootstrap(
+        both["correct"].astype(float) - both["correct_other"].astype(float),
+        both["image_id"].to_numpy(),
+    )
 
 
 def summary(frame: pd.DataFrame) -> dict:
-    """Metrics by task and system, and LSKD's paired differences to the base and to the unfiltered student."""
+    """Metrics by task and system, and LSKD's paired differences to the base and to the
+    unfiltered student.
+    """
     found: dict = {}
     for (task, system), rows in frame.groupby(["task", "system"]):
         _set(found, task, system, accuracy(rows))
@@ -166,12 +268,19 @@ def summary(frame: pd.DataFrame) -> dict:
     for task in sorted(frame["task"].unique()):
         for other in ("base", "unfiltered"):
             if (task, "lskd") in by and (task, other) in by:
-                _set(found, f"difference.{task}", f"lskd_minus_{other}", paired_difference(by[task, "lskd"], by[task, other]))
+                _set(
+                    found,
+                    f"difference.{task}",
+                    f"lskd_minus_{other}",
+                    paired_difference(by[task, "lskd"], by[task, other]),
+                )
     return found
 
 
 def _set(found: dict, task: str, system: str, value: dict) -> None:
-    """vcr.q_a is filed as vcr.SYSTEM.q_a, snli_ve as nonlocalized.snli_ve.SYSTEM, localized sets and others by their name."""
+    """vcr.q_a is filed as vcr.SYSTEM.q_a, snli_ve as nonlocalized.snli_ve.SYSTEM, localized sets
+    and others by their name.
+    """
     if task.startswith("difference."):
         path = [*task.split("."), system]
     elif task.startswith("vcr."):
@@ -184,11 +293,15 @@ def _set(found: dict, task: str, system: str, value: dict) -> None:
 
 
 def read_predictions(folders: Sequence[str | Path]) -> pd.DataFrame:
-    """All prediction files of some runs' folders. Raises ``FileNotFoundError`` for a run that has none."""
+    """All prediction files of some runs' folders. Raises ``FileNotFoundError`` for a run that
+    has none.
+    """
     frames = []
     for folder in folders:
         files = sorted((Path(folder) / "predictions").glob("*.parquet"))
         if not files:
-            raise FileNotFoundError(f"{folder}/predictions holds no Parquet file: run notebook 06 first")
+            raise FileNotFoundError(
+                f"{folder}/predictions holds no Parquet file: run notebook 06 first"
+            )
         frames += [read_parquet(f, PREDICTIONS).to_pandas() for f in files]
     return pd.concat(frames, ignore_index=True)

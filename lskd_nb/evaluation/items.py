@@ -1,8 +1,10 @@
-"""How each benchmark is put to the student: loaded items as questions about highlighted images, choices continuing them.
+"""How each benchmark is put to the student: loaded items as questions about highlighted images,
+choices continuing them.
 
-The student was taught "question Answer: ... Rationale: ..."; what a set asks in another form is worded so that it fits.
-Wordings follow the reference release where it has one (SNLI-VE, A-OKVQA); those of Sherlock and VisualCOMET, whose
-evaluation files are not public, are this project's, and so scores on them differ from the paper's for that alone.
+The student was taught "question Answer: ... Rationale: ..."; what a set asks in another form is
+worded so that it fits. Wordings follow the reference release where it has one (SNLI-VE, A-OKVQA);
+those of Sherlock and VisualCOMET, whose evaluation files are not public, are this project's, and so
+scores on them differ from the paper's for that alone.
 """
 
 from collections.abc import Iterable
@@ -21,7 +23,8 @@ INFERENCE_QUESTIONS = {  # VisualCOMET's relations, asked of the event's subject
 
 
 def student_items(items: Iterable[MultipleChoice]) -> list[Item]:
-    """Items with all their regions drawn; choices read "Answer: ...", those of QA→R "Rationale: ...".
+    """Items with all their regions drawn; choices read "Answer: ...", those of QA→R "Rationale:
+    ...".
 
     Raises ``ValueError`` naming a task that is none of the six sets'.
     """
@@ -31,8 +34,18 @@ def student_items(items: Iterable[MultipleChoice]) -> list[Item]:
             raise ValueError(f"item {item.item_id}: no wording for the task {item.task!r}")
         prefix = "Rationale: " if item.task == "vcr.qa_r" else "Answer: "
         view = View(item.image.path, item.image.regions)
-        found.append(Item(item.item_id, item.image.image_id, view, question(item), tuple(prefix + c for c in item.choices),
-                          item.label, item.task, item.slice))
+        found.append(
+            Item(
+                item.item_id,
+                item.image.image_id,
+                view,
+                question(item),
+                tuple(prefix + c for c in item.choices),
+                item.label,
+                item.task,
+                item.slice,
+            )
+        )
     return found
 
 
@@ -49,5 +62,19 @@ def question(item: MultipleChoice) -> str:
 
 
 def hypothesis_items(items: Iterable[MultipleChoice]) -> list[Item]:
-    """SNLI-VE another way: one text to each image, the hypothesis alone, whose match score thresholds cut into three classes."""
-    return [Item(i.item_id, i.image.image_id, View(i.image.path, i.image.regions), "", (i.question,), i.label, i.task, i.slice) for i in items]
+    """SNLI-VE another way: one text to each image, the hypothesis alone, whose match score
+    thresholds cut into three classes.
+    """
+    return [
+        Item(
+            i.item_id,
+            i.image.image_id,
+            View(i.image.path, i.image.regions),
+            "",
+            (i.question,),
+            i.label,
+            i.task,
+            i.slice,
+        )
+        for i in items
+    ]

@@ -1,9 +1,12 @@
-"""Human preference between two systems that answered the same pointed questions (LSKD, section 4.3).
+"""Human preference between two systems that answered the same pointed questions (LSKD, section
+4.3).
 
-Two answers stand side by side, and an annotator says which is better, or that they tie. The annotation file is *blinded*: which system is
-on which side is drawn for each pair, pairs are in random order, answers are laid out alike, and the key is a file of its own that no
-annotator is given. Judgements go to a third file, one row for each pair and annotator, which the widget writes and anything else may.
-Win, tie and lose percentages have 95% bootstrap intervals over images; how far annotators agree is Krippendorff's alpha.
+Two answers stand side by side, and an annotator says which is better, or that they tie. The
+annotation file is *blinded*: which system is on which side is drawn for each pair, pairs are in
+random order, answers are laid out alike, and the key is a file of its own that no annotator is
+given. Judgements go to a third file, one row for each pair and annotator, which the widget writes
+and anything else may. Win, tie and lose percentages have 95% bootstrap intervals over images; how
+far annotators agree is Krippendorff's alpha.
 """
 
 import hashlib
@@ -28,13 +31,36 @@ QUESTION_FIELDS = [
     ("regions", pa.list_(REGION)),  # drawn on it
     ("question", pa.string()),
 ]
-ANSWERS = pa.schema([("question_id", pa.string()), *QUESTION_FIELDS, ("system", pa.string()), ("answer", pa.string()), ("rationale", pa.string())])
-PAIRS = pa.schema(  # what annotators are given
-    [("pair_id", pa.string()), *QUESTION_FIELDS, *((f"{side}_{part}", pa.string()) for side in ("left", "right") for part in ("answer", "rationale"))]
+ANSWERS = pa.schema(
+    [
+        ("question_id", pa.string()),
+        *QUESTION_FIELDS,
+        ("system", pa.string()),
+        ("answer", pa.string()),
+        ("rationale", pa.string()),
+    ]
 )
-KEY = pa.schema([(name, pa.string()) for name in ("pair_id", "question_id", "image_id", "left", "right")])  # systems; kept from annotators
-JUDGEMENTS = pa.schema([("pair_id", pa.string()), ("annotator", pa.string()), ("choice", pa.string())])  # one of CHOICES
-_SAID = re.compile(r"^\s*(?:answer\s*:)?\s*(?P<answer>.*?)\s*(?:\brationale\s*:\s*(?P<rationale>.*?))?\s*$", re.IGNORECASE | re.DOTALL)
+PAIRS = pa.schema(  # what annotators are given
+    [
+        ("pair_id", pa.string()),
+        *QUESTION_FIELDS,
+        *(
+            (f"{side}_{part}", pa.string())
+            for side in ("left", "right")
+            for part in ("answer", "rationale")
+        ),
+    ]
+)
+KEY = pa.schema(
+    [(name, pa.string()) for name in ("pair_id", "question_id", "image_id", "left", "right")]
+)  # systems; kept from annotators
+JUDGEMENTS = pa.schema(
+    [("pair_id", pa.string()), ("annotator", pa.string()), ("choice", pa.string())]
+)  # one of CHOICES
+_SAID = re.compile(
+    r"^\s*(?:answer\s*:)?\s*(?P<answer>.*?)\s*(?:\brationale\s*:\s*(?P<rationale>.*?))?\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -48,13 +74,18 @@ class PointedQuestion:
     def __post_init__(self) -> None:
         known = {r.id for r in self.image.regions}
         if not mentions(self.question) or not set(mentions(self.question)) <= known:
-            raise ValueError(f"question {self.question_id}: {self.question!r} must mention regions of its image, which has {sorted(known)}")
+            raise ValueError(
+                f"question {self.question_id}: {self.question!r} must mention regions of its image,"
+                f" which has {sorted(known)}"
+            )
 
 
 def split_answer(text: str) -> tuple[str, str]:
-    """Answer and rationale of "Answer: ... Rationale: ...", in any case; a text without these words is an answer alone.
+    """Answer and rationale of "Answer: ... Rationale: ...", in any case; a text without these words
+    is an answer alone.
 
-    Both are laid out alike whoever wrote them, so that a tokenizer's spaces and small letters give no system away: "a dog  [ 0 ] ." is "A dog [0]."
+    Both are laid out alike whoever wrote them, so that a tokenizer's spaces and small letters give
+    no system away: "a dog  [ 0 ] ." is "A dog [0]."
     """
     found = _SAID.match(text)
     return _laid_out(found["answer"]), _laid_out(found["rationale"] or "")
@@ -66,25 +97,45 @@ def _laid_out(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def answers_table(questions: Sequence[PointedQuestion], system: str, texts: Sequence[str]) -> pa.Table:
-    """ANSWERS rows of one system from what it said to each question. Raises ``ValueError`` unless there is one text for each."""
+def answers_table(
+    questions: Sequence[PointedQuestion], system: str, texts: Sequence[str]
+) -> pa.Table:
+    """ANSWERS rows of one system from what it said to each question. Raises ``ValueError``
+    unless there is one text for each.
+    """
     rows = []
     for q, text in zip(questions, texts, strict=True):
         answer, rationale = split_answer(text)
-        regions = [dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in q.image.regions]
-        rows.append(dict(question_id=q.question_id, image_id=q.image.image_id, image=q.image.path, regions=regions, question=q.question,
-                         system=system, answer=answer, rationale=rationale))
+        regions = [
+            dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in q.image.regions
+        ]
+        rows.append(
+            dict(
+                question_id=q.question_id,
+                image_id=q.image.image_id,
+                image=q.image.path,
+                regions=regions,
+                question=q.question,
+                system=system,
+                answer=answer,
+                rationale=rationale,
+            )
+        )
     return pa.Table.from_pylist(rows, schema=ANSWERS)
 
 
-# ------------------------------------------------------------------------------------------------ pairs
+# -------------------------------------------------------------------------------------------- pairs
 
 
-def blinded_pairs(one: pa.Table, other: pa.Table, seed: int, number: int | None = None) -> tuple[pa.Table, pa.Table, list[str]]:
-    """PAIRS of two systems' answers, their KEY, and the ids of the questions that only one of them answered.
+def blinded_pairs(
+    one: pa.Table, other: pa.Table, seed: int, number: int | None = None
+) -> tuple[pa.Table, pa.Table, list[str]]:
+    """PAIRS of two systems' answers, their KEY, and the ids of the questions that only one of them
+    answered.
 
-    ``number`` questions are drawn (None: all). A pair's id is a hash of its texts, so a judgement can't be taken for one of other texts. Raises
-    ``ValueError`` where a table has a question twice, or the two ask something else under one id.
+    ``number`` questions are drawn (None: all). A pair's id is a hash of its texts, so a judgement
+    can't be taken for one of other texts. Raises ``ValueError`` where a table has a question twice,
+    or the two ask something else under one id.
     """
     first, second = _by_question(one), _by_question(other)
     shared = sorted(set(first) & set(second))
@@ -94,13 +145,36 @@ def blinded_pairs(one: pa.Table, other: pa.Table, seed: int, number: int | None 
     for question_id in drawn:
         sides = (first[question_id], second[question_id])
         if any(sides[0][f] != sides[1][f] for f in ("image_id", "image", "question")):
-            raise ValueError(f"question {question_id} is not the same of {sides[0]['system']} and {sides[1]['system']}")
+            raise ValueError(
+                f"question {question_id} is not the same of {sides[0]['system']} and"
+                f" {sides[1]['system']}"
+            )
         left, right = sides if rng.random() < 0.5 else sides[::-1]
-        said = {f"{side}_{part}": row[part] for side, row in (("left", left), ("right", right)) for part in ("answer", "rationale")}
-        pair_id = hashlib.sha256(repr([seed, question_id, *said.values()]).encode()).hexdigest()[:12]
-        pairs.append({name: left[name] for name, _ in QUESTION_FIELDS} | said | {"pair_id": pair_id})
-        key.append(dict(pair_id=pair_id, question_id=question_id, image_id=left["image_id"], left=left["system"], right=right["system"]))
-    return pa.Table.from_pylist(pairs, schema=PAIRS), pa.Table.from_pylist(key, schema=KEY), sorted(set(first) ^ set(second))
+        said = {
+            f"{side}_{part}": row[part]
+            for side, row in (("left", left), ("right", right))
+            for part in ("answer", "rationale")
+        }
+        pair_id = hashlib.sha256(repr([seed, question_id, *said.values()]).encode()).hexdigest()[
+            :12
+        ]
+        pairs.append(
+            {name: left[name] for name, _ in QUESTION_FIELDS} | said | {"pair_id": pair_id}
+        )
+        key.append(
+            dict(
+                pair_id=pair_id,
+                question_id=question_id,
+                image_id=left["image_id"],
+                left=left["system"],
+                right=right["system"],
+            )
+        )
+    return (
+        pa.Table.from_pylist(pairs, schema=PAIRS),
+        pa.Table.from_pylist(key, schema=KEY),
+        sorted(set(first) ^ set(second)),
+    )
 
 
 def _by_question(answers: pa.Table) -> dict[str, dict]:
@@ -110,17 +184,23 @@ def _by_question(answers: pa.Table) -> dict[str, dict]:
     return rows
 
 
-# ------------------------------------------------------------------------------------------------ judgements
+# --------------------------------------------------------------------------------------- judgements
 
 
 def judgement_file(path: str | Path, pairs: pa.Table) -> JudgementFile:
-    """The file of JUDGEMENTS of these PAIRS; another pair, or a choice that is none of left, tie and right, is an error when it is read or added to."""
+    """The file of JUDGEMENTS of these PAIRS; another pair, or a choice that is none of left, tie
+    and right, is an error when it is read or added to.
+    """
     known = set(pairs["pair_id"].to_pylist())
 
     def wrong(row: Mapping) -> str | None:
         if row["pair_id"] not in known:
             return f"pair {row['pair_id']!r} is not among the {len(known)} that were to be judged"
-        return None if row["choice"] in CHOICES else f"choice is {row['choice']!r}, expected one of {CHOICES}"
+        return (
+            None
+            if row["choice"] in CHOICES
+            else f"choice is {row['choice']!r}, expected one of {CHOICES}"
+        )
 
     return JudgementFile(Path(path), JUDGEMENTS, "pair_id", wrong)
 
@@ -130,7 +210,7 @@ def read_judgements(path: str | Path, pairs: pa.Table) -> pa.Table:
     return judgement_file(path, pairs).read()
 
 
-# ------------------------------------------------------------------------------------------------ results
+# ------------------------------------------------------------------------------------------ results
 
 
 def outcome(choice: str, left: str, right: str, system: str) -> str:
@@ -143,10 +223,12 @@ def outcome(choice: str, left: str, right: str, system: str) -> str:
 
 
 def preference(judgements: pa.Table, key: pa.Table, system: str) -> dict[str, dict]:
-    """How often ``system`` wins, ties and loses against each other system it was paired with, and how far annotators agree.
+    """How often ``system`` wins, ties and loses against each other system it was paired with, and
+    how far annotators agree.
 
-    For each rival: shares of judgements with 95% bootstrap intervals over images, ``pairs`` that were judged, ``annotators``, and ``alpha``, None
-    where no pair has two judgements. Raises ``ValueError`` for a judgement of a pair that is not in the key, or a system that is not.
+    For each rival: shares of judgements with 95% bootstrap intervals over images, ``pairs`` that
+    were judged, ``annotators``, and ``alpha``, None where no pair has two judgements. Raises
+    ``ValueError`` for a judgement of a pair that is not in the key, or a system that is not.
     """
     keys = {row["pair_id"]: row for row in key.to_pylist()}
     if system not in {row[side] for row in keys.values() for side in ("left", "right")}:
@@ -167,6 +249,12 @@ def preference(judgements: pa.Table, key: pa.Table, system: str) -> dict[str, di
         for r in rows:
             units.setdefault(r["pair_id"], []).append(r["outcome"])
         alpha = krippendorff_alpha(units.values())
-        found[rival] = {name: bootstrap(np.array([r["outcome"] == name for r in rows]), images) for name in OUTCOMES} | dict(
-            pairs=len(units), annotators=len({r["annotator"] for r in rows}), alpha=None if np.isnan(alpha) else alpha)
+        found[rival] = {
+            name: bootstrap(np.array([r["outcome"] == name for r in rows]), images)
+            for name in OUTCOMES
+        } | dict(
+            pairs=len(units),
+            annotators=len({r["annotator"] for r in rows}),
+            alpha=None if np.isnan(alpha) else alpha,
+        )
     return found

@@ -1,8 +1,10 @@
-"""The baseline that sees words alone: an LLM answers pointed questions from an image's verbalization (LSKD, section 4.3, ChatGPT + verbalizers).
+"""The baseline that sees words alone: an LLM answers pointed questions from an image's
+verbalization (LSKD, section 4.3, ChatGPT + verbalizers).
 
-What the student was distilled from answers the same questions as the student, so that people can compare the two. It is asked through the
-teacher's client, with its cache, budget, retries and checks, for one triple that has the given question: ``TeacherSettings`` says which
-LLM that is. ChatGPT itself has not been asked here; a rule-based writer behind the same protocol has.
+What the student was distilled from answers the same questions as the student, so that people can
+compare the two. It is asked through the teacher's client, with its cache, budget, retries and
+checks, for one triple that has the given question: ``TeacherSettings`` says which LLM that is.
+ChatGPT itself has not been asked here; a rule-based writer behind the same protocol has.
 """
 
 import hashlib
@@ -21,30 +23,55 @@ MORE = "more than the answer that was asked for"
 
 
 def answer_prompt(question: PointedQuestion, lines: Sequence[Mapping]) -> Prompt:
-    """The request for an answer: what is known of the image (``lines``: its rows of records.VERBALIZATIONS), and the question last."""
+    """The request for an answer: what is known of the image (``lines``: its rows of
+    records.VERBALIZATIONS), and the question last.
+    """
     system = (TEMPLATES / "answer.txt").read_text(encoding="utf-8").strip()
     asked = f"{context_text(question.image, lines)}\n\nQuestion: {question.question}"
     messages = ({"role": "system", "content": system}, {"role": "user", "content": asked})
     offered = tuple(r.id for r in question.image.regions)
-    return Prompt(question.question_id, FAMILY, offered, messages, f"{FAMILY}-{hashlib.sha256(system.encode()).hexdigest()[:8]}")
+    return Prompt(
+        question.question_id,
+        FAMILY,
+        offered,
+        messages,
+        f"{FAMILY}-{hashlib.sha256(system.encode()).hexdigest()[:8]}",
+    )
 
 
-def answers_from_words(questions: Sequence[PointedQuestion], lines: Iterable[Mapping], settings: TeacherSettings, cache_path: str | Path,
-                       system: str) -> tuple[pa.Table, list[dict], TeacherReport]:
-    """ANSWERS rows of ``system`` for the questions it answered, REJECTS rows for the others with the reason, and the client's report.
+def answers_from_words(
+    questions: Sequence[PointedQuestion],
+    lines: Iterable[Mapping],
+    settings: TeacherSettings,
+    cache_path: str | Path,
+    system: str,
+) -> tuple[pa.Table, list[dict], TeacherReport]:
+    """ANSWERS rows of ``system`` for the questions it answered, REJECTS rows for the others with
+    the reason, and the client's report.
 
-    Raises ``ValueError`` where two questions have one id, ``RuntimeError`` where the LLM can't be reached.
+    Raises ``ValueError`` where two questions have one id, ``RuntimeError`` where the LLM can't be
+    reached.
     """
     if len({q.question_id for q in questions}) < len(questions):
         raise ValueError("two questions have the same question_id")
     of: dict[str, list[Mapping]] = {}
     for line in lines:
         of.setdefault(line["image_id"], []).append(line)
-    triples, rejects, report = generate_triples([answer_prompt(q, of.get(q.image.image_id, [])) for q in questions], settings, cache_path)
+    triples, rejects, report = generate_triples(
+        [answer_prompt(q, of.get(q.image.image_id, [])) for q in questions], settings, cache_path
+    )
     said = {t["triple_id"]: t for t in triples}
-    more = [dict(stage="teacher", record=name, reason=MORE, detail=t["answer"]) for name, t in said.items() if not name.endswith("-0")]
+    more = [
+        dict(stage="teacher", record=name, reason=MORE, detail=t["answer"])
+        for name, t in said.items()
+        if not name.endswith("-0")
+    ]
     if more:
         report.rejects[MORE] = len(more)
-    answered = [(q, said[f"{q.question_id}-{FAMILY}-0"]) for q in questions if f"{q.question_id}-{FAMILY}-0" in said]
+    answered = [
+        (q, said[f"{q.question_id}-{FAMILY}-0"])
+        for q in questions
+        if f"{q.question_id}-{FAMILY}-0" in said
+    ]
     texts = [answer_text(t["answer"], t["rationale"]) for _, t in answered]
     return answers_table([q for q, _ in answered], system, texts), rejects + more, report

@@ -1,7 +1,9 @@
-"""The series as a site: what Jupyter Book builds pages from, gathered in one folder. Nothing is executed.
+"""The series as a site: what Jupyter Book builds pages from, gathered in one folder. Nothing is
+executed.
 
-``lskd book`` takes the executed notebooks that are in outputs/mini/, the glossary, and the README's first part as an introduction. ``make book`` then
-builds them, with a Jupyter Book in an environment of its own, since its version 1 wants older packages than this project.
+``lskd book`` takes the executed notebooks that are in outputs/mini/, the glossary, and the README's
+first part as an introduction. ``make book`` then builds them, with a Jupyter Book in an environment
+of its own, since its version 1 wants older packages than this project.
 """
 
 import json
@@ -31,16 +33,23 @@ CONFIG = {
     "logo": "",
     "only_build_toc_files": True,
     "execute": {"execute_notebooks": "off", "stderr_output": "remove"},
-    "html": {"use_issues_button": False, "use_repository_button": False, "home_page_in_navbar": True},
+    "html": {
+        "use_issues_button": False,
+        "use_repository_button": False,
+        "home_page_in_navbar": True,
+    },
     "sphinx": {"config": {"myst_heading_anchors": 2}},
 }
 
 
 def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
-    """Write the book's sources to ``folder`` and return their paths: configuration, table of contents, introduction, glossary, notebooks.
+    """Write the book's sources to ``folder`` and return their paths: configuration, table of
+    contents, introduction, glossary, notebooks.
 
-    ``shown`` holds the executed notebooks (default: outputs/mini/ under ``root``), whichever are there. Sources of an earlier call that are no longer
-    wanted are deleted, and nothing else. Raises ``ValueError`` where there is no executed notebook, one is damaged, or ``folder`` holds other files.
+    ``shown`` holds the executed notebooks (default: outputs/mini/ under ``root``), whichever are
+    there. Sources of an earlier call that are no longer wanted are deleted, and nothing else.
+    Raises ``ValueError`` where there is no executed notebook, one is damaged, or ``folder`` holds
+    other files.
     """
     import nbformat
 
@@ -52,14 +61,24 @@ def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
     pages = {"glossary.md", INTRODUCTION, *notebooks}
     readme = (root / "README.md").read_text(encoding="utf-8").split(END)[0]
     glossary = (root / "notebooks" / "glossary.md").read_text(encoding="utf-8")
-    texts = {"_config.yml": yaml.safe_dump(CONFIG, sort_keys=False), "_toc.yml": yaml.safe_dump(contents(notebooks), sort_keys=False, allow_unicode=True),
-             INTRODUCTION: relinked(readme, pages), "glossary.md": relinked(glossary, pages)}
+    texts = {
+        "_config.yml": yaml.safe_dump(CONFIG, sort_keys=False),
+        "_toc.yml": yaml.safe_dump(contents(notebooks), sort_keys=False, allow_unicode=True),
+        INTRODUCTION: relinked(readme, pages),
+        "glossary.md": relinked(glossary, pages),
+    }
     texts |= {name: nbformat.writes(_page(book, pages)) for name, book in notebooks.items()}
-    pictures = {Path(m["target"]).name: root / m["target"] for m in PICTURE.finditer(readme) if m["target"] and not ADDRESS.match(m["target"])}
+    pictures = {
+        Path(m["target"]).name: root / m["target"]
+        for m in PICTURE.finditer(readme)
+        if m["target"] and not ADDRESS.match(m["target"])
+    }
     made = [*texts, *pictures]
     _check_none([name for name in made if name not in staged and (folder / name).exists()], folder)
     with atomic_path(folder / STAGED) as temporary:
-        temporary.write_text(json.dumps(sorted({*made, *staged}), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(sorted({*made, *staged}), indent=1) + "\n", encoding="utf-8"
+        )
     for name, text in texts.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -72,22 +91,37 @@ def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
 
 
 def _staged(folder: Path) -> set[str]:
-    """Names of the files that earlier calls wrote to a folder. Raises ``ValueError`` where it has files and no list of them."""
+    """Names of the files that earlier calls wrote to a folder. Raises ``ValueError`` where it
+    has files and no list of them.
+    """
     try:
         told = json.loads((folder / STAGED).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        _check_none(sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.exists() else [], folder)
+        _check_none(
+            sorted(p.name for p in folder.iterdir() if p.is_file()) if folder.exists() else [],
+            folder,
+        )
         return set()
     except ValueError as error:
-        raise ValueError(f"{folder / STAGED} is damaged ({error}): delete the folder, or name another") from error
-    if not isinstance(told, list) or not all(isinstance(name, str) and name == Path(name).name for name in told):
-        raise ValueError(f"{folder / STAGED} is damaged, expected a list of files' names: delete the folder, or name another")
+        raise ValueError(
+            f"{folder / STAGED} is damaged ({error}): delete the folder, or name another"
+        ) from error
+    if not isinstance(told, list) or not all(
+        isinstance(name, str) and name == Path(name).name for name in told
+    ):
+        raise ValueError(
+            f"{folder / STAGED} is damaged, expected a list of files' names: delete the folder, or"
+            " name another"
+        )
     return set(told)
 
 
 def _check_none(others: list[str], folder: Path) -> None:
     if others:
-        raise ValueError(f"{folder} holds files that lskd book has not listed as its own ({', '.join(others[:5])}): delete them, or name another folder")
+        raise ValueError(
+            f"{folder} holds files that lskd book has not listed as its own"
+            f" ({', '.join(others[:5])}): delete them, or name another folder"
+        )
 
 
 def _read(path: Path) -> "NotebookNode":
@@ -96,23 +130,39 @@ def _read(path: Path) -> "NotebookNode":
 
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, KeyError, AttributeError, TypeError, nbformat.ValidationError) as error:  # nbformat catches few of its own
+    except (
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        nbformat.ValidationError,
+    ) as error:  # nbformat catches few of its own
         raise ValueError(f"{path} is no readable notebook: {str(error)[:200]}") from error
 
 
 def contents(notebooks: dict[str, "NotebookNode"]) -> dict:
-    """Jupyter Book's table of contents: notebooks in the order of their names, optional ones marked, then the glossary."""
+    """Jupyter Book's table of contents: notebooks in the order of their names, optional ones
+    marked, then the glossary.
+    """
     chapters = []
     for name, book in notebooks.items():
         first = next(iter(book.cells[0].source.splitlines()), "") if book.cells else ""
         title = first.removeprefix("# ").strip() or Path(name).stem
         optional = book.metadata.get("lskd", {}).get("optional", False)
-        chapters.append({"file": Path(name).stem, "title": f"{title} (optional)" if optional else title})
-    return {"format": "jb-book", "root": Path(INTRODUCTION).stem, "chapters": [*chapters, {"file": "glossary"}]}
+        chapters.append(
+            {"file": Path(name).stem, "title": f"{title} (optional)" if optional else title}
+        )
+    return {
+        "format": "jb-book",
+        "root": Path(INTRODUCTION).stem,
+        "chapters": [*chapters, {"file": "glossary"}],
+    }
 
 
 def relinked(text: str, pages: Iterable[str]) -> str:
-    """Markdown whose links lead to pages of the book or out of it; of links to other files only the words remain. Code stays as it is."""
+    """Markdown whose links lead to pages of the book or out of it; of links to other files only
+    the words remain. Code stays as it is.
+    """
     pages = set(pages)
 
     def link(match: re.Match) -> str:
@@ -132,7 +182,9 @@ def relinked(text: str, pages: Iterable[str]) -> str:
 
 
 def _page(book: "NotebookNode", pages: Iterable[str]) -> "NotebookNode":
-    """An executed notebook as a page: links led right, and without the cell of parameters that the run put in, which says again what is above it."""
+    """An executed notebook as a page: links led right, and without the cell of parameters that
+    the run put in, which says again what is above it.
+    """
     for cell in book.cells:
         if cell.cell_type == "markdown":
             cell.source = relinked(cell.source, pages)

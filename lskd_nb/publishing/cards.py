@@ -1,7 +1,9 @@
-"""Cards: what a corpus, a student and a critic are, in the hub's format, with the figures of the run that made them.
+"""Cards: what a corpus, a student and a critic are, in the hub's format, with the figures of the
+run that made them.
 
-Front matter (YAML) is for the hub's search, the text for people. Nothing is claimed that the run did not measure: figures come from
-``metrics.json`` and ``report.json``, and where those are missing the card says so. A mini run is named for what it is.
+Front matter (YAML) is for the hub's search, the text for people. Nothing is claimed that the run
+did not measure: figures come from ``metrics.json`` and ``report.json``, and where those are missing
+the card says so. A mini run is named for what it is.
 """
 
 import json
@@ -32,8 +34,8 @@ from lskd_nb.publishing.report_text import (
     attributes_markdown,
     code,
     composition_markdown,
+    contamination_markdown,
     interval,
-    leakage_markdown,
     repeats_markdown,
     table,
     toxicity_markdown,
@@ -41,12 +43,31 @@ from lskd_nb.publishing.report_text import (
 from lskd_nb.records import CORPUS, atomic_path, read_parquet
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # USER/NAME
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"), (10**8, "10M<n<100M"))
-FILES = {"kept": "data/corpus.parquet", "raw": "data/triples.parquet", "scores": "data/scores.parquet", "regions": "data/regions.parquet"}
+SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+)
+FILES = {
+    "kept": "data/corpus.parquet",
+    "raw": "data/triples.parquet",
+    "scores": "data/scores.parquet",
+    "regions": "data/regions.parquet",
+}
 BENCHMARKS = (  # what a student is measured by: name, task, the place of its figure in metrics.json
-    ("VCR Q→A", "vcr", "vcr.{}.q_a"), ("VCR QA→R", "vcr", "vcr.{}.qa_r"), ("VCR Q→AR", "vcr", "vcr.{}.q_ar"), ("pointing right", "vcr", "grounding.{}"),
-    ("Sherlock comparison", "sherlock", "sherlock.{}"), ("VisualCOMET Acc@50", "visualcomet", "visualcomet.{}"),
-    ("A-OKVQA", "aokvqa", "nonlocalized.aokvqa.{}"), ("SNLI-VE", "snli_ve", "nonlocalized.snli_ve.{}"), ("Visual7W", "visual7w", "nonlocalized.visual7w.{}"))
+    ("VCR Q→A", "vcr", "vcr.{}.q_a"),
+    ("VCR QA→R", "vcr", "vcr.{}.qa_r"),
+    ("VCR Q→AR", "vcr", "vcr.{}.q_ar"),
+    ("pointing right", "vcr", "grounding.{}"),
+    ("Sherlock comparison", "sherlock", "sherlock.{}"),
+    ("VisualCOMET Acc@50", "visualcomet", "visualcomet.{}"),
+    ("A-OKVQA", "aokvqa", "nonlocalized.aokvqa.{}"),
+    ("SNLI-VE", "snli_ve", "nonlocalized.snli_ve.{}"),
+    ("Visual7W", "visual7w", "nonlocalized.visual7w.{}"),
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +85,15 @@ class RunFacts:
 
     @property
     def mini(self) -> bool:
-        """Whether the run is one of the mini world: drawn pictures, texts by a rule-based writer."""
+        """Whether the run is one of the mini world: drawn pictures, texts by a rule-based
+        writer.
+        """
         return all(t.startswith("mini-") for t in self.teachers)
 
 
 def run_facts(folder: str | Path) -> RunFacts:
-    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and the student's origin where it is there, and report.json if it
-    is of this corpus.
+    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and the
+    student's origin where it is there, and report.json if it is of this corpus.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or damaged.
     """
@@ -79,26 +102,46 @@ def run_facts(folder: str | Path) -> RunFacts:
     if not corpus.num_rows:
         raise ValueError(f"{folder / 'corpus.parquet'} has no triples")
     notebooks = run_notebooks(folder)
-    found = {name: tuple(sorted(v or "unknown" for v in corpus[name].unique().to_pylist())) for name in ("model", "source")}
+    found = {
+        name: tuple(sorted(v or "unknown" for v in corpus[name].unique().to_pylist()))
+        for name in ("model", "source")
+    }
     origin = folder / "student/lskd/trained_from.json"
-    base = str(_json(origin).get("student", "")) if origin.exists() else ""  # a whole path, where it was a folder
-    return RunFacts(corpus.num_rows, len(corpus["image_id"].unique()), found["model"], found["source"],
-                    {name.split("_")[0]: entry["parameters"] for name, entry in notebooks.items()}, base if HUB_NAME.fullmatch(base) else "",
-                    _json(folder / "metrics.json"), report_there(folder))
+    base = (
+        str(_json(origin).get("student", "")) if origin.exists() else ""
+    )  # a whole path, where it was a folder
+    return RunFacts(
+        corpus.num_rows,
+        len(corpus["image_id"].unique()),
+        found["model"],
+        found["source"],
+        {name.split("_")[0]: entry["parameters"] for name, entry in notebooks.items()},
+        base if HUB_NAME.fullmatch(base) else "",
+        _json(folder / "metrics.json"),
+        report_there(folder),
+    )
 
 
 def run_notebooks(folder: str | Path) -> dict[str, dict]:
-    """What a run's manifest.json tells of each notebook: at least its ``parameters``, and its ``status`` ("" where there is none).
+    """What a run's manifest.json tells of each notebook: at least its ``parameters``, and its
+    ``status`` ("" where there is none).
 
-    Raises ``FileNotFoundError`` where nothing has run, ``ValueError`` naming the file and what is wrong in it.
+    Raises ``FileNotFoundError`` where nothing has run, ``ValueError`` naming the file and what is
+    wrong in it.
     """
     path = Path(folder) / "manifest.json"
     notebooks = _json(path).get("notebooks")
     if not isinstance(notebooks, dict):
-        raise ValueError(f"{path}: `notebooks` is {notebooks!r:.40}, expected an object that tells of each notebook")
+        raise ValueError(
+            f"{path}: `notebooks` is {notebooks!r:.40}, expected an object that tells of each"
+            " notebook"
+        )
     for name, entry in notebooks.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("parameters", {}), dict):
-            raise ValueError(f"{path}: notebook {name!r} is {entry!r:.40}, expected an object with its status and parameters")
+            raise ValueError(
+                f"{path}: notebook {name!r} is {entry!r:.40}, expected an object with its status"
+                " and parameters"
+            )
     return {name: {"parameters": {}, "status": ""} | entry for name, entry in notebooks.items()}
 
 
@@ -114,55 +157,132 @@ def _json(path: Path) -> dict:
     return told
 
 
-# ------------------------------------------------------------------------------------------------ cards
+# -------------------------------------------------------------------------------------------- cards
 
 
 def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
-    """The corpus's card (``huggingface_hub.DatasetCard``). ``licence`` is an identifier of the hub, see ``licence_of``; ``images`` go along or not."""
+    """The corpus's card (``huggingface_hub.DatasetCard``). ``licence`` is an identifier of the
+    hub, see ``licence_of``; ``images`` go along or not.
+    """
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    configs = [dict(config_name=name, data_files=[dict(split="train", path=path)]) | ({"default": True} if name == "kept" else {})
-               for name, path in FILES.items()]
+    configs = [
+        dict(config_name=name, data_files=[dict(split="train", path=path)])
+        | ({"default": True} if name == "kept" else {})
+        for name, path in FILES.items()
+    ]
     data = DatasetCardData(
-        license=licence_of(facts, licence), language="en", pretty_name=_title("corpus", facts), task_categories=["visual-question-answering"],
-        size_categories=size_category(facts.triples), annotations_creators="machine-generated", language_creators="machine-generated",
-        source_datasets=["original"] if facts.mini else [f"extended|{s}" for s in facts.sources], tags=_tags(facts), configs=configs)
-    counts = f"{facts.triples:,} question, answer and rationale triples about pointed regions of {facts.images:,} images"
+        license=licence_of(facts, licence),
+        language="en",
+        pretty_name=_title("corpus", facts),
+        task_categories=["visual-question-answering"],
+        size_categories=size_category(facts.triples),
+        annotations_creators="machine-generated",
+        language_creators="machine-generated",
+        source_datasets=["original"] if facts.mini else [f"extended|{s}" for s in facts.sources],
+        tags=_tags(facts),
+        configs=configs,
+    )
+    counts = (
+        f"{facts.triples:,} question, answer and rationale triples about pointed regions of"
+        f" {facts.images:,} images"
+    )
     report = facts.report
     sections = {
-        "What it is": f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts, images)}",
-        "How it was made": HOW_CORPUS.format(teacher=_codes(facts.teachers), kept=_kept(facts)) + "\n\n" + _acceptability(facts),
-        "Fields": table(("field of `kept`", "type", "what it is"), [(code(f.name), code(f.type), FIELDS[f.name]) for f in CORPUS])
-        + "\n\n`raw` has what the teacher wrote before the filter, `scores` the critic's probabilities for it, `regions` the images and all their boxes. "
-        "`corpus.jsonl` is `kept` in the format of the corpus that the paper's authors released.",
-        "Figures": NO_REPORT if report is None else composition_markdown(report["kept"]) + "\n\n" + repeats_markdown(report["repeats"]),
+        "What it is": (
+            f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts, images)}"
+        ),
+        "How it was made": (
+            HOW_CORPUS.format(teacher=_codes(facts.teachers), kept=_kept(facts))
+            + "\n\n"
+            + _acceptability(facts)
+        ),
+        "Fields": (
+            table(
+                ("field of `kept`", "type", "what it is"),
+                [(code(f.name), code(f.type), FIELDS[f.name]) for f in CORPUS],
+            )
+            + "\n\n`raw` has what the teacher wrote before the filter, `scores` the critic's"
+            " probabilities for it, `regions` the images and all their boxes. `corpus.jsonl` is"
+            " `kept` in the format of the corpus that the paper's authors released."
+        ),
+        "Figures": (
+            NO_REPORT
+            if report is None
+            else composition_markdown(report["kept"]) + "\n\n" + repeats_markdown(report["repeats"])
+        ),
         **_use(facts),
-        "Biases and person attributes": NO_REPORT if report is None else attributes_markdown(report["raw_and_kept"])
-        + "\n\n### Toxicity\n\n" + toxicity_markdown(report["toxicity"]),
-        "Leakage": leakage_markdown(report and report["leakage"])}
+        "Biases and person attributes": (
+            NO_REPORT
+            if report is None
+            else attributes_markdown(report["raw_and_kept"])
+            + "\n\n### Toxicity\n\n"
+            + toxicity_markdown(report["toxicity"])
+        ),
+        "Contamination": contamination_markdown(report and report["contamination"]),
+    }
     return _card(DatasetCard, data, _title("corpus", facts), sections | _end(facts, licence))
 
 
 def student_card(facts: RunFacts, name: str, dataset: str | None = None, licence: str = ""):
-    """The distilled student's card (``ModelCard``), with the run's figures as model index. ``name`` and ``dataset`` are USER/NAME."""
+    """The distilled student's card (``ModelCard``), with the run's figures as model index.
+    ``name`` and ``dataset`` are USER/NAME.
+    """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     where = "mini world" if facts.mini else "zero-shot"
-    results = [EvalResult(task_type="visual-question-answering", dataset_type=f"mini-world-{of}" if facts.mini else of, dataset_name=f"{told} ({where})",
-                          metric_type="accuracy", metric_value=round(value["mean"], 4),
-                          metric_name=f"{told}, 95% interval {value['low']:.3f} to {value['high']:.3f}")
-               for told, of, path in BENCHMARKS if (value := look_up(facts.metrics, path.format("lskd")))]
-    data = _model_data(ModelCardData, facts, name, results, dataset, licence, pipeline_tag="visual-question-answering")
+    results = [
+        EvalResult(
+            task_type="visual-question-answering",
+            dataset_type=f"mini-world-{of}" if facts.mini else of,
+            dataset_name=f"{told} ({where})",
+            metric_type="accuracy",
+            metric_value=round(value["mean"], 4),
+            metric_name=f"{told}, 95% interval {value['low']:.3f} to {value['high']:.3f}",
+        )
+        for told, of, path in BENCHMARKS
+        if (value := look_up(facts.metrics, path.format("lskd")))
+    ]
+    data = _model_data(
+        ModelCardData,
+        facts,
+        name,
+        results,
+        dataset,
+        licence,
+        pipeline_tag="visual-question-answering",
+    )
     told = facts.parameters.get("05", {})
-    rows = [(name, *(interval(v) if (v := look_up(facts.metrics, path.format(system))) else "–" for system in ("base", "unfiltered", "lskd")))
-            for name, _, path in BENCHMARKS if look_up(facts.metrics, path.format("lskd"))]
+    rows = [
+        (
+            name,
+            *(
+                interval(v) if (v := look_up(facts.metrics, path.format(system))) else "–"
+                for system in ("base", "unfiltered", "lskd")
+            ),
+        )
+        for name, _, path in BENCHMARKS
+        if look_up(facts.metrics, path.format("lskd"))
+    ]
     sections = {
-        "What it is": f"A stage-1 BLIP-2 ({_base(facts)}) that tells how well a text about pointed regions fits an image whose regions are highlighted.",
-        "How it was made": HOW_STUDENT.format(triples=f"{facts.triples:,}") + "\n\n" + _settings(told),
+        "What it is": (
+            f"A stage-1 BLIP-2 ({_base(facts)}) that tells how well a text about pointed regions"
+            " fits an image whose regions are highlighted."
+        ),
+        "How it was made": (
+            HOW_STUDENT.format(triples=f"{facts.triples:,}") + "\n\n" + _settings(told)
+        ),
         "How to load it": LOADING.format(name=name),
-        "Figures": (table(("%", "base", "unfiltered triples, same number", "**LSKD**"), rows) + "\n\n95% bootstrap intervals over images."
-                    if rows else "Not measured: metrics.json has no evaluation."),
-        **_use(facts), "Biases and person attributes": _biases(facts), "Leakage": leakage_markdown(facts.report and facts.report["leakage"])}
+        "Figures": (
+            table(("%", "base", "unfiltered triples, same number", "**LSKD**"), rows)
+            + "\n\n95% bootstrap intervals over images."
+            if rows
+            else "Not measured: metrics.json has no evaluation."
+        ),
+        **_use(facts),
+        "Biases and person attributes": _biases(facts),
+        "Contamination": contamination_markdown(facts.report and facts.report["contamination"]),
+    }
     return _card(ModelCard, data, _title("student", facts), sections | _end(facts, licence))
 
 
@@ -171,22 +291,61 @@ def critic_card(facts: RunFacts, name: str, dataset: str | None = None, licence:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     measured = facts.metrics.get("critic", {})
-    kinds = (("AUC", "roc_auc", "auc"), ("precision", "precision", "precision"), ("recall", "recall", "recall"), ("F1", "f1", "f1"))
-    results = [EvalResult(task_type="text-classification", task_name="acceptable or not, about an image", dataset_type="labelled-triples",
-                          dataset_name="held-out labels" + (" (mini world)" if facts.mini else ""), metric_type=kind, metric_name=told,
-                          metric_value=round(measured[key], 4)) for told, kind, key in kinds if key in measured]
+    kinds = (
+        ("AUC", "roc_auc", "auc"),
+        ("precision", "precision", "precision"),
+        ("recall", "recall", "recall"),
+        ("F1", "f1", "f1"),
+    )
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            task_name="acceptable or not, about an image",
+            dataset_type="labelled-triples",
+            dataset_name="held-out labels" + (" (mini world)" if facts.mini else ""),
+            metric_type=kind,
+            metric_name=told,
+            metric_value=round(measured[key], 4),
+        )
+        for told, kind, key in kinds
+        if key in measured
+    ]
     data = _model_data(ModelCardData, facts, name, results, dataset, licence)
     rows = [(told, f"{measured[key]:.3f}") for told, _, key in kinds if key in measured]
-    noise, labels = facts.parameters.get("03", {}).get("noise", 0), f"{measured.get('labels', 0):,.0f}"
+    noise, labels = (
+        facts.parameters.get("03", {}).get("noise", 0),
+        f"{measured.get('labels', 0):,.0f}",
+    )
     sections = {
-        "What it is": f"A stage-1 BLIP-2 ({_base(facts, '03')}) with heads that give the probability that a triple about pointed regions is acceptable.",
-        "How it was made": HOW_CRITIC.format(labels=labels) + (
-            f" The labels are the mini world's truth, {noise:.0%} of them wrong on purpose." if facts.mini else "") + "\n\n" + _settings(
-            facts.parameters.get("03", {})),
-        "How to load it": "`lskd_nb.critic.model.load_critic(FOLDER)`, then `lskd_nb.critic.model.score`; FOLDER is a download of this repository.",
-        "Figures": table((f"on {measured.get('held_out', 0):,.0f} held-out labels", ""), rows) + "\n\n" + _acceptability(facts) if rows
-        else "Not measured: metrics.json has no critic.",
-        **_use(facts), "Biases and person attributes": _biases(facts), "Leakage": "Its labels are about triples of the corpus; none about benchmark items."}
+        "What it is": (
+            f"A stage-1 BLIP-2 ({_base(facts, '03')}) with heads that give the probability that a"
+            " triple about pointed regions is acceptable."
+        ),
+        "How it was made": (
+            HOW_CRITIC.format(labels=labels)
+            + (
+                f" The labels are the mini world's truth, {noise:.0%} of them wrong on purpose."
+                if facts.mini
+                else ""
+            )
+            + "\n\n"
+            + _settings(facts.parameters.get("03", {}))
+        ),
+        "How to load it": (
+            "`lskd_nb.critic.model.load_critic(FOLDER)`, then `lskd_nb.critic.model.score`; FOLDER"
+            " is a download of this repository."
+        ),
+        "Figures": (
+            table((f"on {measured.get('held_out', 0):,.0f} held-out labels", ""), rows)
+            + "\n\n"
+            + _acceptability(facts)
+            if rows
+            else "Not measured: metrics.json has no critic."
+        ),
+        **_use(facts),
+        "Biases and person attributes": _biases(facts),
+        "Contamination": "Its labels are about triples of the corpus; none about benchmark items.",
+    }
     return _card(ModelCard, data, _title("critic", facts), sections | _end(facts, licence))
 
 
@@ -201,14 +360,21 @@ def write_card(card, folder: str | Path) -> Path:
 def corpus_summary(corpus: pa.Table, facts: Mapping[str, object]) -> str:
     """A few lines about a corpus in Markdown, for who has no card yet."""
     families = corpus["family"].value_counts().to_pylist()
-    lines = ["# Localized commonsense corpus", "", f"{corpus.num_rows} question, answer and rationale triples about "
-             f"{len(set(corpus['image_id'].to_pylist()))} images.", ""]
+    lines = [
+        "# Localized commonsense corpus",
+        "",
+        (
+            f"{corpus.num_rows} question, answer and rationale triples about "
+            f"{len(set(corpus['image_id'].to_pylist()))} images."
+        ),
+        "",
+    ]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += [f"- triples by {code(f['values'])}: {f['counts']}" for f in families]
     return "\n".join([*lines, "", LIMITS[0]]) + "\n"
 
 
-# ------------------------------------------------------------------------------------------------ parts of them
+# ------------------------------------------------------------------------------------ parts of them
 
 
 def size_category(rows: int) -> str:
@@ -217,7 +383,9 @@ def size_category(rows: int) -> str:
 
 
 def licence_of(facts: RunFacts, licence: str = "") -> str:
-    """The licence in the front matter: the one chosen, else BSD-3-Clause for the mini world's and "other" (not chosen) for others."""
+    """The licence in the front matter: the one chosen, else BSD-3-Clause for the mini world's
+    and "other" (not chosen) for others.
+    """
     return licence or ("bsd-3-clause" if facts.mini else "other")
 
 
@@ -226,23 +394,47 @@ def _card(kind, data, title: str, sections: Mapping[str, str]):
     return kind(f"---\n{data.to_yaml()}\n---\n\n{body}\n")
 
 
-def _model_data(kind, facts: RunFacts, name: str, results: Sequence, dataset: str | None, licence: str, **more):
-    return kind(license=licence_of(facts, licence), language="en", library_name="transformers", base_model=facts.base or None,
-                datasets=[dataset] if dataset else None, model_name=name.split("/")[-1], eval_results=list(results) or None, tags=_tags(facts), **more)
+def _model_data(
+    kind, facts: RunFacts, name: str, results: Sequence, dataset: str | None, licence: str, **more
+):
+    return kind(
+        license=licence_of(facts, licence),
+        language="en",
+        library_name="transformers",
+        base_model=facts.base or None,
+        datasets=[dataset] if dataset else None,
+        model_name=name.split("/")[-1],
+        eval_results=list(results) or None,
+        tags=_tags(facts),
+        **more,
+    )
 
 
 def _title(what: str, facts: RunFacts) -> str:
-    return {"corpus": "Localized commonsense knowledge", "student": "BLIP-2 student of LSKD", "critic": "Critic of LSKD"}[what] + (
-        ": the mini world, drawn pictures and a rule-based writer" if facts.mini else "")
+    return {
+        "corpus": "Localized commonsense knowledge",
+        "student": "BLIP-2 student of LSKD",
+        "critic": "Critic of LSKD",
+    }[what] + (": the mini world, drawn pictures and a rule-based writer" if facts.mini else "")
 
 
 def _tags(facts: RunFacts) -> list[str]:
-    return ["visual-commonsense", "region-grounded", "symbolic-knowledge-distillation", "lskd"] + (["synthetic", "toy"] if facts.mini else [])
+    return ["visual-commonsense", "region-grounded", "symbolic-knowledge-distillation", "lskd"] + (
+        ["synthetic", "toy"] if facts.mini else []
+    )
 
 
 def _images(facts: RunFacts, included: bool) -> str:
     of = _codes(facts.sources)
-    told = IMAGES_MINI if facts.mini else f"images are those of {of}." if included else f"images are those of {of}, to be had from their owners."
+    told = (
+        IMAGES_MINI
+        if facts.mini
+        else (
+            f"images are those of {of}."
+            if included
+            else f"images are those of {of}, to be had from their owners."
+        )
+    )
     return told + (" They are in `images/`." if included else "")
 
 
@@ -250,7 +442,10 @@ def _kept(facts: RunFacts) -> str:
     told = facts.metrics.get("corpus", {})
     if "raw" not in told:
         return "the best were kept"
-    return f"{told['triples']:,} of {told['raw']:,} were kept, those of a probability of at least {told['threshold']:.3f}"
+    return (
+        f"{told['triples']:,} of {told['raw']:,} were kept, those of a probability of at least"
+        f" {told['threshold']:.3f}"
+    )
 
 
 def _acceptability(facts: RunFacts) -> str:
@@ -258,8 +453,11 @@ def _acceptability(facts: RunFacts) -> str:
     if not {"raw", "kept"} <= told.keys():
         return "How many of the triples are acceptable was not measured."
     by = "by the mini world's truth" if facts.mini else "by the labels that notebook 04 was given"
-    return (f"Acceptable, in %, {by}: {interval(told['raw'])} of what was written, {interval(told['kept'])} of what was kept (95% intervals over images). "
-            f"So {100 - 100 * told['kept']['mean']:.0f} in 100 triples are not acceptable.")
+    return (
+        f"Acceptable, in %, {by}: {interval(told['raw'])} of what was written,"
+        f" {interval(told['kept'])} of what was kept (95% intervals over images). So"
+        f" {100 - 100 * told['kept']['mean']:.0f} in 100 triples are not acceptable."
+    )
 
 
 def _base(facts: RunFacts, notebook: str = "05") -> str:
@@ -272,13 +470,20 @@ def _codes(names: Sequence[str]) -> str:
 
 
 def _settings(parameters: Mapping) -> str:
-    told = [(code(k), v) for k, v in parameters.items() if isinstance(v, int | float) and not isinstance(v, bool)]
+    told = [
+        (code(k), v)
+        for k, v in parameters.items()
+        if isinstance(v, int | float) and not isinstance(v, bool)
+    ]
     return table(("parameter", "value"), told) if told else "Its parameters are not recorded."
 
 
 def _use(facts: RunFacts) -> dict[str, str]:
     limits = (*(LIMITS_MINI if facts.mini else ()), *LIMITS)
-    return {"Intended use": USE_MINI if facts.mini else USE, "Limitations": "\n".join(f"- {line}" for line in limits)}
+    return {
+        "Intended use": USE_MINI if facts.mini else USE,
+        "Limitations": "\n".join(f"- {line}" for line in limits),
+    }
 
 
 def _biases(facts: RunFacts) -> str:
@@ -288,8 +493,15 @@ def _biases(facts: RunFacts) -> str:
 
 def _end(facts: RunFacts, licence: str) -> dict[str, str]:
     chosen = licence_of(facts, licence)
-    text = f"`{chosen}`." if chosen != "other" else "**Not chosen.** Whoever publishes this has to choose one."
+    text = (
+        f"`{chosen}`."
+        if chosen != "other"
+        else "**Not chosen.** Whoever publishes this has to choose one."
+    )
     if not facts.mini:
-        text += (f" Texts were written by {_codes(facts.teachers)}, whose provider's terms may limit what they are used for; regions come from "
-                 f"{_codes(facts.sources)}, which have licences of their own.")
+        text += (
+            f" Texts were written by {_codes(facts.teachers)}, whose provider's terms may limit"
+            f" what they are used for; regions come from {_codes(facts.sources)}, which have"
+            " licences of their own."
+        )
     return {"Licence": text, "Citation": CITATION}

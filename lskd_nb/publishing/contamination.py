@@ -1,9 +1,12 @@
-"""Leakage: benchmark items whose image, or whose question and right answer, a corpus has already shown to the student.
+"""Contamination: benchmark items whose image, or whose question and right answer, a corpus has already
+shown to the student.
 
-An image is known by its name (the data set's own id, also where Visual7W or Sherlock give a Visual Genome image a name of their own) and by
-its picture: perceptual hashes (ImageHash, 256 bits) that differ in a few bits are of the same photograph, resized or encoded anew. Crops,
-mirrored pictures and other photographs of the same scene are not found. A text is known by its wording (``wordings``), exactly or nearly. The
-same question and answer about the same picture is the leak that matters most and is counted by itself.
+An image is known by its name (the data set's own id, also where Visual7W or Sherlock give a Visual
+Genome image a name of their own) and by its picture: perceptual hashes (ImageHash, 256 bits) that
+differ in a few bits are of the same photograph, resized or encoded anew. Crops, mirrored pictures
+and other photographs of the same scene are not found. A text is known by its wording
+(``wordings``), exactly or nearly. The same question and answer about the same picture is the leak
+that matters most and is counted by itself.
 """
 
 import os
@@ -18,25 +21,29 @@ import pyarrow as pa
 
 from lskd_nb.corpus.dedup import (
     JACCARD,
+    NORMALISED,
     QUESTION_AND_ANSWER,
-    WORDING,
-    NearWordings,
-    distinct_wordings,
+    NearDuplicateIndex,
+    distinct_texts,
     share_of,
 )
 from lskd_nb.records import PARQUET
 from lskd_nb.sources import MultipleChoice
 
-BITS = 20  # of 256; measured on drawn scenes: at most 8 between two encodings of one, at least 58 between two scenes
+# of 256; measured on drawn scenes: at most 8 between two encodings of one, at least 58 between two
+# scenes
+BITS = 20
 HASH_SIZE = 16
-_NAMES = (  # how data sets name an image: whose it is, and the pattern of its path that holds the id
+# how data sets name an image: whose it is, and the pattern of its path that holds the id
+_NAMES = (
     ("visual_genome", re.compile(r"(?:VG_100K(?:_2)?/|v7w_)0*(\d+)\.\w+$")),
     ("coco", re.compile(r"(?:COCO_\w+?_|(?:train|val|test)20\d\d/)0*(\d+)\.\w+$")),
 )
 
 
 def image_name(path: str) -> str:
-    """What an image is called whichever set names it: "visual_genome 1" for VG_100K/1.jpg and v7w_1.jpg; else the file's name.
+    """What an image is called whichever set names it: "visual_genome 1" for VG_100K/1.jpg and
+    v7w_1.jpg; else the file's name.
 
     A name that is only a number says little: its folder stays before it.
     """
@@ -44,11 +51,15 @@ def image_name(path: str) -> str:
         if found := pattern.search(path):
             return f"{owner} {found[1]}"
     plain = PurePosixPath(path)
-    return f"{plain.parent.name}/{plain.stem}".lower() if plain.stem.isdigit() else plain.name.lower()
+    return (
+        f"{plain.parent.name}/{plain.stem}".lower() if plain.stem.isdigit() else plain.name.lower()
+    )
 
 
 def picture_hash(path: str | Path) -> np.ndarray:
-    """The perceptual hash of an image file, (4,) uint64. Raises ``OSError`` or ``ValueError`` where it can't be read."""
+    """The perceptual hash of an image file, (4,) uint64. Raises ``OSError`` or ``ValueError``
+    where it can't be read.
+    """
     import imagehash
     from PIL import Image
 
@@ -58,8 +69,12 @@ def picture_hash(path: str | Path) -> np.ndarray:
     return np.packbits(bits.ravel()).view(np.uint64)
 
 
-def picture_hashes(root: str | Path, paths: Sequence[str]) -> tuple[np.ndarray, list[str], list[str]]:
-    """Hashes (N, 4) uint64 and the paths they are of, below ``root``; and the paths that can't be read, or hold more pixels than Pillow opens."""
+def picture_hashes(
+    root: str | Path, paths: Sequence[str]
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Hashes (N, 4) uint64 and the paths they are of, below ``root``; and the paths that can't
+    be read, or hold more pixels than Pillow opens.
+    """
     from PIL import Image
 
     def hashed(path: str) -> np.ndarray | None:
@@ -71,47 +86,85 @@ def picture_hashes(root: str | Path, paths: Sequence[str]) -> tuple[np.ndarray, 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashes = list(pool.map(hashed, paths))
     read = [p for p, h in zip(paths, hashes, strict=True) if h is not None]
-    return np.array([h for h in hashes if h is not None], np.uint64).reshape(-1, 4), read, [p for p, h in zip(paths, hashes, strict=True) if h is None]
+    return (
+        np.array([h for h in hashes if h is not None], np.uint64).reshape(-1, 4),
+        read,
+        [p for p, h in zip(paths, hashes, strict=True) if h is None],
+    )
 
 
-def same_pictures(ours: np.ndarray, theirs: np.ndarray, bits: int = BITS) -> list[tuple[int, int, int]]:
-    """(place in ``ours``, place in ``theirs``, differing bits) of every pair of hashes that differ in at most ``bits``."""
+def near_duplicate_pictures(
+    ours: np.ndarray, theirs: np.ndarray, bits: int = BITS
+) -> list[tuple[int, int, int]]:
+    """(place in ``ours``, place in ``theirs``, differing bits) of every pair of hashes that
+    differ in at most ``bits``.
+    """
     found: list[tuple[int, int, int]] = []
     for start in range(0, len(ours) if len(theirs) else 0, 256):
-        distance = np.bitwise_count(ours[start : start + 256, None] ^ theirs[None]).sum(-1, dtype=np.uint16)
+        distance = np.bitwise_count(ours[start : start + 256, None] ^ theirs[None]).sum(
+            -1, dtype=np.uint16
+        )
         rows, columns = np.nonzero(distance <= bits)
-        found += zip((rows + start).tolist(), columns.tolist(), distance[rows, columns].tolist(), strict=True)
+        found += zip(
+            (rows + start).tolist(), columns.tolist(), distance[rows, columns].tolist(), strict=True
+        )
     return found
 
 
-def leakage(corpus: str | Path, image_root: str | Path, benchmarks: Mapping[str, tuple[Sequence[MultipleChoice], str | Path]],
-            bits: int = BITS, threshold: float = JACCARD, examples: int = 5) -> dict[str, dict]:
-    """What of each benchmark is in a corpus (Parquet, records.CORPUS), JSON-able: counts, shares of its items and examples of both sides.
+def measure_contamination(
+    corpus: str | Path,
+    image_root: str | Path,
+    benchmarks: Mapping[str, tuple[Sequence[MultipleChoice], str | Path]],
+    bits: int = BITS,
+    threshold: float = JACCARD,
+    examples: int = 5,
+) -> dict[str, dict]:
+    """What of each benchmark is in a corpus (Parquet, records.CORPUS), JSON-able: counts, shares of
+    its items and examples of both sides.
 
-    ``benchmarks`` gives each set's items and the folder of its images. ``image``: items whose image the corpus has. ``text``: items
-    whose question and right answer it has (``exact``), or nearly has (``near``, not counting the exact ones); items without a right
-    answer are not compared. ``both``: the same wording about the same picture.
+    ``benchmarks`` gives each set's items and the folder of its images. ``image``: items whose image
+    the corpus has. ``text``: items whose question and right answer it has (``exact``), or nearly
+    has (``near``, not counting the exact ones); items without a right answer are not compared.
+    ``both``: the same wording about the same picture.
     """
     with duckdb.connect() as db:
-        images = [i for i, in db.execute(f"SELECT DISTINCT image FROM {PARQUET} ORDER BY image", [str(corpus)]).fetchall()]
+        images = [
+            i
+            for (i,) in db.execute(
+                f"SELECT DISTINCT image FROM {PARQUET} ORDER BY image", [str(corpus)]
+            ).fetchall()
+        ]
     ours = picture_hashes(image_root, images)
     answered = {name: _answered(items) for name, (items, _) in benchmarks.items()}
-    texts = _text_reports(answered, distinct_wordings(corpus, QUESTION_AND_ANSWER), threshold, examples)
+    texts = _text_reports(
+        answered, distinct_texts(corpus, QUESTION_AND_ANSWER), threshold, examples
+    )
     found = {}
     for name, (items, folder) in benchmarks.items():
-        pairs, unreadable = _image_pairs(images, ours[:2], {i.image.path for i in items}, folder, bits)
+        pairs, unreadable = _image_pairs(
+            images, ours[:2], {i.image.path for i in items}, folder, bits
+        )
         found[name] = dict(
-            items=len(items), image=_image_report(items, pairs, unreadable, examples) | {"unreadable_in_corpus": len(ours[2])},
-            text=texts[name] | {"without_answer": len(items) - len(answered[name])}, both=_both(corpus, answered[name], pairs))
+            items=len(items),
+            image=_image_report(items, pairs, unreadable, examples)
+            | {"unreadable_in_corpus": len(ours[2])},
+            text=texts[name] | {"without_answer": len(items) - len(answered[name])},
+            both=_both(corpus, answered[name], pairs),
+        )
     return found
 
 
-def benchmark_sets(homes: Mapping[str, str | Path], images: Mapping[str, str | Path] | None = None,
-                   limit: int | None = None) -> dict[str, tuple[list[MultipleChoice], Path]]:
-    """The items of the evaluation sets in ``homes`` (set's name to its folder), as ``leakage`` takes them.
+def benchmark_sets(
+    homes: Mapping[str, str | Path],
+    images: Mapping[str, str | Path] | None = None,
+    limit: int | None = None,
+) -> dict[str, tuple[list[MultipleChoice], Path]]:
+    """The items of the evaluation sets in ``homes`` (set's name to its folder), as ``measure_contamination``
+    takes them.
 
-    ``images`` names folders of images that lie elsewhere: Sherlock's and VisualCOMET's are VCR's unless it says otherwise. A folder that
-    is not there leaves its set out; ``limit`` shortens each. VisualCOMET's and Sherlock's items have no single right answer.
+    ``images`` names folders of images that lie elsewhere: Sherlock's and VisualCOMET's are VCR's
+    unless it says otherwise. A folder that is not there leaves its set out; ``limit`` shortens
+    each. VisualCOMET's and Sherlock's items have no single right answer.
     """
     from lskd_nb.sources import aokvqa, sherlock, snli_ve, vcr, visual7w, visualcomet
 
@@ -119,97 +172,197 @@ def benchmark_sets(homes: Mapping[str, str | Path], images: Mapping[str, str | P
     images = dict(homes) | {"sherlock": stills, "visualcomet": stills} | dict(images or {})
     readers = {
         "vcr": lambda home, _: map(vcr.q_a, vcr.read_vcr(home, "val", limit)[0]),
-        "sherlock": lambda home, root: (c.item for c in sherlock.read_comparison(home, "val", root)[0][:limit]),
-        "visualcomet": lambda home, root: (MultipleChoice(u.unit_id, u.image, u.event, u.gold, None, "visualcomet", u.relation)
-                                           for u in visualcomet.read_visualcomet(home, "val", root, limit=limit)[0]),
+        "sherlock": lambda home, root: (
+            c.item for c in sherlock.read_comparison(home, "val", root)[0][:limit]
+        ),
+        "visualcomet": lambda home, root: (
+            MultipleChoice(u.unit_id, u.image, u.event, u.gold, None, "visualcomet", u.relation)
+            for u in visualcomet.read_visualcomet(home, "val", root, limit=limit)[0]
+        ),
         "aokvqa": lambda home, _: (q.item for q in aokvqa.read_aokvqa(home, "val", limit=limit)[0]),
         "snli_ve": lambda home, _: snli_ve.read_snli_ve(home, "dev", limit=limit)[0],
         "visual7w": lambda home, _: visual7w.read_visual7w(home, "val", limit=limit)[0],
     }
-    return {name: (list(read(homes[name], images[name])), Path(images[name])) for name, read in readers.items() if name in homes and Path(homes[name]).is_dir()}
+    return {
+        name: (list(read(homes[name], images[name])), Path(images[name]))
+        for name, read in readers.items()
+        if name in homes and Path(homes[name]).is_dir()
+    }
 
 
-# ------------------------------------------------------------------------------------------------ images
+# ------------------------------------------------------------------------------------------- images
 
 
-def _image_pairs(images: Sequence[str], ours: tuple[np.ndarray, list[str]], paths: Iterable[str], folder: str | Path,
-                 bits: int) -> tuple[list[dict], list[str]]:
-    """Benchmark images with the corpus's image that is the same, by name or by picture; and those that can't be read."""
+def _image_pairs(
+    images: Sequence[str],
+    ours: tuple[np.ndarray, list[str]],
+    paths: Iterable[str],
+    folder: str | Path,
+    bits: int,
+) -> tuple[list[dict], list[str]]:
+    """Benchmark images with the corpus's image that is the same, by name or by picture; and
+    those that can't be read.
+    """
     paths = sorted(paths)
     named: dict[str, list[str]] = {}
     for image in images:
         named.setdefault(image_name(image), []).append(image)
-    pairs = {(path, image): dict(benchmark=path, corpus=image, same_name=True, bits=None) for path in paths for image in named.get(image_name(path), ())}
+    pairs = {
+        (path, image): dict(benchmark=path, corpus=image, same_name=True, bits=None)
+        for path in paths
+        for image in named.get(image_name(path), ())
+    }
     hashes, read, unreadable = picture_hashes(folder, paths)
-    for place, other, distance in same_pictures(hashes, ours[0], bits):
+    for place, other, distance in near_duplicate_pictures(hashes, ours[0], bits):
         key = (read[place], ours[1][other])
-        pairs[key] = pairs.get(key, dict(benchmark=key[0], corpus=key[1], same_name=False)) | dict(bits=distance)
+        pairs[key] = pairs.get(key, dict(benchmark=key[0], corpus=key[1], same_name=False)) | dict(
+            bits=distance
+        )
     return list(pairs.values()), unreadable
 
 
-def _image_report(items: Sequence[MultipleChoice], pairs: Sequence[Mapping], unreadable: Sequence[str], examples: int) -> dict:
-    named, seen = {p["benchmark"] for p in pairs if p["same_name"]}, {p["benchmark"] for p in pairs if p["bits"] is not None}
+def _image_report(
+    items: Sequence[MultipleChoice],
+    pairs: Sequence[Mapping],
+    unreadable: Sequence[str],
+    examples: int,
+) -> dict:
+    named, seen = (
+        {p["benchmark"] for p in pairs if p["same_name"]},
+        {p["benchmark"] for p in pairs if p["bits"] is not None},
+    )
     leaked = sum(i.image.path in named | seen for i in items)
-    return dict(images=len({i.image.path for i in items}), same_name=len(named), same_picture=len(seen), either=len(named | seen), items=leaked,
-                share=share_of(leaked, len(items)), unreadable=len(unreadable), examples=[dict(p) for p in pairs[:examples]])
+    return dict(
+        images=len({i.image.path for i in items}),
+        same_name=len(named),
+        same_picture=len(seen),
+        either=len(named | seen),
+        items=leaked,
+        share=share_of(leaked, len(items)),
+        unreadable=len(unreadable),
+        examples=[dict(p) for p in pairs[:examples]],
+    )
 
 
-# ------------------------------------------------------------------------------------------------ texts
+# -------------------------------------------------------------------------------------------- texts
 
 
 def _answered(items: Iterable[MultipleChoice]) -> list[tuple[str, str, str]]:
     """Item, image and wording of question and right answer, of those that have one."""
-    rows = [dict(item=i.item_id, image=i.image.path, text=f"{i.question} {i.choices[i.label]}") for i in items if i.label is not None]
-    table = pa.Table.from_pylist(rows, pa.schema([("item", pa.string()), ("image", pa.string()), ("text", pa.string())]))
+    rows = [
+        dict(item=i.item_id, image=i.image.path, text=f"{i.question} {i.choices[i.label]}")
+        for i in items
+        if i.label is not None
+    ]
+    table = pa.Table.from_pylist(
+        rows, pa.schema([("item", pa.string()), ("image", pa.string()), ("text", pa.string())])
+    )
     with duckdb.connect() as db:
         db.register("items", table)
-        return db.execute(f"SELECT item, image, {WORDING.format(text='text')} FROM items").fetchall()
+        return db.execute(
+            f"SELECT item, image, {NORMALISED.format(text='text')} FROM items"
+        ).fetchall()
 
 
-def _text_reports(answered: Mapping[str, Sequence[tuple[str, str, str]]], wordings: Sequence[tuple[str, int, str]], threshold: float,
-                  examples: int) -> dict[str, dict]:
+def _text_reports(
+    answered: Mapping[str, Sequence[tuple[str, str, str]]],
+    wordings: Sequence[tuple[str, int, str]],
+    threshold: float,
+    examples: int,
+) -> dict[str, dict]:
     """For each set, which of its items have their question and answer in the corpus."""
     of: dict[tuple[str, str], list[str]] = {}  # items by set and wording
     for name, rows in answered.items():
         for item, _, wording in rows:
             of.setdefault((name, wording), []).append(item)
     said = {wording: triple for wording, _, triple in wordings}
-    exact = [dict(set=name, item=items[0], triple=said[w], wording=w, items=len(items)) for (name, w), items in of.items() if w in said]
-    near = _near_matches({key: items for key, items in of.items() if key[1] not in said}, wordings, threshold)
+    exact = [
+        dict(set=name, item=items[0], triple=said[w], wording=w, items=len(items))
+        for (name, w), items in of.items()
+        if w in said
+    ]
+    near = _near_matches(
+        {key: items for key, items in of.items() if key[1] not in said}, wordings, threshold
+    )
     reports = {}
     for name, rows in answered.items():
-        mine = [[{k: v for k, v in match.items() if k != "set"} for match in matches if match["set"] == name] for matches in (exact, near)]
+        mine = [
+            [
+                {k: v for k, v in match.items() if k != "set"}
+                for match in matches
+                if match["set"] == name
+            ]
+            for matches in (exact, near)
+        ]
         count = [sum(match["items"] for match in matches) for matches in mine]
-        reports[name] = dict(compared=len(rows), exact=count[0], exact_share=share_of(count[0], len(rows)), near=count[1],
-                             near_share=share_of(count[1], len(rows)),
-                             threshold=threshold, examples=mine[0][:examples], near_examples=mine[1][:examples])
+        reports[name] = dict(
+            compared=len(rows),
+            exact=count[0],
+            exact_share=share_of(count[0], len(rows)),
+            near=count[1],
+            near_share=share_of(count[1], len(rows)),
+            threshold=threshold,
+            examples=mine[0][:examples],
+            near_examples=mine[1][:examples],
+        )
     return reports
 
 
-def _near_matches(of: Mapping[tuple[str, str], Sequence[str]], wordings: Sequence[tuple[str, int, str]], threshold: float) -> list[dict]:
-    """Each of the sets' wordings with the first of the corpus's that is near; one that is found is looked for no more."""
-    index, matches = NearWordings(threshold), []
+def _near_matches(
+    of: Mapping[tuple[str, str], Sequence[str]],
+    wordings: Sequence[tuple[str, int, str]],
+    threshold: float,
+) -> list[dict]:
+    """Each of the sets' wordings with the first of the corpus's that is near; one that is found
+    is looked for no more.
+    """
+    index, matches = NearDuplicateIndex(threshold), []
     for key in of:
         index.add(key, index.sketch(key[1]))
     for said, _, triple in wordings:
         if len(matches) == len(of):
             break
         for key, similarity in index.near(index.sketch(said)):
-            matches.append(dict(set=key[0], item=of[key][0], triple=triple, wording=key[1], corpus_wording=said, jaccard=round(similarity, 3),
-                                items=len(of[key])))
+            matches.append(
+                dict(
+                    set=key[0],
+                    item=of[key][0],
+                    triple=triple,
+                    wording=key[1],
+                    corpus_wording=said,
+                    jaccard=round(similarity, 3),
+                    items=len(of[key]),
+                )
+            )
             index.remove(key)
     return matches
 
 
-def _both(corpus: str | Path, answered: Sequence[tuple[str, str, str]], pairs: Sequence[Mapping]) -> dict:
+def _both(
+    corpus: str | Path, answered: Sequence[tuple[str, str, str]], pairs: Sequence[Mapping]
+) -> dict:
     """Items that have a triple of the same wording about the same picture."""
-    items = pa.table({name: pa.array([row[n] for row in answered], pa.string()) for n, name in enumerate(("item", "image", "wording"))})
-    same = pa.table({name: pa.array([p[name] for p in pairs], pa.string()) for name in ("benchmark", "corpus")})
+    items = pa.table(
+        {
+            name: pa.array([row[n] for row in answered], pa.string())
+            for n, name in enumerate(("item", "image", "wording"))
+        }
+    )
+    same = pa.table(
+        {name: pa.array([p[name] for p in pairs], pa.string()) for name in ("benchmark", "corpus")}
+    )
     with duckdb.connect() as db:
         db.register("items", items)
         db.register("same", same)
         rows = db.execute(
-            f"WITH said AS (SELECT triple_id, image, {WORDING.format(text=QUESTION_AND_ANSWER)} AS wording FROM {PARQUET}) "
-            "SELECT items.item, min(said.triple_id) FROM items JOIN same ON same.benchmark = items.image "
-            "JOIN said ON said.image = same.corpus AND said.wording = items.wording GROUP BY items.item ORDER BY items.item", [str(corpus)]).fetchall()
-    return dict(items=len(rows), share=share_of(len(rows), len(answered)), examples=[dict(item=i, triple=t) for i, t in rows[:5]])
+            f"WITH said AS (SELECT triple_id, image, {NORMALISED.format(text=QUESTION_AND_ANSWER)} AS"
+            f" wording FROM {PARQUET}) SELECT items.item, min(said.triple_id) FROM items JOIN same"
+            " ON same.benchmark = items.image JOIN said ON said.image = same.corpus AND"
+            " said.wording = items.wording GROUP BY items.item ORDER BY items.item",
+            [str(corpus)],
+        ).fetchall()
+    return dict(
+        items=len(rows),
+        share=share_of(len(rows), len(answered)),
+        examples=[dict(item=i, triple=t) for i, t in rows[:5]],
+    )

@@ -1,10 +1,13 @@
-"""The corpus for other tools: COCO's JSON, and FiftyOne's folder of a data set. Both are written as streams, a whole image at a time.
+"""The corpus for other tools: COCO's JSON, and FiftyOne's folder of a data set. Both are written as
+streams, a whole image at a time.
 
-COCO: images, annotations (boxes xywh in pixels) and categories as pycocotools reads them; ``triples`` stands beside them, each with the
-annotation of every region that it was offered. FiftyOne: ``samples.json`` and ``metadata.json`` as ``FiftyOneDataset`` has them; boxes are
-detections (xywh, shares of the image) with their ``region``, triples a list in each sample. Paths are those below the image root. Boxes are cut to
-their image; those of which nothing is left are left out (``ImageTriples.left_out``). FiftyOne is no dependency; version 1.22.1 opened an exported mini
-corpus, with mongomock in place of its database.
+COCO: images, annotations (boxes xywh in pixels) and categories as pycocotools reads them;
+``triples`` stands beside them, each with the annotation of every region that it was offered.
+FiftyOne: ``samples.json`` and ``metadata.json`` as ``FiftyOneDataset`` has them; boxes are
+detections (xywh, shares of the image) with their ``region``, triples a list in each sample. Paths
+are those below the image root. Boxes are cut to their image; those of which nothing is left are
+left out (``ImageTriples.left_out``). FiftyOne is no dependency; version 1.22.1 opened an exported
+mini corpus, with mongomock in place of its database.
 """
 
 import hashlib
@@ -24,15 +27,22 @@ from lskd_nb.sources import BadRecord, image_size
 NO_LABEL = "region"  # category of regions without a label
 TEXTS = ("triple_id", "family", "question", "answer", "rationale", "score", "model", "prompt")
 FIFTYONE_VERSION = "1.0.0"  # the layout's; later versions bring it up to theirs when they load it
-LOAD_FIFTYONE = 'fo.Dataset.from_dir(dataset_dir="{out}", dataset_type=fo.types.FiftyOneDataset, rel_dir=IMAGE_ROOT)'
+LOAD_FIFTYONE = (
+    'fo.Dataset.from_dir(dataset_dir="{out}", dataset_type=fo.types.FiftyOneDataset,'
+    " rel_dir=IMAGE_ROOT)"
+)
 INFO = "Localized commonsense triples; `triples` points at `annotations`"
-COCO_BEGINS, SAMPLES_BEGIN = f'{{\n"info": {{"description": {json.dumps(INFO)}', '{\n"samples": ['  # of files that are written here
+COCO_BEGINS, SAMPLES_BEGIN = (
+    f'{{\n"info": {{"description": {json.dumps(INFO)}',
+    '{\n"samples": [',
+)  # of files that are written here
 _FIELDS, _DOCUMENTS = "fiftyone.core.fields.", "fiftyone.core."
 
 
 @dataclass(frozen=True)
 class ImageTriples:
-    """An image, its regions, and the corpus rows about it; ``places`` tells for each row where in ``regions`` its ids are.
+    """An image, its regions, and the corpus rows about it; ``places`` tells for each row where in
+    ``regions`` its ids are.
 
     ``left_out`` are regions whose box has no area within the image.
     """
@@ -50,13 +60,19 @@ class ImageTriples:
 
 
 def images_of(corpus: str | Path, image_root: str | Path | None = None) -> Iterator[ImageTriples]:
-    """The corpus (Parquet, records.CORPUS) by image. Sizes that it does not tell are those of the files below ``image_root``.
+    """The corpus (Parquet, records.CORPUS) by image. Sizes that it does not tell are those of the
+    files below ``image_root``.
 
-    An id that has different boxes in different rows counts as different regions. Raises ``ValueError`` naming the image of which neither
-    the corpus nor a file tells the size, or the triple that has a box or a score that is no number.
+    An id that has different boxes in different rows counts as different regions. Raises
+    ``ValueError`` naming the image of which neither the corpus nor a file tells the size, or the
+    triple that has a box or a score that is no number.
     """
     with duckdb.connect() as db:
-        found = db.sql(f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} ORDER BY image_id, file_row_number", params=[str(corpus)])
+        found = db.sql(
+            f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} ORDER BY image_id,"
+            " file_row_number",
+            params=[str(corpus)],
+        )
         for image_id, group in groupby(_rows(found), key=lambda row: row["image_id"]):
             yield _image(image_id, tuple(group), image_root)
 
@@ -83,15 +99,40 @@ def _image(image_id: str, rows: tuple[Mapping, ...], image_root: str | Path | No
                 else:
                     seen[key] = len(regions)
                     regions.append(cut)
-        places.append({r["id"]: place for r in row["references"] if (place := seen[r["id"], tuple(r["box"])]) is not None})
-    return ImageTriples(image_id, first["image"], width, height, first["source"], first["split"], tuple(regions), rows, tuple(places), tuple(left_out))
+        places.append(
+            {
+                r["id"]: place
+                for r in row["references"]
+                if (place := seen[r["id"], tuple(r["box"])]) is not None
+            }
+        )
+    return ImageTriples(
+        image_id,
+        first["image"],
+        width,
+        height,
+        first["source"],
+        first["split"],
+        tuple(regions),
+        rows,
+        tuple(places),
+        tuple(left_out),
+    )
 
 
 def _check_numbers(row: Mapping) -> None:
-    """Raise ``ValueError`` naming a triple that has a score or a box that is no number: JSON has no word for it."""
-    for what, values in (("score", [row["score"]]), *((f"region [{r['id']}]", [*r["box"], r["score"]]) for r in row["references"])):
+    """Raise ``ValueError`` naming a triple that has a score or a box that is no number: JSON has
+    no word for it.
+    """
+    for what, values in (
+        ("score", [row["score"]]),
+        *((f"region [{r['id']}]", [*r["box"], r["score"]]) for r in row["references"]),
+    ):
         if not all(v is None or math.isfinite(v) for v in values):
-            raise ValueError(f"triple {row['triple_id']!r}: {what} is {', '.join(map(str, values))}, expected numbers")
+            raise ValueError(
+                f"triple {row['triple_id']!r}: {what} is {', '.join(map(str, values))}, expected"
+                " numbers"
+            )
 
 
 def _size(path: str, image_root: str | Path | None) -> tuple[int, int]:
@@ -104,52 +145,93 @@ def _size(path: str, image_root: str | Path | None) -> tuple[int, int]:
 
 
 def export_coco(corpus: str | Path, out: str | Path, image_root: str | Path | None = None) -> Path:
-    """``instances.json`` in ``out``; returns its path. Raises as ``images_of`` does, and ``ValueError`` where such a file of others is there."""
+    """``instances.json`` in ``out``; returns its path. Raises as ``images_of`` does, and
+    ``ValueError`` where such a file of others is there.
+    """
     path = Path(out) / "instances.json"
     _check(corpus)
     _check_ours(path, COCO_BEGINS)
     with duckdb.connect() as db:
-        labels = db.execute("SELECT DISTINCT coalesce(nullif(r.label, ''), ?) AS label FROM (SELECT unnest(\"references\") AS r FROM " + PARQUET + ") "
-                            "ORDER BY label", [NO_LABEL, str(corpus)]).fetchall()
+        labels = db.execute(
+            "SELECT DISTINCT coalesce(nullif(r.label, ''), ?) AS label FROM (SELECT"
+            ' unnest("references") AS r FROM ' + PARQUET + ") ORDER BY label",
+            [NO_LABEL, str(corpus)],
+        ).fetchall()
     categories = {label: number for number, (label,) in enumerate(labels, 1)}
     with atomic_path(path) as temporary:
-        _write_json(temporary, {
-            "info": dict(description=INFO), "licenses": [],
-            "images": (dict(id=n, file_name=i.path, width=i.width, height=i.height, image_id=i.image_id, source=i.source, split=i.split)
-                       for n, i in enumerate(images_of(corpus, image_root), 1)),
-            "annotations": _annotations(images_of(corpus, image_root), categories),
-            "categories": [dict(id=number, name=label, supercategory="") for label, number in categories.items()],
-            "triples": _coco_triples(images_of(corpus, image_root))})
+        _write_json(
+            temporary,
+            {
+                "info": dict(description=INFO),
+                "licenses": [],
+                "images": (
+                    dict(
+                        id=n,
+                        file_name=i.path,
+                        width=i.width,
+                        height=i.height,
+                        image_id=i.image_id,
+                        source=i.source,
+                        split=i.split,
+                    )
+                    for n, i in enumerate(images_of(corpus, image_root), 1)
+                ),
+                "annotations": _annotations(images_of(corpus, image_root), categories),
+                "categories": [
+                    dict(id=number, name=label, supercategory="")
+                    for label, number in categories.items()
+                ],
+                "triples": _coco_triples(images_of(corpus, image_root)),
+            },
+        )
     return path
 
 
 def _annotations(images: Iterable[ImageTriples], categories: Mapping[str, int]) -> Iterator[dict]:
     number = 0
-    for image_number, image in enumerate(images, 1):
+    for image_index, image in enumerate(images, 1):
         for r in image.regions:
             number += 1
             x0, y0, x1, y1 = r.box
-            yield dict(id=number, image_id=image_number, category_id=categories[r.label or NO_LABEL], bbox=[x0, y0, x1 - x0, y1 - y0],
-                       area=(x1 - x0) * (y1 - y0), iscrowd=0, region=r.id, score=r.score)
+            yield dict(
+                id=number,
+                image_id=image_index,
+                category_id=categories[r.label or NO_LABEL],
+                bbox=[x0, y0, x1 - x0, y1 - y0],
+                area=(x1 - x0) * (y1 - y0),
+                iscrowd=0,
+                region=r.id,
+                score=r.score,
+            )
 
 
 def _coco_triples(images: Iterable[ImageTriples]) -> Iterator[dict]:
     before = 0  # annotations of earlier images
-    for image_number, image in enumerate(images, 1):
+    for image_index, image in enumerate(images, 1):
         for row, places in zip(image.rows, image.places, strict=True):
-            yield dict(image_id=image_number, **{name: row[name] for name in TEXTS}, regions=row["regions"],
-                       annotations={str(i): before + place + 1 for i, place in places.items()})
+            yield dict(
+                image_id=image_index,
+                **{name: row[name] for name in TEXTS},
+                regions=row["regions"],
+                annotations={str(i): before + place + 1 for i, place in places.items()},
+            )
         before += len(image.regions)
 
 
-def export_fiftyone(corpus: str | Path, out: str | Path, image_root: str | Path | None = None) -> Path:
-    """``samples.json`` and ``metadata.json`` in ``out``; returns the folder. ``LOAD_FIFTYONE`` says how it is opened. Raises as ``export_coco`` does."""
+def export_fiftyone(
+    corpus: str | Path, out: str | Path, image_root: str | Path | None = None
+) -> Path:
+    """``samples.json`` and ``metadata.json`` in ``out``; returns the folder. ``LOAD_FIFTYONE``
+    says how it is opened. Raises as ``export_coco`` does.
+    """
     out, metadata = Path(out), json.dumps(_fiftyone_metadata(), indent=1) + "\n"
     _check(corpus)
     _check_ours(out / "samples.json", SAMPLES_BEGIN)
     _check_ours(out / "metadata.json", metadata)
     with atomic_path(out / "samples.json") as temporary:
-        _write_json(temporary, {"samples": (_sample(image) for image in images_of(corpus, image_root))})
+        _write_json(
+            temporary, {"samples": (_sample(image) for image in images_of(corpus, image_root))}
+        )
     with atomic_path(out / "metadata.json") as temporary:
         temporary.write_text(metadata, encoding="utf-8")
     return out
@@ -159,15 +241,44 @@ def _sample(image: ImageTriples) -> dict:
     detections = []
     for number, r in enumerate(image.regions):
         x0, y0, x1, y1 = r.box
-        box = [x0 / image.width, y0 / image.height, (x1 - x0) / image.width, (y1 - y0) / image.height]
-        detections.append({"_id": _object_id(image.image_id, "region", number), "_cls": "Detection", "attributes": {}, "tags": [], "label": r.label or NO_LABEL,
-                           "bounding_box": box, "confidence": r.score, "region": r.id})
-    triples = [{**{name: row[name] for name in TEXTS}, "regions": row["regions"], "detections": {str(i): place for i, place in places.items()}}
-               for row, places in zip(image.rows, image.places, strict=True)]
-    return {"_id": _object_id(image.image_id), "filepath": image.path, "tags": [image.split] if image.split else [], "_media_type": "image",
-            "_rand": int(_object_id(image.image_id)["$oid"][:8], 16) / 2**32, "image_id": image.image_id, "source": image.source,
-            "metadata": {"_cls": "ImageMetadata", "width": image.width, "height": image.height},
-            "regions": {"_cls": "Detections", "detections": detections}, "triples": triples}
+        box = [
+            x0 / image.width,
+            y0 / image.height,
+            (x1 - x0) / image.width,
+            (y1 - y0) / image.height,
+        ]
+        detections.append(
+            {
+                "_id": _object_id(image.image_id, "region", number),
+                "_cls": "Detection",
+                "attributes": {},
+                "tags": [],
+                "label": r.label or NO_LABEL,
+                "bounding_box": box,
+                "confidence": r.score,
+                "region": r.id,
+            }
+        )
+    triples = [
+        {
+            **{name: row[name] for name in TEXTS},
+            "regions": row["regions"],
+            "detections": {str(i): place for i, place in places.items()},
+        }
+        for row, places in zip(image.rows, image.places, strict=True)
+    ]
+    return {
+        "_id": _object_id(image.image_id),
+        "filepath": image.path,
+        "tags": [image.split] if image.split else [],
+        "_media_type": "image",
+        "_rand": int(_object_id(image.image_id)["$oid"][:8], 16) / 2**32,
+        "image_id": image.image_id,
+        "source": image.source,
+        "metadata": {"_cls": "ImageMetadata", "width": image.width, "height": image.height},
+        "regions": {"_cls": "Detections", "detections": detections},
+        "triples": triples,
+    }
 
 
 def _object_id(*parts: object) -> dict[str, str]:
@@ -178,30 +289,102 @@ def _object_id(*parts: object) -> dict[str, str]:
 def _fiftyone_metadata() -> dict:
     """The data set's document: which fields its samples have."""
     strings = {"subfield": _FIELDS + "StringField"}
-    size = [_field(name, "IntField") for name in ("size_bytes", "width", "height", "num_channels")] + [_field("mime_type", "StringField")]
+    size = [
+        _field(name, "IntField") for name in ("size_bytes", "width", "height", "num_channels")
+    ] + [_field("mime_type", "StringField")]
     detection = [
-        _field("id", "ObjectIdField", db_field="_id"), _field("tags", "ListField", **strings), _field("label", "StringField"),
-        _field("attributes", "DictField", subfield=_FIELDS + "EmbeddedDocumentField", embedded_doc_type=_DOCUMENTS + "labels.Attribute"),
-        _field("bounding_box", "ListField", subfield=_FIELDS + "FloatField"), _field("mask", "ArrayField"), _field("mask_path", "StringField"),
-        _field("confidence", "FloatField"), _field("index", "IntField"), _field("region", "IntField")]
-    detections = _field("detections", "ListField", subfield=_FIELDS + "EmbeddedDocumentField", embedded_doc_type=_DOCUMENTS + "labels.Detection",
-                        fields=detection)
+        _field("id", "ObjectIdField", db_field="_id"),
+        _field("tags", "ListField", **strings),
+        _field("label", "StringField"),
+        _field(
+            "attributes",
+            "DictField",
+            subfield=_FIELDS + "EmbeddedDocumentField",
+            embedded_doc_type=_DOCUMENTS + "labels.Attribute",
+        ),
+        _field("bounding_box", "ListField", subfield=_FIELDS + "FloatField"),
+        _field("mask", "ArrayField"),
+        _field("mask_path", "StringField"),
+        _field("confidence", "FloatField"),
+        _field("index", "IntField"),
+        _field("region", "IntField"),
+    ]
+    detections = _field(
+        "detections",
+        "ListField",
+        subfield=_FIELDS + "EmbeddedDocumentField",
+        embedded_doc_type=_DOCUMENTS + "labels.Detection",
+        fields=detection,
+    )
     fields = [
-        _field("id", "ObjectIdField", db_field="_id"), _field("filepath", "StringField"), _field("tags", "ListField", **strings),
-        _field("metadata", "EmbeddedDocumentField", embedded_doc_type=_DOCUMENTS + "metadata.ImageMetadata", fields=size),
-        _field("_media_type", "StringField"), _field("_rand", "FloatField"), _field("_dataset_id", "ObjectIdField"),
-        _field("created_at", "DateTimeField", read_only=True), _field("last_modified_at", "DateTimeField", read_only=True),
-        _field("image_id", "StringField"), _field("source", "StringField"),
-        _field("regions", "EmbeddedDocumentField", embedded_doc_type=_DOCUMENTS + "labels.Detections", fields=[detections]),
-        _field("triples", "ListField", subfield=_FIELDS + "DictField")]
-    return dict(version=FIFTYONE_VERSION, media_type="image", sample_fields=fields, frame_fields=[], tags=[], classes={}, default_classes=[], mask_targets={},
-                default_mask_targets={}, skeletons={}, group_media_types={}, app_config={}, saved_views=[], workspaces=[], annotation_runs={}, brain_methods={},
-                evaluations={}, runs={}, info=dict(description="Localized commonsense triples: `triples[].regions` are ids of `regions.detections[].region`"))
+        _field("id", "ObjectIdField", db_field="_id"),
+        _field("filepath", "StringField"),
+        _field("tags", "ListField", **strings),
+        _field(
+            "metadata",
+            "EmbeddedDocumentField",
+            embedded_doc_type=_DOCUMENTS + "metadata.ImageMetadata",
+            fields=size,
+        ),
+        _field("_media_type", "StringField"),
+        _field("_rand", "FloatField"),
+        _field("_dataset_id", "ObjectIdField"),
+        _field("created_at", "DateTimeField", read_only=True),
+        _field("last_modified_at", "DateTimeField", read_only=True),
+        _field("image_id", "StringField"),
+        _field("source", "StringField"),
+        _field(
+            "regions",
+            "EmbeddedDocumentField",
+            embedded_doc_type=_DOCUMENTS + "labels.Detections",
+            fields=[detections],
+        ),
+        _field("triples", "ListField", subfield=_FIELDS + "DictField"),
+    ]
+    return dict(
+        version=FIFTYONE_VERSION,
+        media_type="image",
+        sample_fields=fields,
+        frame_fields=[],
+        tags=[],
+        classes={},
+        default_classes=[],
+        mask_targets={},
+        default_mask_targets={},
+        skeletons={},
+        group_media_types={},
+        app_config={},
+        saved_views=[],
+        workspaces=[],
+        annotation_runs={},
+        brain_methods={},
+        evaluations={},
+        runs={},
+        info=dict(
+            description=(
+                "Localized commonsense triples: `triples[].regions` are ids of"
+                " `regions.detections[].region`"
+            )
+        ),
+    )
 
 
 def _field(name: str, kind: str, **more) -> dict:
-    return dict(name=name, ftype=_FIELDS + kind, embedded_doc_type=None, subfield=None, fields=[], db_field=name, description=None, info=None,
-                read_only=False, created_at=None) | more
+    return (
+        dict(
+            name=name,
+            ftype=_FIELDS + kind,
+            embedded_doc_type=None,
+            subfield=None,
+            fields=[],
+            db_field=name,
+            description=None,
+            info=None,
+            read_only=False,
+            created_at=None,
+        )
+        | more
+    )
 
 
 def _check(corpus: str | Path) -> None:
@@ -220,11 +403,16 @@ def _check(corpus: str | Path) -> None:
 
 
 def _check_ours(path: Path, beginning: str) -> None:
-    """Raise ``ValueError`` where a file is there that does not begin as the ones that are written here."""
+    """Raise ``ValueError`` where a file is there that does not begin as the ones that are
+    written here.
+    """
     if path.exists():
         with open(path, encoding="utf-8", errors="replace") as file:
             if file.read(len(beginning)) != beginning:
-                raise ValueError(f"{path} is there and was not written by lskd export, or was changed since: name another folder")
+                raise ValueError(
+                    f"{path} is there and was not written by lskd export, or was changed since:"
+                    " name another folder"
+                )
 
 
 def _write_json(path: Path, parts: Mapping[str, object]) -> None:
@@ -234,7 +422,10 @@ def _write_json(path: Path, parts: Mapping[str, object]) -> None:
             out.write(f"{',' if number else '{'}\n{json.dumps(name)}: ")
             if isinstance(value, Iterator):
                 out.write("[")
-                out.writelines(f"{',' if place else ''}\n{json.dumps(one, ensure_ascii=False, allow_nan=False)}" for place, one in enumerate(value))
+                out.writelines(
+                    f"{',' if place else ''}\n{json.dumps(one, ensure_ascii=False, allow_nan=False)}"
+                    for place, one in enumerate(value)
+                )
                 out.write("]")
             else:
                 out.write(json.dumps(value, ensure_ascii=False))

@@ -1,8 +1,11 @@
-"""Publishing: what of a finished run goes to the hub, laid out in a folder, looked through, and sent only when that is asked for.
+"""Publishing: what of a finished run goes to the hub, laid out in a folder, looked through, and
+sent only when that is asked for.
 
-A folder is staged for each repository: the corpus as Parquet and in the released format, with its report; the student; the critic; each with
-its card. Then every file is read (``disclosure``): it has to be whole, and may hold no key of the environment and no path of this machine. Images
-are other people's and stay away unless they are asked for. Labels stay away as well: they name annotators.
+A folder is staged for each repository: the corpus as Parquet and in the released format, with its
+report; the student; the critic; each with its card. Then every file is read (``disclosure``): it
+has to be whole, and may hold no key of the environment and no path of this machine. Images are
+other people's and stay away unless they are asked for. Labels stay away as well: they name
+annotators.
 """
 
 import json
@@ -12,14 +15,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lskd_nb.publishing.secrets_scan import complaints, is_config, without_folders
+from lskd_nb.publishing.secrets_scan import disclosures_in, is_config, without_folders
 from lskd_nb.records import place_for
 from lskd_nb.run_folder import RunError
 
 KEYS = ("HF_TOKEN", "OPENAI_API_KEY", "HUGGING_FACE_HUB_TOKEN")
-MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "vocab.txt", "merges.txt",
-               "special_tokens_map.json", "added_tokens.json", "*.model")
-NEEDS = {"dataset": ("01", "02", "03", "04"), "student": ("05",), "critic": ("03",)}  # notebooks that must have ended well
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*.json",
+    "vocab.txt",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+)
+NEEDS = {
+    "dataset": ("01", "02", "03", "04"),
+    "student": ("05",),
+    "critic": ("03",),
+}  # notebooks that must have ended well
 STAGED = "staged.json"
 
 
@@ -40,12 +57,20 @@ class Repository:
         return sorted(p for p in self.folder.rglob("*") if p.is_file())
 
 
-def stage(run_dir: str | Path, out: str | Path, names: Mapping[str, str], report: Mapping | None = None, images: bool = False,
-          licence: str = "") -> list[Repository]:
-    """Lay out a finished run below ``out``, a folder for each of ``names`` (dataset, student, critic to USER/NAME).
+def stage(
+    run_dir: str | Path,
+    out: str | Path,
+    names: Mapping[str, str],
+    report: Mapping | None = None,
+    images: bool = False,
+    licence: str = "",
+) -> list[Repository]:
+    """Lay out a finished run below ``out``, a folder for each of ``names`` (dataset, student,
+    critic to USER/NAME).
 
-    ``report`` is that of the corpus, by default the one in the run's folder. What was staged there before is replaced when the new is whole. Raises
-    ``RunError`` for a name the hub would refuse, a run that is not finished, or a folder that holds anything that was not staged before.
+    ``report`` is that of the corpus, by default the one in the run's folder. What was staged there
+    before is replaced when the new is whole. Raises ``RunError`` for a name the hub would refuse, a
+    run that is not finished, or a folder that holds anything that was not staged before.
     """
     run_dir, out = Path(run_dir).resolve(), Path(out).resolve()
     check_ready(run_dir, names)
@@ -55,7 +80,13 @@ def stage(run_dir: str | Path, out: str | Path, names: Mapping[str, str], report
         with place_for(out):
             repositories = [Repository(what, name, building / what) for what, name in names.items()]
             _lay_out(run_dir, repositories, names, report, images, licence)
-            listed = {r.what: dict(name=r.name, files={str(p.relative_to(r.folder)): p.stat().st_size for p in r.files()}) for r in repositories}
+            listed = {
+                r.what: dict(
+                    name=r.name,
+                    files={str(p.relative_to(r.folder)): p.stat().st_size for p in r.files()},
+                )
+                for r in repositories
+            }
             (building / STAGED).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
             _check_only_staged(out)  # again: laying out takes its time
             shutil.rmtree(out, ignore_errors=True)
@@ -67,35 +98,54 @@ def stage(run_dir: str | Path, out: str | Path, names: Mapping[str, str], report
 
 def _check_only_staged(out: Path) -> None:
     """Raise ``RunError`` where a folder holds a file that its staged.json does not list."""
-    found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_symlink() or not p.is_dir()} if out.exists() else set()
+    found = (
+        {str(p.relative_to(out)) for p in out.rglob("*") if p.is_symlink() or not p.is_dir()}
+        if out.exists()
+        else set()
+    )
     try:
         told = json.loads((out / STAGED).read_text(encoding="utf-8")) if STAGED in found else {}
         listed = {f"{what}/{name}" for what, one in told.items() for name in one["files"]}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise RunError(f"{out / STAGED} is damaged: delete {out} yourself, or name another folder") from error
+        raise RunError(
+            f"{out / STAGED} is damaged: delete {out} yourself, or name another folder"
+        ) from error
     if others := sorted(found - listed - {STAGED}):
-        raise RunError(f"{out} holds something that was not staged by lskd publish ({', '.join(others[:5])}): name another folder")
+        raise RunError(
+            f"{out} holds something that was not staged by lskd publish ({', '.join(others[:5])}):"
+            " name another folder"
+        )
 
 
-def findings(repositories: list[Repository], paths: Mapping[str, str], images: bool = False) -> list[str]:
-    """What speaks against sending: a line for each file and reason. ``paths`` are those of this machine, by what they are."""
-    keys = {f"the value of {key}": os.environ[key] for key in KEYS if len(os.environ.get(key, "")) > 3}
-    secrets = {what: value.encode() for what, value in (keys | {w: v for w, v in paths.items() if len(v) > 3}).items()}
+def findings(
+    repositories: list[Repository], paths: Mapping[str, str], images: bool = False
+) -> list[str]:
+    """What speaks against sending: a line for each file and reason. ``paths`` are those of this
+    machine, by what they are.
+    """
+    keys = {
+        f"the value of {key}": os.environ[key] for key in KEYS if len(os.environ.get(key, "")) > 3
+    }
+    secrets = {
+        what: value.encode()
+        for what, value in (keys | {w: v for w, v in paths.items() if len(v) > 3}).items()
+    }
     found = []
     for repository in repositories:
         if not (repository.folder / "README.md").is_file():
             found.append(f"{repository.what}: there is no card")
         for path in repository.files():
             name = f"{repository.what}/{path.relative_to(repository.folder)}"
-            found += [f"{name}: {why}" for why in complaints(path, secrets, images)]
+            found += [f"{name}: {why}" for why in disclosures_in(path, secrets, images)]
     return found
 
 
 def send(repositories: list[Repository], private: bool = False) -> list[str]:
-    """Create the repositories where they are not there yet and upload their folders; returns their addresses.
+    """Create the repositories where they are not there yet and upload their folders; returns their
+    addresses.
 
-    The token is that of the environment (HF_TOKEN) and no other. Raises ``RunError`` without one, or where the hub refuses, saying what
-    has been sent by then; sending again is safe.
+    The token is that of the environment (HF_TOKEN) and no other. Raises ``RunError`` without one,
+    or where the hub refuses, saying what has been sent by then; sending again is safe.
     """
     import httpx
     from huggingface_hub import HfApi
@@ -107,12 +157,21 @@ def send(repositories: list[Repository], private: bool = False) -> list[str]:
     api, sent = HfApi(token=token), []
     for repository in repositories:
         try:
-            address = api.create_repo(repository.name, repo_type=repository.kind, private=private, exist_ok=True)
-            api.upload_folder(folder_path=repository.folder, repo_id=repository.name, repo_type=repository.kind,
-                              commit_message=f"{repository.what} of a run of lskd_nb")
+            address = api.create_repo(
+                repository.name, repo_type=repository.kind, private=private, exist_ok=True
+            )
+            api.upload_folder(
+                folder_path=repository.folder,
+                repo_id=repository.name,
+                repo_type=repository.kind,
+                commit_message=f"{repository.what} of a run of lskd_nb",
+            )
         except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
             done = f"sent before: {', '.join(sent)}" if sent else "nothing was sent before"
-            raise RunError(f"{repository.kind} {repository.name} was not sent ({str(error).splitlines()[0][:200]}); {done}") from error
+            raise RunError(
+                f"{repository.kind} {repository.name} was not sent"
+                f" ({str(error).splitlines()[0][:200]}); {done}"
+            ) from error
         sent.append(str(address))
     return sent
 
@@ -121,15 +180,20 @@ def listing(repositories: list[Repository]) -> Iterator[str]:
     """Every file with its size, in lines."""
     for repository in repositories:
         files = repository.files()
-        yield f"{repository.kind} {repository.name}: {len(files)} files, {sum(p.stat().st_size for p in files):,} bytes"
+        yield (
+            f"{repository.kind} {repository.name}: {len(files)} files,"
+            f" {sum(p.stat().st_size for p in files):,} bytes"
+        )
         yield from (f"{p.stat().st_size:>16,}  {p.relative_to(repository.folder)}" for p in files)
 
 
-# ------------------------------------------------------------------------------------------------ layout
+# ------------------------------------------------------------------------------------------- layout
 
 
 def check_ready(run_dir: Path, names: Mapping[str, str]) -> None:
-    """Raise ``RunError`` for a name the hub would refuse, or a run that is not finished as far as these need it."""
+    """Raise ``RunError`` for a name the hub would refuse, or a run that is not finished as far
+    as these need it.
+    """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -153,10 +217,19 @@ def check_ready(run_dir: Path, names: Mapping[str, str]) -> None:
     status = {name.split("_")[0]: entry["status"] for name, entry in told.items()}
     unfinished = sorted({n for what in names for n in NEEDS[what] if status.get(n) != "done"})
     if unfinished:
-        raise RunError(f"{run_dir} is not finished: notebook {', '.join(unfinished)} has not ended well")
+        raise RunError(
+            f"{run_dir} is not finished: notebook {', '.join(unfinished)} has not ended well"
+        )
 
 
-def _lay_out(run_dir: Path, repositories: list[Repository], names: Mapping[str, str], report: Mapping | None, images: bool, licence: str) -> None:
+def _lay_out(
+    run_dir: Path,
+    repositories: list[Repository],
+    names: Mapping[str, str],
+    report: Mapping | None,
+    images: bool,
+    licence: str,
+) -> None:
     from dataclasses import replace
 
     from lskd_nb.publishing.cards import (
@@ -175,21 +248,28 @@ def _lay_out(run_dir: Path, repositories: list[Repository], names: Mapping[str, 
             _lay_out_dataset(run_dir, repository.folder, facts.report, images)
             card = dataset_card(facts, licence, images)
         else:
-            _lay_out_model(run_dir / {"student": "student/lskd", "critic": "critic"}[repository.what], repository.folder)
+            _lay_out_model(
+                run_dir / {"student": "student/lskd", "critic": "critic"}[repository.what],
+                repository.folder,
+            )
             make = student_card if repository.what == "student" else critic_card
             card = make(facts, repository.name, names.get("dataset"), licence)
         write_card(card, repository.folder)
 
 
 def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images: bool) -> None:
-    from lskd_nb.corpus.build import write_released
+    from lskd_nb.corpus.released import write_released
     from lskd_nb.publishing.cards import FILES
     from lskd_nb.publishing.report import write_report
     from lskd_nb.records import CORPUS, REGIONS, SCORES, TRIPLES, read_parquet, write_parquet
     from lskd_nb.run_folder import RunFolder
 
-    for name, schema in dict(kept=CORPUS, raw=TRIPLES, scores=SCORES, regions=REGIONS).items():  # and no other columns that a file may have
-        write_parquet(read_parquet(run_dir / Path(FILES[name]).name, schema), folder / FILES[name], schema)
+    for name, schema in dict(
+        kept=CORPUS, raw=TRIPLES, scores=SCORES, regions=REGIONS
+    ).items():  # and no other columns that a file may have
+        write_parquet(
+            read_parquet(run_dir / Path(FILES[name]).name, schema), folder / FILES[name], schema
+        )
     corpus = read_parquet(run_dir / "corpus.parquet", CORPUS)
     write_released(corpus, folder / "corpus.jsonl")
     if report:
@@ -203,7 +283,9 @@ def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images
 
 
 def _lay_out_model(source: Path, folder: Path) -> None:
-    """Weights, configuration and tokenizer, without logs, checkpoints and the names of the folders that a model was loaded from."""
+    """Weights, configuration and tokenizer, without logs, checkpoints and the names of the
+    folders that a model was loaded from.
+    """
     files = sorted({p for pattern in MODEL_FILES for p in source.glob(pattern)})
     if not any(p.suffix == ".safetensors" for p in files) or not (source / "config.json").exists():
         raise RunError(f"{source} has no config.json and *.safetensors: is the run finished?")
@@ -211,11 +293,15 @@ def _lay_out_model(source: Path, folder: Path) -> None:
         _copy(path, folder / path.name)
         if is_config(path):
             told = without_folders(json.loads(path.read_text(encoding="utf-8")))
-            (folder / path.name).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            (folder / path.name).write_text(
+                json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
     if (source / "trained_from.json").exists():
         told = json.loads((source / "trained_from.json").read_text(encoding="utf-8"))
         numbers = {k: v for k, v in told.items() if isinstance(v, int | float)}
-        (folder / "training.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+        (folder / "training.json").write_text(
+            json.dumps(numbers, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,4 +1,6 @@
-"""What a run found, for the terminal and for readers: the result table, and renderings of the executed notebooks."""
+"""What a run found, for the terminal and for readers: the result table, and renderings of the
+executed notebooks.
+"""
 
 import json
 import shutil
@@ -15,17 +17,32 @@ from lskd_nb.viewing.alt_text import fewer_colors_in, fewer_colors_of
 
 LARGEST = 500_000  # bytes of a rendering
 TABLE = (
-    ("VCR Q→A, base", "vcr.base.q_a"), ("VCR Q→A, unfiltered", "vcr.unfiltered.q_a"), ("VCR Q→A, LSKD", "vcr.lskd.q_a"),
-    ("VCR QA→R, base", "vcr.base.qa_r"), ("VCR QA→R, unfiltered", "vcr.unfiltered.qa_r"), ("VCR QA→R, LSKD", "vcr.lskd.qa_r"),
-    ("VCR Q→AR, base", "vcr.base.q_ar"), ("VCR Q→AR, unfiltered", "vcr.unfiltered.q_ar"), ("VCR Q→AR, LSKD", "vcr.lskd.q_ar"),
-    ("Q→AR, LSKD - base", "difference.vcr.q_ar.lskd_minus_base"), ("Q→AR, LSKD - unfiltered", "difference.vcr.q_ar.lskd_minus_unfiltered"),
-    ("pointing right, base", "grounding.base"), ("pointing right, LSKD", "grounding.lskd"),
-    ("acceptable, raw", "acceptability.raw"), ("acceptable, kept", "acceptability.kept"), ("critic AUC", "critic.auc"),
-    ("Sherlock, base", "sherlock.base"), ("Sherlock, LSKD", "sherlock.lskd"),
-    ("VisualCOMET, base", "visualcomet.base"), ("VisualCOMET, LSKD", "visualcomet.lskd"),
-    ("A-OKVQA, base", "nonlocalized.aokvqa.base"), ("A-OKVQA, LSKD", "nonlocalized.aokvqa.lskd"),
-    ("SNLI-VE, base", "nonlocalized.snli_ve.base"), ("SNLI-VE, LSKD", "nonlocalized.snli_ve.lskd"),
-    ("Visual7W, base", "nonlocalized.visual7w.base"), ("Visual7W, LSKD", "nonlocalized.visual7w.lskd"),
+    ("VCR Q→A, base", "vcr.base.q_a"),
+    ("VCR Q→A, unfiltered", "vcr.unfiltered.q_a"),
+    ("VCR Q→A, LSKD", "vcr.lskd.q_a"),
+    ("VCR QA→R, base", "vcr.base.qa_r"),
+    ("VCR QA→R, unfiltered", "vcr.unfiltered.qa_r"),
+    ("VCR QA→R, LSKD", "vcr.lskd.qa_r"),
+    ("VCR Q→AR, base", "vcr.base.q_ar"),
+    ("VCR Q→AR, unfiltered", "vcr.unfiltered.q_ar"),
+    ("VCR Q→AR, LSKD", "vcr.lskd.q_ar"),
+    ("Q→AR, LSKD - base", "difference.vcr.q_ar.lskd_minus_base"),
+    ("Q→AR, LSKD - unfiltered", "difference.vcr.q_ar.lskd_minus_unfiltered"),
+    ("pointing right, base", "grounding.base"),
+    ("pointing right, LSKD", "grounding.lskd"),
+    ("acceptable, raw", "acceptability.raw"),
+    ("acceptable, kept", "acceptability.kept"),
+    ("critic AUC", "critic.auc"),
+    ("Sherlock, base", "sherlock.base"),
+    ("Sherlock, LSKD", "sherlock.lskd"),
+    ("VisualCOMET, base", "visualcomet.base"),
+    ("VisualCOMET, LSKD", "visualcomet.lskd"),
+    ("A-OKVQA, base", "nonlocalized.aokvqa.base"),
+    ("A-OKVQA, LSKD", "nonlocalized.aokvqa.lskd"),
+    ("SNLI-VE, base", "nonlocalized.snli_ve.base"),
+    ("SNLI-VE, LSKD", "nonlocalized.snli_ve.lskd"),
+    ("Visual7W, base", "nonlocalized.visual7w.base"),
+    ("Visual7W, LSKD", "nonlocalized.visual7w.lskd"),
 )
 
 
@@ -49,32 +66,69 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
     """The run's figures, the pooled ones beside them where there are any, and where to look."""
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     pooled = json.loads(pooled_path.read_text(encoding="utf-8")) if pooled_path.exists() else {}
-    rows = [(name, figure_text(look_up(metrics, path)), figure_text(look_up(pooled, path))) for name, path in TABLE]
+    rows = [
+        (name, figure_text(look_up(metrics, path)), figure_text(look_up(pooled, path)))
+        for name, path in TABLE
+    ]
     both = zip_longest(metrics.get("scaling", ()), pooled.get("scaling", ()), fillvalue={})
-    rows += [(f"VCR Q→AR, {(own or other).get('triples')} triples", figure_text(own.get("q_ar")), figure_text(other.get("q_ar")))
-             for own, other in both]
+    rows += [
+        (
+            f"VCR Q→AR, {(own or other).get('triples')} triples",
+            figure_text(own.get("q_ar")),
+            figure_text(other.get("q_ar")),
+        )
+        for own, other in both
+    ]
     lines = []
     if any(own != "–" for _, own, _ in rows):
         seeds = len(pooled.get("seeds", []))
-        lines = ["", f"{'':28}{'this run':>22}" + (f"{f'pooled, {seeds} seeds':>24}" if pooled else "")]
-        lines += [f"{name:28}{own:>22}" + (f"{other:>24}" if pooled else "") for name, own, other in rows]
-    return [*lines, "", f"look at the executed notebooks in {run_dir / 'notebooks'}", f"and at {run_dir / 'metrics.json'}"]
+        lines = [
+            "",
+            f"{'':28}{'this run':>22}" + (f"{f'pooled, {seeds} seeds':>24}" if pooled else ""),
+        ]
+        lines += [
+            f"{name:28}{own:>22}" + (f"{other:>24}" if pooled else "") for name, own, other in rows
+        ]
+    return [
+        *lines,
+        "",
+        f"look at the executed notebooks in {run_dir / 'notebooks'}",
+        f"and at {run_dir / 'metrics.json'}",
+    ]
 
 
 def promote(run_dir: Path, root: Path, folder: Path) -> list[Path]:
     """Write a finished run's executed notebooks to ``folder``, for readers; returns their paths.
 
-    Raises ``ValueError`` for a run that is not finished, or of other sources than notebooks/ holds now. Figures that are there
-    already are kept: those of several seeds say more than this run's.
+    Raises ``ValueError`` for a run that is not finished, or of other sources than notebooks/ holds
+    now. Figures that are there already are kept: those of several seeds say more than this run's.
     """
     notebooks = read_notebooks(root)
-    _check_finished(run_dir, root, [n.name for n in notebooks if not n.optional or (run_dir / "notebooks" / n.path.name).exists()])
-    names = [n.name for n in notebooks if not n.optional or (run_dir / "notebooks" / n.path.name).exists()]
+    _check_finished(
+        run_dir,
+        root,
+        [
+            n.name
+            for n in notebooks
+            if not n.optional or (run_dir / "notebooks" / n.path.name).exists()
+        ],
+    )
+    names = [
+        n.name
+        for n in notebooks
+        if not n.optional or (run_dir / "notebooks" / n.path.name).exists()
+    ]
     texts = {}
     for name in names:
-        texts[name] = nbformat.writes(rendering(nbformat.read(run_dir / "notebooks" / f"{name}.ipynb", as_version=4), run_dir, root))
+        texts[name] = nbformat.writes(
+            rendering(
+                nbformat.read(run_dir / "notebooks" / f"{name}.ipynb", as_version=4), run_dir, root
+            )
+        )
         if (size := len(texts[name].encode())) > LARGEST:
-            raise ValueError(f"{name} has {size:,} bytes, more than {LARGEST:,}: make its figures smaller")
+            raise ValueError(
+                f"{name} has {size:,} bytes, more than {LARGEST:,}: make its figures smaller"
+            )
     for name, text in texts.items():
         with atomic_path(folder / f"{name}.ipynb") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -93,7 +147,10 @@ def _check_finished(run_dir: Path, root: Path, names: list[str]) -> None:
     unfinished = [n for n in names if told.get(n, {}).get("status") != "done"]
     if unfinished:
         raise ValueError(f"{run_dir} is not finished: {', '.join(unfinished)}")
-    pairs = {n: [notebook_source(folder / "notebooks" / f"{n}.ipynb") for folder in (run_dir, root)] for n in names}
+    pairs = {
+        n: [notebook_source(folder / "notebooks" / f"{n}.ipynb") for folder in (run_dir, root)]
+        for n in names
+    }
     moved = [n for n, (executed, source) in pairs.items() if executed != source]
     if moved:
         raise ValueError(f"{', '.join(moved)} changed since {run_dir} was made: run it again first")

@@ -1,4 +1,6 @@
-"""A corpus report in one figure: what the filter prefers, how large what is pointed at is, and what is said of people."""
+"""A corpus report in one figure: what the filter prefers, how large what is pointed at is, and
+what is said of people.
+"""
 
 from collections.abc import Mapping
 
@@ -12,11 +14,20 @@ from lskd_nb.viewing.plots import BLUE, GREY, ORANGE
 
 
 def report_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Question types and person attributes, raw beside kept with 95% intervals, around the sizes of mentioned regions; ``tables`` are ``report_tables``."""
-    figure, (asked, sizes, people) = plt.subplots(1, 3, figsize=(12.5, 3.8), gridspec_kw=dict(width_ratios=(1, 1.1, 1)))
-    said = tables["attributes"][tables["attributes"]["raw_mean"] + tables["attributes"]["kept_mean"] > 0]
-    words = [_raw_and_kept(asked, tables["question_types"], "questions that begin with"), _sizes(sizes, tables["region_sizes"]),
-             _raw_and_kept(people, said, "words about people")]
+    """Question types and person attributes, raw beside kept with 95% intervals, around the sizes
+    of mentioned regions; ``tables`` are ``report_tables``.
+    """
+    figure, (asked, sizes, people) = plt.subplots(
+        1, 3, figsize=(12.5, 3.8), gridspec_kw=dict(width_ratios=(1, 1.1, 1))
+    )
+    said = tables["attributes"][
+        tables["attributes"]["raw_mean"] + tables["attributes"]["kept_mean"] > 0
+    ]
+    words = [
+        _raw_and_kept(asked, tables["question_types"], "questions that begin with"),
+        _sizes(sizes, tables["region_sizes"]),
+        _raw_and_kept(people, said, "words about people"),
+    ]
     asked.legend(frameon=False, loc="best", fontsize=9)
     return describe(figure, " ".join(words))
 
@@ -26,12 +37,25 @@ def _raw_and_kept(ax: plt.Axes, table: pd.DataFrame, title: str) -> str:
     shown = table.iloc[:8][::-1]
     places = np.arange(len(shown))
     for part, shift, color, mark in (("raw", 0.14, GREY, "s"), ("kept", -0.14, BLUE, "o")):
-        means, low, high = (100 * shown[f"{part}_{name}"].to_numpy(dtype=float) for name in ("mean", "low", "high"))
-        ax.errorbar(means, places + shift, xerr=[np.maximum(means - low, 0), np.maximum(high - means, 0)], fmt=mark, color=color, capsize=3, label=part)
+        means, low, high = (
+            100 * shown[f"{part}_{name}"].to_numpy(dtype=float) for name in ("mean", "low", "high")
+        )
+        ax.errorbar(
+            means,
+            places + shift,
+            xerr=[np.maximum(means - low, 0), np.maximum(high - means, 0)],
+            fmt=mark,
+            color=color,
+            capsize=3,
+            label=part,
+        )
     ax.set_yticks(places, [str(name).replace("_", " ") for name in shown.index])
     ax.set(xlabel="of the triples (%)", xlim=(0, None), ylim=(-0.6, len(shown) - 0.4))
     ax.set_title(title, fontsize=11, loc="left")
-    told = ", ".join(f"{name} {100 * row.raw_mean:.0f}% raw and {100 * row.kept_mean:.0f}% kept" for name, row in table.iloc[:8].iterrows())
+    told = ", ".join(
+        f"{name} {100 * row.raw_mean:.0f}% raw and {100 * row.kept_mean:.0f}% kept"
+        for name, row in table.iloc[:8].iterrows()
+    )
     return f"{title.capitalize()}: {told or 'none'}."
 
 
@@ -45,4 +69,7 @@ def _sizes(ax: plt.Axes, table: pd.DataFrame) -> str:
     ax.set_xticks(range(len(table)), [f"{100 * upper:g}" for upper in table["up_to"]], fontsize=9)
     ax.grid(axis="x", visible=False)
     largest = table.loc[table["count"].idxmax()]
-    return f"Of the regions pointed at, most cover up to {100 * largest['up_to']:g}% of their image ({int(largest['count'])} of {int(table['count'].sum())})."
+    return (
+        f"Of the regions pointed at, most cover up to {100 * largest['up_to']:g}% of their image"
+        f" ({int(largest['count'])} of {int(table['count'].sum())})."
+    )

@@ -1,8 +1,10 @@
-"""One notebook, executed with papermill in a process of its own that can be watched, timed out and ended for good.
+"""One notebook, executed with papermill in a process of its own that can be watched, timed out and
+ended for good.
 
-The kernel, and whatever the notebook starts, run in sessions of their own, where no signal to a process group reaches them. So
-everything started here inherits an environment variable that names the run's folder, and by it is found and ended: after
-every notebook, at a time-out, and when the runner was killed (its child sees stdin close; the next run looks for leftovers).
+The kernel, and whatever the notebook starts, run in sessions of their own, where no signal to a
+process group reaches them. So everything started here inherits an environment variable that names
+the run's folder, and by it is found and ended: after every notebook, at a time-out, and when the
+runner was killed (its child sees stdin close; the next run looks for leftovers).
 """
 
 import contextlib
@@ -20,14 +22,20 @@ from pathlib import Path
 import psutil
 
 MARK = "LSKD_EXECUTES_FOR"
-QUIET = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "TQDM_DISABLE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # bars leave "0%" in notebooks
+QUIET = {
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}  # bars leave "0%" in notebooks
 SAID = "papermill: "  # begins the child's own lines in a log that kernels write to as well
 LOOK = 0.5  # seconds between two looks at a running notebook
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an execution ended: ``cells`` are (finished, all) code cells, ``peak_gib`` the resident memory of all its processes."""
+    """How an execution ended: ``cells`` are (finished, all) code cells, ``peak_gib`` the
+    resident memory of all its processes.
+    """
 
     seconds: float
     peak_gib: float
@@ -36,17 +44,31 @@ class Outcome:
 
 
 def execute(
-    notebook: Path, parameters: Mapping[str, object], out: Path, limit: float, run_dir: Path, root: Path,
+    notebook: Path,
+    parameters: Mapping[str, object],
+    out: Path,
+    limit: float,
+    run_dir: Path,
+    root: Path,
     tick: Callable[[float, tuple[int, int]], None] | None = None,
 ) -> Outcome:
-    """Execute ``notebook`` to ``out``, working in ``root``, for at most ``limit`` seconds; failed or not, ``out`` is there to look at.
+    """Execute ``notebook`` to ``out``, working in ``root``, for at most ``limit`` seconds; failed
+    or not, ``out`` is there to look at.
 
-    ``tick`` is told the seconds and cells so far, now and then. Nothing that the notebook started is left running.
+    ``tick`` is told the seconds and cells so far, now and then. Nothing that the notebook started
+    is left running.
     """
     running, log = out.with_name(f".{out.stem}.running.ipynb"), out.with_name(f".{out.stem}.log")
     out.parent.mkdir(parents=True, exist_ok=True)
     running.unlink(missing_ok=True)
-    job = dict(source=str(notebook), out=str(running), parameters=dict(parameters), limit=limit, root=str(root), run_dir=str(run_dir))
+    job = dict(
+        source=str(notebook),
+        out=str(running),
+        parameters=dict(parameters),
+        limit=limit,
+        root=str(root),
+        run_dir=str(run_dir),
+    )
     begin, peak, late = time.monotonic(), 0.0, False
     with open(log, "w", encoding="utf-8") as said, _child(job, run_dir, root, said) as process:
         while process.poll() is None:
@@ -64,7 +86,11 @@ def execute(
         os.replace(running, out)
     failed = None
     if late or process.returncode != 0:
-        why = f"TimeoutError: it took longer than its {limit:.0f} s" if late else _last_words(log, process.returncode)
+        why = (
+            f"TimeoutError: it took longer than its {limit:.0f} s"
+            if late
+            else _last_words(log, process.returncode)
+        )
         failed = f"{out.stem}{_where(book, why)}"
     else:
         log.unlink()
@@ -73,10 +99,19 @@ def execute(
 
 @contextlib.contextmanager
 def _child(job: Mapping, run_dir: Path, root: Path, said):
-    """The process that runs papermill; nothing of it is left when the block ends, however that is."""
+    """The process that runs papermill; nothing of it is left when the block ends, however that
+    is.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "lskd_nb.runner.execution"], cwd=root, env=os.environ | QUIET | {MARK: str(run_dir)}, text=True,
-        stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
+        [sys.executable, "-m", "lskd_nb.runner.execution"],
+        cwd=root,
+        env=os.environ | QUIET | {MARK: str(run_dir)},
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
         process.stdin.write(json.dumps(job) + "\n")
         process.stdin.flush()
@@ -89,10 +124,14 @@ def _child(job: Mapping, run_dir: Path, root: Path, said):
 
 
 def end_processes(run_dir: Path) -> int:
-    """End all that was started to execute notebooks of ``run_dir``, this process aside; returns how many there were."""
+    """End all that was started to execute notebooks of ``run_dir``, this process aside; returns
+    how many there were.
+    """
     ended: set[int] = set()
     while True:
-        found = [p for p in psutil.process_iter() if p.pid != os.getpid() and _executes_for(p, run_dir)]
+        found = [
+            p for p in psutil.process_iter() if p.pid != os.getpid() and _executes_for(p, run_dir)
+        ]
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -104,7 +143,9 @@ def end_processes(run_dir: Path) -> int:
 
 def _executes_for(process: psutil.Process, run_dir: Path) -> bool:
     try:
-        return process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE
+        return (
+            process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE
+        )
     except (psutil.Error, OSError):
         return False
 
@@ -123,7 +164,7 @@ def _memory(pid: int) -> int:
     return total
 
 
-# --------------------------------------------------------------------------- what a (half-)executed notebook tells
+# ------------------------------------------------------------ what a (half-)executed notebook tells
 
 
 def _read(path: Path) -> dict | None:
@@ -136,7 +177,11 @@ def _read(path: Path) -> dict | None:
 
 def _code_cells(book: Mapping | None) -> list[Mapping]:
     """The code cells of a notebook that have something to run."""
-    return [c for c in (book or {}).get("cells", ()) if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    return [
+        c
+        for c in (book or {}).get("cells", ())
+        if c["cell_type"] == "code" and "".join(c["source"]).strip()
+    ]
 
 
 def _told(cell: Mapping) -> Mapping:
@@ -146,11 +191,15 @@ def _told(cell: Mapping) -> Mapping:
 def cells_done(book: Mapping | None) -> tuple[int, int]:
     """(finished, all) code cells of a notebook that papermill is executing or has executed."""
     cells = _code_cells(book)
-    return sum(bool(_told(c).get("end_time")) and _told(c).get("status") != "failed" for c in cells), len(cells)
+    return sum(
+        bool(_told(c).get("end_time")) and _told(c).get("status") != "failed" for c in cells
+    ), len(cells)
 
 
 def _where(book: Mapping | None, why: str) -> str:
-    """", cell [n] (its first line): why": the last code cell that was started, counted as Jupyter labels it."""
+    """ ", cell [n] (its first line): why": the last code cell that was started, counted as
+    Jupyter labels it.
+    """
     started = [(n, c) for n, c in enumerate(_code_cells(book), 1) if _told(c).get("start_time")]
     if not started:
         return f": {why}"
@@ -158,7 +207,9 @@ def _where(book: Mapping | None, why: str) -> str:
     errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
     if errors:
         why = f"{errors[-1]['ename']}: {' '.join(errors[-1]['evalue'].split())[:400]}"
-    return f", cell [{number}] (code: {''.join(cell['source']).strip().splitlines()[0][:70]}): {why}"
+    return (
+        f", cell [{number}] (code: {''.join(cell['source']).strip().splitlines()[0][:70]}): {why}"
+    )
 
 
 def _last_words(log: Path, status: int) -> str:
@@ -167,7 +218,11 @@ def _last_words(log: Path, status: int) -> str:
     said = [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
     if said:
         return said[-1]
-    return f"it was ended by {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}, see {log}"
+    return (
+        f"it was ended by {signal.Signals(-status).name}"
+        if status < 0
+        else f"it ended with status {status}, see {log}"
+    )
 
 
 # --------------------------------------------------------------------------- the child
@@ -184,8 +239,15 @@ def main() -> int:
 
     try:
         papermill.execute_notebook(
-            job["source"], job["out"], parameters=job["parameters"], cwd=job["root"], progress_bar=False, log_output=False,
-            store_widget_state=False, execution_timeout=int(job["limit"]) + 60)  # the runner is stricter, if it lives
+            job["source"],
+            job["out"],
+            parameters=job["parameters"],
+            cwd=job["root"],
+            progress_bar=False,
+            log_output=False,
+            store_widget_state=False,
+            execution_timeout=int(job["limit"]) + 60,
+        )  # the runner is stricter, if it lives
     except Exception as error:
         print(f"{SAID}{type(error).__name__}: {' '.join(str(error).split())[:400]}", flush=True)
         return 1
@@ -193,7 +255,9 @@ def main() -> int:
 
 
 def _end_with_the_runner(run_dir: Path) -> None:
-    """Wait until stdin closes: the runner is dead, and nothing should go on writing to its folder."""
+    """Wait until stdin closes: the runner is dead, and nothing should go on writing to its
+    folder.
+    """
     os.read(sys.stdin.fileno(), 1)
     end_processes(run_dir)
     os.kill(os.getpid(), signal.SIGKILL)

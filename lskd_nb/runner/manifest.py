@@ -1,8 +1,8 @@
 """What a run was made of: versions, parameters, and hashes of everything read and written.
 
-A notebook's *fingerprint* covers its source, its parameters, the package's code and the content of the files it reads; as long as
-it and the outputs stay the same, running the notebook again would give what is already there. Environment variables, where
-keys live, are never recorded.
+A notebook's *fingerprint* covers its source, its parameters, the package's code and the content of
+the files it reads; as long as it and the outputs stay the same, running the notebook again would
+give what is already there. Environment variables, where keys live, are never recorded.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ CODE = (".py", ".txt", ".yaml", ".json", ".safetensors")
 class Stage:
     """A notebook about to run with ``parameters`` in ``run_dir``.
 
-    What it reads and writes are files, folders or glob patterns relative to the run's folder, or "param:NAME" for the path that a
-    parameter holds, relative to ``root``.
+    What it reads and writes are files, folders or glob patterns relative to the run's folder, or
+    "param:NAME" for the path that a parameter holds, relative to ``root``.
     """
 
     notebook: Notebook
@@ -55,7 +55,9 @@ class Hashes:
             self._known = {}
 
     def of(self, path: Path) -> str | None:
-        """Hash of a file's content, or of the names and contents in a folder or of a glob pattern; None where there is nothing."""
+        """Hash of a file's content, or of the names and contents in a folder or of a glob
+        pattern; None where there is nothing.
+        """
         if path.is_dir():
             return self._of_all(path, sorted(p for p in path.rglob("*") if p.is_file()))
         if path.is_file():
@@ -98,8 +100,12 @@ def notebook_source(path: Path) -> str:
 def code_hash() -> str:
     """Hash of the package: its modules, prompts, vocabularies and weights."""
     digest = hashlib.sha256()
-    for file in sorted(p for p in PACKAGE.rglob("*") if p.suffix in CODE and "__pycache__" not in p.parts):
-        digest.update(f"{file.relative_to(PACKAGE)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    for file in sorted(
+        p for p in PACKAGE.rglob("*") if p.suffix in CODE and "__pycache__" not in p.parts
+    ):
+        digest.update(
+            f"{file.relative_to(PACKAGE)}\0".encode() + hashlib.sha256(file.read_bytes()).digest()
+        )
     return digest.hexdigest()
 
 
@@ -108,44 +114,78 @@ def fingerprint(stage: Stage, hashes: Hashes) -> dict:
     paths = {entry: stage.resolve(entry) for entry in stage.notebook.reads}
     inputs = {entry: hashes.of(path) for entry, path in paths.items() if path is not None}
     parameters = {k: v for k, v in stage.parameters.items() if k != "run_dir"}
-    parts = [notebook_source(stage.notebook.path), json.dumps(parameters, sort_keys=True, default=str), code_hash(),
-             json.dumps(inputs, sort_keys=True)]
+    parts = [
+        notebook_source(stage.notebook.path),
+        json.dumps(parameters, sort_keys=True, default=str),
+        code_hash(),
+        json.dumps(inputs, sort_keys=True),
+    ]
     return dict(digest=hashlib.sha256("\0".join(parts).encode()).hexdigest(), inputs=inputs)
 
 
 def written(stage: Stage, hashes: Hashes) -> dict[str, str | None]:
-    """Hashes of what the stage has written: all that it declares (None for what is not there), and its metrics."""
-    return {entry: hashes.of(stage.resolve(entry)) for entry in (*stage.notebook.writes, f"{stage.notebook.name}.metrics.json")}
+    """Hashes of what the stage has written: all that it declares (None for what is not there),
+    and its metrics.
+    """
+    return {
+        entry: hashes.of(stage.resolve(entry))
+        for entry in (*stage.notebook.writes, f"{stage.notebook.name}.metrics.json")
+    }
 
 
 def begun(stage: Stage, before: Mapping) -> dict:
     """A notebook's entry in the manifest when it starts; ``before`` is its fingerprint."""
     parameters = dict(stage.parameters)
-    return dict(status="running", parameters=parameters, seed=(stage.notebook.defaults | parameters).get("seed"),
-                started=_now(), fingerprint=before["digest"], inputs=before["inputs"])
+    return dict(
+        status="running",
+        parameters=parameters,
+        seed=(stage.notebook.defaults | parameters).get("seed"),
+        started=_now(),
+        fingerprint=before["digest"],
+        inputs=before["inputs"],
+    )
 
 
 def is_current(record: Mapping, stage: Stage, hashes: Hashes) -> bool:
-    """Whether the last run of this stage was good, of the same fingerprint, and left what is still there."""
+    """Whether the last run of this stage was good, of the same fingerprint, and left what is
+    still there.
+    """
     entry = record["notebooks"].get(stage.notebook.name)
-    if not entry or entry["status"] != "done" or not (stage.run_dir / "notebooks" / stage.notebook.path.name).exists():
+    if (
+        not entry
+        or entry["status"] != "done"
+        or not (stage.run_dir / "notebooks" / stage.notebook.path.name).exists()
+    ):
         return False
-    return written(stage, hashes) == entry["outputs"] and fingerprint(stage, hashes)["digest"] == entry["fingerprint"]
+    return (
+        written(stage, hashes) == entry["outputs"]
+        and fingerprint(stage, hashes)["digest"] == entry["fingerprint"]
+    )
 
 
 def open_manifest(run_dir: Path, profile: str, root: Path) -> dict:
-    """The manifest of a run's folder, brought up to date; made where there is none. Raises ``ValueError`` for a damaged one."""
+    """The manifest of a run's folder, brought up to date; made where there is none. Raises
+    ``ValueError`` for a damaged one.
+    """
     path = run_dir / "manifest.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         record = {"notebooks": {}}
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it to run everything again") from None
+        raise ValueError(
+            f"{path} is damaged ({error}); remove it to run everything again"
+        ) from None
     packages = {d.metadata["Name"] or "": d.version for d in importlib.metadata.distributions()}
     return record | dict(
-        profile=profile, started=_now(), git=git_state(root), python=platform.python_version(), platform=platform.platform(),
-        cpus=os.cpu_count(), packages=dict(sorted(packages.items(), key=lambda item: item[0].lower())))
+        profile=profile,
+        started=_now(),
+        git=git_state(root),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        cpus=os.cpu_count(),
+        packages=dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    )
 
 
 def save(record: Mapping, run_dir: Path) -> None:
@@ -155,11 +195,17 @@ def save(record: Mapping, run_dir: Path) -> None:
 
 def git_state(root: Path) -> dict:
     """The commit and whether the tree differs from it; empty where there is no git."""
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "changed": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {}
 

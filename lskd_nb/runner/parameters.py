@@ -1,7 +1,8 @@
-"""The parameters of notebooks, checked strictly: papermill itself only warns of a name that a notebook does not have.
+"""The parameters of notebooks, checked strictly: papermill itself only warns of a name that a
+notebook does not have.
 
-A notebook declares them in its cell tagged ``parameters``, as annotated literals. A profile's YAML file and ``-p`` options may
-change any of them, to a value of the literal's type.
+A notebook declares them in its cell tagged ``parameters``, as annotated literals. A profile's YAML
+file and ``-p`` options may change any of them, to a value of the literal's type.
 """
 
 import ast
@@ -20,7 +21,8 @@ PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook of the series: its file, its declared parameters with their defaults, what it reads and writes.
+    """A notebook of the series: its file, its declared parameters with their defaults, what it
+    reads and writes.
 
     An ``optional`` one runs only when it is named.
     """
@@ -45,7 +47,9 @@ class Notebook:
 
 
 def read_notebooks(root: Path) -> list[Notebook]:
-    """The numbered notebooks under ``root``, in order. Raises ``RunError`` where there is none, or for one that is damaged."""
+    """The numbered notebooks under ``root``, in order. Raises ``RunError`` where there is none,
+    or for one that is damaged.
+    """
     found = [read_notebook(p) for p in sorted((root / "notebooks").glob("[0-9]*_*.ipynb"))]
     if not found:
         raise RunError(f"{root / 'notebooks'} holds no notebook named NN_name.ipynb")
@@ -53,7 +57,9 @@ def read_notebooks(root: Path) -> list[Notebook]:
 
 
 def read_notebook(path: Path) -> Notebook:
-    """Read a notebook and its parameters cell. Raises ``RunError`` where it has none or a default is no literal."""
+    """Read a notebook and its parameters cell. Raises ``RunError`` where it has none or a
+    default is no literal.
+    """
     import nbformat
 
     try:
@@ -66,8 +72,16 @@ def read_notebook(path: Path) -> Notebook:
     told, defaults = book.metadata.get("lskd", {}), _literals(cells[0].source, path)
     for entry in (*told.get("reads", ()), *told.get("writes", ())):
         if entry.startswith("param:") and entry.removeprefix("param:") not in defaults:
-            raise RunError(f"{path}: its metadata names {entry!r}, but it declares only {', '.join(defaults)}")
-    return Notebook(path, defaults, tuple(told.get("reads", ())), tuple(told.get("writes", ())), bool(told.get("optional", False)))
+            raise RunError(
+                f"{path}: its metadata names {entry!r}, but it declares only {', '.join(defaults)}"
+            )
+    return Notebook(
+        path,
+        defaults,
+        tuple(told.get("reads", ())),
+        tuple(told.get("writes", ())),
+        bool(told.get("optional", False)),
+    )
 
 
 def _literals(source: str, path: Path) -> dict[str, object]:
@@ -79,26 +93,44 @@ def _literals(source: str, path: Path) -> dict[str, object]:
             found[target.id] = ast.literal_eval(node.value)
     except (SyntaxError, ValueError, AttributeError, TypeError) as error:
         line = error.lineno if isinstance(error, SyntaxError) else node.lineno
-        raise RunError(f"{path}: line {line} of the parameters cell must be 'name: type = literal'") from None
+        raise RunError(
+            f"{path}: line {line} of the parameters cell must be 'name: type = literal'"
+        ) from None
     return found
 
 
 def checked(notebook: Notebook, given: Mapping[str, object], where: str) -> dict[str, object]:
-    """``given``, if the notebook declares every name with a default of that type. Raises ``RunError`` naming what is wrong."""
+    """``given``, if the notebook declares every name with a default of that type. Raises
+    ``RunError`` naming what is wrong.
+    """
     found = {}
     for name, value in given.items():
         if name not in notebook.defaults:
             close = difflib.get_close_matches(str(name), notebook.defaults, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(notebook.defaults)}"
+            hint = (
+                f"; did you mean {close[0]!r}?"
+                if close
+                else f"; it has {', '.join(notebook.defaults)}"
+            )
             raise RunError(f"{where}: {notebook.name} has no parameter {name!r}{hint}")
         default = notebook.defaults[name]
         if type(default) is float and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
-            hint = " (YAML wants a point in it, like 1.0e-5)" if type(default) is float and _is_float(value) else ""
-            raise RunError(f"{where}: {notebook.name}.{name} must be {type(default).__name__}, like {default!r}, not {value!r}{hint}")
+            hint = (
+                " (YAML wants a point in it, like 1.0e-5)"
+                if type(default) is float and _is_float(value)
+                else ""
+            )
+            raise RunError(
+                f"{where}: {notebook.name}.{name} must be {type(default).__name__}, like"
+                f" {default!r}, not {value!r}{hint}"
+            )
         if isinstance(value, str) and PASSWORD.search(value):
-            raise RunError(f"{where}: {notebook.name}.{name} holds a password, and parameters are written to files")
+            raise RunError(
+                f"{where}: {notebook.name}.{name} holds a password, and parameters are written to"
+                " files"
+            )
         found[name] = value
     return found
 
@@ -111,13 +143,18 @@ def _is_float(value: object) -> bool:
 
 
 def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str, object]:
-    """What params/PROFILE/NN_name.yaml sets. Raises ``RunError`` for a missing or damaged file or a parameter that does not fit."""
+    """What params/PROFILE/NN_name.yaml sets. Raises ``RunError`` for a missing or damaged file
+    or a parameter that does not fit.
+    """
     path = root / "params" / profile / f"{notebook.name}.yaml"
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         profiles = ", ".join(sorted(p.name for p in (root / "params").glob("*/"))) or "none"
-        raise RunError(f"no {path}: the profile {profile!r} has no parameters for {notebook.name}; profiles: {profiles}") from None
+        raise RunError(
+            f"no {path}: the profile {profile!r} has no parameters for {notebook.name}; profiles:"
+            f" {profiles}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(given, dict):
@@ -125,17 +162,26 @@ def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str
     return checked(notebook, given, str(path))
 
 
-def parse_overrides(overrides: Sequence[str], notebooks: Sequence[Notebook]) -> dict[str, dict[str, object]]:
-    """``NN.key=value`` options by notebook; a value is read as YAML unless the parameter is a text or a number."""
+def parse_overrides(
+    overrides: Sequence[str], notebooks: Sequence[Notebook]
+) -> dict[str, dict[str, object]]:
+    """``NN.key=value`` options by notebook; a value is read as YAML unless the parameter is a
+    text or a number.
+    """
     found: dict[str, dict[str, object]] = {}
     for option in overrides:
         place, equals, text = option.partition("=")
         number, dot, key = place.partition(".")
         matching = [n for n in notebooks if n.is_called(number)]
         if not equals or not dot or not matching:
-            raise RunError(f"-p {option}: expected NN.key=value with NN one of {', '.join(n.number for n in notebooks)}")
+            raise RunError(
+                f"-p {option}: expected NN.key=value with NN one of"
+                f" {', '.join(n.number for n in notebooks)}"
+            )
         value = _value(text, matching[0].defaults.get(key))
-        found.setdefault(matching[0].name, {}).update(checked(matching[0], {key: value}, f"-p {option}"))
+        found.setdefault(matching[0].name, {}).update(
+            checked(matching[0], {key: value}, f"-p {option}")
+        )
     return found
 
 

@@ -1,7 +1,8 @@
 """The learning stages over several seeds, pooled: what one lucky run can't fake.
 
-The world, its verbalizations and triples are those of the profile's own run; critic, filter, students and evaluation run anew with
-each seed, in a folder of their own, each as resumable as any run.
+The world, its verbalizations and triples are those of the profile's own run; critic, filter,
+students and evaluation run anew with each seed, in a folder of their own, each as resumable as any
+run.
 """
 
 import json
@@ -17,10 +18,16 @@ LEARNING = ("03", "04", "05", "06")
 
 
 def replicate(
-    profile: str, root: Path, seeds: int, limits: tuple[float | None, float | None] = (None, None), say: Say = print,
+    profile: str,
+    root: Path,
+    seeds: int,
+    limits: tuple[float | None, float | None] = (None, None),
+    say: Say = print,
     tick: Tick | None = None,
 ) -> Path:
-    """Run ``seeds`` seeds and write their pooled figures; returns the path of outputs/PROFILE/metrics.json."""
+    """Run ``seeds`` seeds and write their pooled figures; returns the path of
+    outputs/PROFILE/metrics.json.
+    """
     runs = root / "outputs" / "runs"
     folders = [runs / profile, *(runs / f"{profile}-seed{seed}" for seed in range(1, seeds))]
     notebooks = read_notebooks(root)
@@ -29,11 +36,17 @@ def replicate(
     run_profile(profile, root, folders[0], limits=limits, say=say, tick=tick)
     for seed, folder in enumerate(folders[1:], 1):
         say(f"seed {seed}")
-        _link([*shared, "views"], folders[0], folder)  # the vision encoder is frozen: its features are those of any seed
+        _link(
+            [*shared, "views"], folders[0], folder
+        )  # the vision encoder is frozen: its features are those of any seed
         overrides = [f"{n.number}.seed={seed}" for n in learning if "seed" in n.defaults]
-        run_profile(profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick)
+        run_profile(
+            profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick
+        )
     out, pooled = root / "outputs" / profile / "metrics.json", pool(folders)
-    for optional in (n.name for n in notebooks if n.optional):  # no part of the run whose seconds these are
+    for optional in (
+        n.name for n in notebooks if n.optional
+    ):  # no part of the run whose seconds these are
         pooled["seconds"].pop(optional, None)
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(pooled, indent=1) + "\n", encoding="utf-8")
@@ -51,7 +64,9 @@ def _link(entries: Sequence[str], home: Path, folder: Path) -> None:
 
 
 def pool(folders: Sequence[Path]) -> dict:
-    """Figures of several runs together: predictions pooled, the critic's metrics averaged, seconds of the first run."""
+    """Figures of several runs together: predictions pooled, the critic's metrics averaged,
+    seconds of the first run.
+    """
     from lskd_nb.evaluation.choices import read_predictions, summary
 
     runs = [json.loads((f / "metrics.json").read_text(encoding="utf-8")) for f in folders]
@@ -60,7 +75,12 @@ def pool(folders: Sequence[Path]) -> dict:
     pooled["critic"] = {n: float(np.mean([r["critic"][n] for r in runs])) for n in names}
     pooled["critic_by_seed"] = [r["critic"] for r in runs]
     pooled["scaling"] = [
-        dict(triples=point["triples"], system=point["system"], q_ar=pooled["vcr"][point["system"]]["q_ar"]) for point in runs[0]["scaling"]
+        dict(
+            triples=point["triples"],
+            system=point["system"],
+            q_ar=pooled["vcr"][point["system"]]["q_ar"],
+        )
+        for point in runs[0]["scaling"]
     ]
     pooled["seconds"] = runs[0]["seconds"]
     pooled["seeds"] = list(range(len(runs)))

@@ -1,8 +1,10 @@
-"""``lskd``: run the notebooks of a profile headless, strictly, and only as far as something has changed.
+"""``lskd``: run the notebooks of a profile headless, strictly, and only as far as something has
+changed.
 
-Each notebook is executed with papermill, in a process of its own and under time limits, with the profile's parameters. It is skipped
-when its source, its parameters, the package and every file it reads are those of its last good run, and what it wrote is still
-there unchanged. ``manifest.json`` says what ran with what; ``metrics.json`` gathers what the notebooks measured.
+Each notebook is executed with papermill, in a process of its own and under time limits, with the
+profile's parameters. It is skipped when its source, its parameters, the package and every file it
+reads are those of its last good run, and what it wrote is still there unchanged. ``manifest.json``
+says what ran with what; ``metrics.json`` gathers what the notebooks measured.
 """
 
 import json
@@ -21,20 +23,26 @@ from lskd_nb.runner.execution import end_processes, execute
 from lskd_nb.runner.parameters import Notebook, parse_overrides, profile_parameters, read_notebooks
 
 WEEK = 7 * 86_400.0
-LIMITS = {"smoke": (300.0, 600.0), "mini": (1800.0, 3600.0)}  # seconds a notebook and a run may take, by profile; else a week
+LIMITS = {
+    "smoke": (300.0, 600.0),
+    "mini": (1800.0, 3600.0),
+}  # seconds a notebook and a run may take, by profile; else a week
 
 Say = Callable[[str], None]
 Tick = Callable[[str], None]  # shows a line that the next one replaces
 
 
 def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None) -> list[Notebook]:
-    """The notebooks that ``only`` names, or those from ``start`` on, or all; optional ones only where they are named.
+    """The notebooks that ``only`` names, or those from ``start`` on, or all; optional ones only
+    where they are named.
 
     Raises ``RunError`` for a name that is nobody's.
     """
     for name in (*only, *([start] if start else ())):
         if not any(n.is_called(name) for n in notebooks):
-            raise RunError(f"there is no notebook {name!r}, only {', '.join(n.name for n in notebooks)}")
+            raise RunError(
+                f"there is no notebook {name!r}, only {', '.join(n.name for n in notebooks)}"
+            )
     first = next((i for i, n in enumerate(notebooks) if start and n.is_called(start)), 0)
     named = {n.name for n in notebooks if any(n.is_called(name) for name in only)}
     return [n for n in notebooks[first:] if n.name in named or not (only or n.optional)]
@@ -42,7 +50,9 @@ def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Hold a run's folder, free of what a killed run may have left running. Raises ``RunError`` where another run holds it."""
+    """Hold a run's folder, free of what a killed run may have left running. Raises ``RunError``
+    where another run holds it.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run_dir / ".lock", timeout=0):
@@ -53,22 +63,38 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 
 def run_profile(
-    profile: str, root: Path, run_dir: Path, only: Sequence[str] = (), start: str | None = None, overrides: Sequence[str] = (),
-    limits: tuple[float | None, float | None] = (None, None), say: Say = print, tick: Tick | None = None,
+    profile: str,
+    root: Path,
+    run_dir: Path,
+    only: Sequence[str] = (),
+    start: str | None = None,
+    overrides: Sequence[str] = (),
+    limits: tuple[float | None, float | None] = (None, None),
+    say: Say = print,
+    tick: Tick | None = None,
 ) -> dict:
     """Run a profile's notebooks in order; returns the manifest.
 
-    ``limits`` are the seconds a notebook and the whole run may take (None: the profile's own). Every parameter is checked before
-    anything runs. Raises ``RunError`` for a parameter that does not fit, and at the first notebook that fails, naming its cell.
+    ``limits`` are the seconds a notebook and the whole run may take (None: the profile's own).
+    Every parameter is checked before anything runs. Raises ``RunError`` for a parameter that does
+    not fit, and at the first notebook that fails, naming its cell.
     """
     run_dir = run_dir.resolve()
     notebooks = read_notebooks(root)
     chosen = choose(notebooks, only, start)
     changed = parse_overrides(overrides, notebooks)
     place = {"run_dir": str(run_dir)}
-    given = {n.name: profile_parameters(root, profile, n) | changed.get(n.name, {}) | (place if "run_dir" in n.defaults else {})
-             for n in chosen}
-    per_notebook, whole = (own or usual for own, usual in zip(limits, LIMITS.get(profile, (WEEK, WEEK)), strict=True))
+    given = {
+        n.name: (
+            profile_parameters(root, profile, n)
+            | changed.get(n.name, {})
+            | (place if "run_dir" in n.defaults else {})
+        )
+        for n in chosen
+    }
+    per_notebook, whole = (
+        own or usual for own, usual in zip(limits, LIMITS.get(profile, (WEEK, WEEK)), strict=True)
+    )
     end = time.monotonic() + whole
     with locked(run_dir):
         record = manifest.open_manifest(run_dir, profile, root)
@@ -81,22 +107,39 @@ def run_profile(
                 continue
             limit = min(per_notebook, end - time.monotonic())
             if limit <= 0:
-                raise RunError(f"FAILED {notebook.name}: not started, the run has used up its {whole:.0f} s")
-            (run_dir / "metrics.json").unlink(missing_ok=True)  # what is there was measured by a run that ended
-            say(f"{title} {_run_stage(record, stage, hashes, limit, tick and partial(_show, tick, title))}")
+                raise RunError(
+                    f"FAILED {notebook.name}: not started, the run has used up its {whole:.0f} s"
+                )
+            (run_dir / "metrics.json").unlink(
+                missing_ok=True
+            )  # what is there was measured by a run that ended
+            say(
+                f"{title}"
+                f" {_run_stage(record, stage, hashes, limit, tick and partial(_show, tick, title))}"
+            )
         write_metrics(run_dir, record, notebooks)
     return record
 
 
-def _run_stage(record: dict, stage: manifest.Stage, hashes: manifest.Hashes, limit: float, tick) -> str:
-    """Execute a notebook, on the record from its start; returns what to say of it. Raises ``RunError`` when it fails."""
+def _run_stage(
+    record: dict, stage: manifest.Stage, hashes: manifest.Hashes, limit: float, tick
+) -> str:
+    """Execute a notebook, on the record from its start; returns what to say of it. Raises
+    ``RunError`` when it fails.
+    """
     name, out = stage.notebook.name, stage.run_dir / "notebooks" / stage.notebook.path.name
     before = manifest.fingerprint(stage, hashes)
     entry = manifest.begun(stage, before)
     record["notebooks"][name] = entry
     manifest.save(record, stage.run_dir)
-    ended = execute(stage.notebook.path, stage.parameters, out, limit, stage.run_dir, stage.root, tick)
-    entry |= dict(status="failed" if ended.failed else "done", seconds=round(ended.seconds, 1), peak_gib=ended.peak_gib)
+    ended = execute(
+        stage.notebook.path, stage.parameters, out, limit, stage.run_dir, stage.root, tick
+    )
+    entry |= dict(
+        status="failed" if ended.failed else "done",
+        seconds=round(ended.seconds, 1),
+        peak_gib=ended.peak_gib,
+    )
     if ended.failed:
         entry["error"] = ended.failed
     else:
@@ -113,7 +156,9 @@ def _show(tick: Tick, title: str, seconds: float, cells: tuple[int, int]) -> Non
 
 
 def write_metrics(run_dir: Path, record: Mapping, notebooks: Sequence[Notebook]) -> dict:
-    """``metrics.json``: what the finished notebooks measured, merged, and the seconds each took when it last ran."""
+    """``metrics.json``: what the finished notebooks measured, merged, and the seconds each took
+    when it last ran.
+    """
     merged: dict = {}
     done = {name: entry for name, entry in record["notebooks"].items() if entry["status"] == "done"}
     for notebook in (n for n in notebooks if n.name in done):
@@ -123,7 +168,9 @@ def write_metrics(run_dir: Path, record: Mapping, notebooks: Sequence[Notebook])
         except FileNotFoundError:
             continue
         except (json.JSONDecodeError, AttributeError) as error:
-            raise RunError(f"{path}, written by {notebook.name}, must hold a JSON object: {error}") from None
+            raise RunError(
+                f"{path}, written by {notebook.name}, must hold a JSON object: {error}"
+            ) from None
     merged["seconds"] = {n.name: done[n.name]["seconds"] for n in notebooks if n.name in done}
     with atomic_path(run_dir / "metrics.json") as temporary:
         temporary.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")

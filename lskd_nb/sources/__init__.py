@@ -1,7 +1,8 @@
 """Data sets on disk, one module each: real files to located images, human texts or benchmark items.
 
-The modules know file formats and nothing of models. A file that is missing or damaged is an error naming it; a single bad
-record in a large set becomes a ``Rejected`` with its reason, which the caller writes beside the results and counts.
+The modules know file formats and nothing of models. A file that is missing or damaged is an error
+naming it; a single bad record in a large set becomes a ``Rejected`` with its reason, which the
+caller writes beside the results and counts.
 """
 
 import json
@@ -19,7 +20,9 @@ from lskd_nb.regions import Box, LocatedImage, clamp
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """One benchmark item. ``label`` is the index of the right choice, None where the set withholds it."""
+    """One benchmark item. ``label`` is the index of the right choice, None where the set
+    withholds it.
+    """
 
     item_id: str
     image: LocatedImage
@@ -32,7 +35,9 @@ class MultipleChoice:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that was left out: which one, why (a few fixed words, to count by), and what exactly was found."""
+    """A record that was left out: which one, why (a few fixed words, to count by), and what
+    exactly was found.
+    """
 
     record: str
     reason: str
@@ -56,24 +61,41 @@ def count_reasons(rejects: Iterable[Rejected]) -> dict[str, int]:
 
 
 def reject_rows(rejects: Iterable[Rejected], stage: str) -> list[dict]:
-    """Rejects as rows of the REJECTS schema. Half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark."""
-    rows = ({"stage": stage, "record": r.record, "reason": r.reason, "detail": r.detail} for r in rejects)
-    return [{name: value.encode("utf-8", "replace").decode("utf-8") for name, value in row.items()} for row in rows]
+    """Rejects as rows of the REJECTS schema. Half a surrogate pair, which JSON may hold and
+    UTF-8 may not, becomes a question mark.
+    """
+    rows = (
+        {"stage": stage, "record": r.record, "reason": r.reason, "detail": r.detail}
+        for r in rejects
+    )
+    return [
+        {name: value.encode("utf-8", "replace").decode("utf-8") for name, value in row.items()}
+        for row in rows
+    ]
 
 
 def read_json(path: str | Path) -> list | dict:
-    """The content of a JSON file. Raises ``FileNotFoundError`` or ``ValueError`` naming the file, line and column."""
+    """The content of a JSON file. Raises ``FileNotFoundError`` or ``ValueError`` naming the
+    file, line and column.
+    """
     path = Path(path)
     try:
         return json.loads(_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists that are too deep
+        raise ValueError(
+            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})"
+        ) from error
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # numbers of thousands of digits, lists that are too deep
         raise ValueError(f"{path}: not valid JSON ({error})") from error
 
 
 def read_records(path: str | Path) -> list[dict]:
-    """A JSON file that must be a list of objects, as most sets have it. Raises ``ValueError`` naming file and element."""
+    """A JSON file that must be a list of objects, as most sets have it. Raises ``ValueError``
+    naming file and element.
+    """
     records = read_json(path)
     if not isinstance(records, list):
         raise _unexpected(str(path), "a list of records", records)
@@ -84,7 +106,9 @@ def read_records(path: str | Path) -> list[dict]:
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
-    """A file with one JSON object in each line; empty lines are skipped. Raises ``ValueError`` naming file and line."""
+    """A file with one JSON object in each line; empty lines are skipped. Raises ``ValueError``
+    naming file and line.
+    """
     path = Path(path)
     rows = []
     for number, line in enumerate(_text(path).split("\n"), 1):
@@ -93,7 +117,9 @@ def read_jsonl(path: str | Path) -> list[dict]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno})") from error
+            raise ValueError(
+                f"{path}, line {number}: not valid JSON ({error.msg}, column {error.colno})"
+            ) from error
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
         if not isinstance(row, dict):
@@ -110,7 +136,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is not there; expected one of the data set's own files") from error
+        raise FileNotFoundError(
+            f"{path} is not there; expected one of the data set's own files"
+        ) from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
         raise ValueError(f"{path}: not a UTF-8 text file ({error})") from error
     except OSError as error:
@@ -118,7 +146,9 @@ def _text(path: Path) -> str:
 
 
 def first_of(record: dict, *names: str) -> object:
-    """The first of several spellings of a field that a record has. Raises ``BadRecord`` when it has none."""
+    """The first of several spellings of a field that a record has. Raises ``BadRecord`` when it
+    has none.
+    """
     for name in names:
         if record.get(name) is not None:
             return record[name]
@@ -158,7 +188,9 @@ def texts_of(record: dict, *names: str) -> list[str]:
 
 
 def choice_of(record: dict, name: str) -> int | None:
-    """Which of four choices, 0 to 3, None where the record doesn't say. Raises ``BadRecord`` otherwise."""
+    """Which of four choices, 0 to 3, None where the record doesn't say. Raises ``BadRecord``
+    otherwise.
+    """
     value = record.get(name)
     if value is not None and (type(value) is not int or not 0 <= value < 4):
         raise BadRecord("bad label", f"{name} is {value!r}, expected 0 to 3")
@@ -181,7 +213,9 @@ def finite(value: object, name: str) -> float:
 
 
 def box_inside(xyxy: Sequence[float], width: int, height: int) -> Box:
-    """A box cut to its image, xyxy pixels. Raises ``BadRecord`` when it is outside or has no area."""
+    """A box cut to its image, xyxy pixels. Raises ``BadRecord`` when it is outside or has no
+    area.
+    """
     try:
         return clamp(xyxy, width, height)
     except ValueError as error:
@@ -197,7 +231,8 @@ def size_of(record: dict) -> tuple[int, int]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image that can be read to its end. Raises ``BadRecord`` where it is missing or damaged.
+    """Width and height of an image that can be read to its end. Raises ``BadRecord`` where it is
+    missing or damaged.
 
     Decodes JPEGs at an eighth of their size: a truncated file is found at a third of the cost.
     """
@@ -217,4 +252,7 @@ def check_image(path: Path, width: int, height: int) -> None:
     """Raise ``BadRecord`` unless the image can be read and has the size that its record says."""
     found = image_size(path)
     if found != (width, height):
-        raise BadRecord("image size differs", f"{path} has {found[0]} x {found[1]} pixels, its record {width} x {height}")
+        raise BadRecord(
+            "image size differs",
+            f"{path} has {found[0]} x {found[1]} pixels, its record {width} x {height}",
+        )

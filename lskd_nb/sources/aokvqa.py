@@ -1,7 +1,9 @@
-"""A-OKVQA: questions about pictures that need knowledge of the world; four choices, and ten people's own answers.
+"""A-OKVQA: questions about pictures that need knowledge of the world; four choices, and ten
+people's own answers.
 
-Reads ``aokvqa_v1p0_{train,val,test}.json`` (github.com/allenai/aokvqa, Apache-2.0); the pictures are COCO's of 2017,
-``{split}2017/<12-digit id>.jpg``. There are no boxes. The test file lacks the right choice, the answers and the rationales.
+Reads ``aokvqa_v1p0_{train,val,test}.json`` (github.com/allenai/aokvqa, Apache-2.0); the pictures
+are COCO's of 2017, ``{split}2017/<12-digit id>.jpg``. There are no boxes. The test file lacks the
+right choice, the answers and the rationales.
 """
 
 from dataclasses import dataclass
@@ -26,9 +28,11 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class AokvqaQuestion:
-    """The multiple-choice item, and what the direct-answer setting asks for. Answers and rationales are () in test.
+    """The multiple-choice item, and what the direct-answer setting asks for. Answers and rationales
+    are () in test.
 
-    Choices and answers are as in the file: the official score compares them letter by letter. Two choices may be equal.
+    Choices and answers are as in the file: the official score compares them letter by letter. Two
+    choices may be equal.
     """
 
     item: MultipleChoice
@@ -38,14 +42,19 @@ class AokvqaQuestion:
 
 
 def read_aokvqa(
-    folder: str | Path, split: str, image_root: str | Path | None = None, check_images: bool = True, limit: int | None = None
+    folder: str | Path,
+    split: str,
+    image_root: str | Path | None = None,
+    check_images: bool = True,
+    limit: int | None = None,
 ) -> tuple[list[AokvqaQuestion], list[Rejected]]:
     """Questions of a split (the first ``limit``), and what was left out.
 
-    Pictures are below ``image_root`` (default: ``folder``). The files don't say how large they are: without
-    ``check_images`` they may be absent, and are 0 x 0 pixels here. Rejected: questions that lack a field or hold another
-    type, a label that is none of the choices, pictures missing or damaged. Raises ``ValueError`` for an unknown split,
-    ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
+    Pictures are below ``image_root`` (default: ``folder``). The files don't say how large they are:
+    without ``check_images`` they may be absent, and are 0 x 0 pixels here. Rejected: questions that
+    lack a field or hold another type, a label that is none of the choices, pictures missing or
+    damaged. Raises ``ValueError`` for an unknown split, ``FileNotFoundError`` or ``ValueError``
+    naming a missing or damaged file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -63,28 +72,47 @@ def _question(row: dict, split: str, root: Path | None) -> AokvqaQuestion:
     if row.get("split", split) != split:
         raise BadRecord("another split", f"split is {row['split']!r}, expected {split!r}")
     hidden = split == "test"
-    question, choices, label = text_of(row, "question"), texts_of(row, "choices"), choice_of(row, "correct_choice_idx")
+    question, choices, label = (
+        text_of(row, "question"),
+        texts_of(row, "choices"),
+        choice_of(row, "correct_choice_idx"),
+    )
     if len(choices) != 4 or not all(c.strip() for c in choices):
         raise BadRecord("not four choices", f"choices is {choices!r}, expected four texts")
     if label is None and not hidden:
         raise BadRecord("missing field", f"none of correct_choice_idx in {sorted(row)}")
-    answers = () if hidden and row.get("direct_answers") is None else tuple(texts_of(row, "direct_answers"))
+    answers = (
+        ()
+        if hidden and row.get("direct_answers") is None
+        else tuple(texts_of(row, "direct_answers"))
+    )
     if not answers and not hidden:
         raise BadRecord("bad list", "direct_answers is empty, expected texts")
     difficult = first_of(row, "difficult_direct_answer")
     if not isinstance(difficult, bool):
-        raise BadRecord("bad truth value", f"difficult_direct_answer is {difficult!r}, expected true or false")
+        raise BadRecord(
+            "bad truth value", f"difficult_direct_answer is {difficult!r}, expected true or false"
+        )
     rationales = () if row.get("rationales") is None else tuple(texts_of(row, "rationales"))
     word = question.split()[0].lower()
-    item = MultipleChoice(text_of(row, "question_id"), _image(row, split, root), question, tuple(choices), label, "aokvqa",
-                          word if word in QUESTION_WORDS else "other")
+    item = MultipleChoice(
+        text_of(row, "question_id"),
+        _image(row, split, root),
+        question,
+        tuple(choices),
+        label,
+        "aokvqa",
+        word if word in QUESTION_WORDS else "other",
+    )
     return AokvqaQuestion(item, answers, difficult, rationales)
 
 
 def _image(row: dict, split: str, root: Path | None) -> LocatedImage:
     image_id = first_of(row, "image_id")
     if type(image_id) is not int or not 0 <= image_id < 10**12:
-        raise BadRecord("bad image id", f"image_id is {image_id!r}, expected a number of at most 12 digits")
+        raise BadRecord(
+            "bad image id", f"image_id is {image_id!r}, expected a number of at most 12 digits"
+        )
     path = f"{split}2017/{image_id:012}.jpg"
     size = image_size(root / path) if root else (0, 0)
     return LocatedImage(str(image_id), path, *size, (), "aokvqa", split)

@@ -1,8 +1,10 @@
-"""Localized Narratives: what somebody said of an image while moving the mouse over what they spoke of.
+"""Localized Narratives: what somebody said of an image while moving the mouse over what they spoke
+of.
 
-Reads ``*_localized_narratives.jsonl``, sharded or not, and ``*_captions.jsonl``, which have the captions alone
-(google.github.io/localized-narratives; CC BY 4.0; images are those of COCO, Flickr30k, ADE20K and Open Images). Trace points are shares
-of width and height, below 0 or above 1 where the mouse left the image. An image may have several narratives.
+Reads ``*_localized_narratives.jsonl``, sharded or not, and ``*_captions.jsonl``, which have the
+captions alone (google.github.io/localized-narratives; CC BY 4.0; images are those of COCO,
+Flickr30k, ADE20K and Open Images). Trace points are shares of width and height, below 0 or above 1
+where the mouse left the image. An image may have several narratives.
 
 Only COCO's image ids were seen on a real record; the other sets' paths follow their archives.
 """
@@ -17,9 +19,15 @@ from lskd_nb.regions import Box
 from lskd_nb.sources import BadRecord, Rejected, box_inside, list_of, number_of, text_of
 
 IMAGE_PATHS = {  # beginning of dataset_id, case aside -> path of an image, by its id
-    "mscoco_train2017": "train2017/{:0>12}.jpg", "mscoco_val2017": "val2017/{:0>12}.jpg", "flick30k": "flickr30k_images/{}.jpg",
-    "flickr30k": "flickr30k_images/{}.jpg", "ade20k_train": "training/{}.jpg", "ade20k_validation": "validation/{}.jpg",
-    "open_images_train": "train/{}.jpg", "open_images_validation": "validation/{}.jpg", "open_images_test": "test/{}.jpg",
+    "mscoco_train2017": "train2017/{:0>12}.jpg",
+    "mscoco_val2017": "val2017/{:0>12}.jpg",
+    "flick30k": "flickr30k_images/{}.jpg",
+    "flickr30k": "flickr30k_images/{}.jpg",
+    "ade20k_train": "training/{}.jpg",
+    "ade20k_validation": "validation/{}.jpg",
+    "open_images_train": "train/{}.jpg",
+    "open_images_validation": "validation/{}.jpg",
+    "open_images_test": "test/{}.jpg",
 }
 
 
@@ -34,7 +42,9 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Narrative:
-    """One person's narrative of an image. ``utterances`` and ``trace`` are () in files of captions, and where they were not asked for."""
+    """One person's narrative of an image. ``utterances`` and ``trace`` are () in files of
+    captions, and where they were not asked for.
+    """
 
     image_id: str
     dataset_id: str
@@ -42,16 +52,20 @@ class Narrative:
     annotator_id: int
     caption: str
     utterances: tuple[Utterance, ...]
-    trace: tuple[tuple[float, float, float], ...]  # x, y in shares of the image, and seconds; all strokes in a row
+    trace: tuple[
+        tuple[float, float, float], ...
+    ]  # x, y in shares of the image, and seconds; all strokes in a row
 
 
 def read_narratives(
     files: str | Path | Iterable[str | Path], limit: int | None = None, traces: bool = True
 ) -> tuple[list[Narrative], list[Rejected]]:
-    """Narratives of one file, of several shards, or of every ``.jsonl`` in a folder (the first ``limit`` of each), and what was left out.
+    """Narratives of one file, of several shards, or of every ``.jsonl`` in a folder (the first
+    ``limit`` of each), and what was left out.
 
-    Files are read line by line; without ``traces``, which are most of them, only the captions stay in memory. Rejected: rows that lack a
-    field or hold another type. Raises ``FileNotFoundError`` or ``ValueError`` naming file and line.
+    Files are read line by line; without ``traces``, which are most of them, only the captions stay
+    in memory. Rejected: rows that lack a field or hold another type. Raises ``FileNotFoundError``
+    or ``ValueError`` naming file and line.
     """
     narratives, rejects = [], []
     for path in _files(files):
@@ -63,12 +77,19 @@ def read_narratives(
     return narratives, rejects
 
 
-def utterance_box(narrative: Narrative, utterance: Utterance, width: int, height: int) -> tuple[Box, bool] | None:
-    """The box around the trace while ``utterance`` was said, xyxy pixels inside the image, and whether it was cut to it.
+def utterance_box(
+    narrative: Narrative, utterance: Utterance, width: int, height: int
+) -> tuple[Box, bool] | None:
+    """The box around the trace while ``utterance`` was said, xyxy pixels inside the image, and
+    whether it was cut to it.
 
     None where the mouse stood still, was outside the image, or left no point in that time.
     """
-    points = [(x * width, y * height) for x, y, t in narrative.trace if utterance.start <= t <= utterance.end]
+    points = [
+        (x * width, y * height)
+        for x, y, t in narrative.trace
+        if utterance.start <= t <= utterance.end
+    ]
     if not points:
         return None
     xs, ys = zip(*points, strict=True)
@@ -88,12 +109,17 @@ def _files(files: str | Path | Iterable[str | Path]) -> list[Path]:
         return [path]
     found = sorted(path.glob("*.jsonl"))
     if not found:
-        raise FileNotFoundError(f"{path} holds no .jsonl file: expected *_localized_narratives*.jsonl or *_captions.jsonl")
+        raise FileNotFoundError(
+            f"{path} holds no .jsonl file: expected *_localized_narratives*.jsonl or"
+            " *_captions.jsonl"
+        )
     return found
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict]]:
-    """Each line's number, from 1, and its object; not ``read_jsonl``, for a shard's traces together are gigabytes of objects."""
+    """Each line's number, from 1, and its object; not ``read_jsonl``, for a shard's traces
+    together are gigabytes of objects.
+    """
     number = 0
     try:
         with open(path, encoding="utf-8") as lines:
@@ -104,9 +130,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
                         raise ValueError(f"expected an object, found {type(row).__name__}")
                     yield number, row
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} is not there; expected one of the data set's own files") from error
+        raise FileNotFoundError(
+            f"{path} is not there; expected one of the data set's own files"
+        ) from error
     except UnicodeDecodeError as error:  # bytes are read ahead of the line they are on
-        raise ValueError(f"{path}, after line {number}: not a UTF-8 text file ({error.reason})") from error
+        raise ValueError(
+            f"{path}, after line {number}: not a UTF-8 text file ({error.reason})"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}, line {number}: can't be read ({error})") from error
 
@@ -117,9 +147,25 @@ def _narrative(row: dict, traces: bool) -> Narrative:
     path = pattern.format(image_id)
     if ".." in path.split("/") or "/" in image_id:
         raise BadRecord("bad image id", f"image_id is {image_id!r}, which is no file name")
-    utterances = tuple(_utterance(u) for u in list_of(row, "timed_caption")) if traces and row.get("timed_caption") is not None else ()
-    trace = tuple(_point(p) for stroke in _strokes(row) for p in stroke) if traces and row.get("traces") is not None else ()
-    return Narrative(image_id, dataset, path, int(number_of(row, "annotator_id")), text_of(row, "caption"), utterances, trace)
+    utterances = (
+        tuple(_utterance(u) for u in list_of(row, "timed_caption"))
+        if traces and row.get("timed_caption") is not None
+        else ()
+    )
+    trace = (
+        tuple(_point(p) for stroke in _strokes(row) for p in stroke)
+        if traces and row.get("traces") is not None
+        else ()
+    )
+    return Narrative(
+        image_id,
+        dataset,
+        path,
+        int(number_of(row, "annotator_id")),
+        text_of(row, "caption"),
+        utterances,
+        trace,
+    )
 
 
 def _text_or_number(row: dict, name: str) -> str:
@@ -129,8 +175,12 @@ def _text_or_number(row: dict, name: str) -> str:
 
 def _utterance(said: object) -> Utterance:
     if not isinstance(said, dict):
-        raise BadRecord("bad record", f"timed_caption holds {type(said).__name__}, expected objects")
-    found = Utterance(text_of(said, "utterance"), number_of(said, "start_time"), number_of(said, "end_time"))
+        raise BadRecord(
+            "bad record", f"timed_caption holds {type(said).__name__}, expected objects"
+        )
+    found = Utterance(
+        text_of(said, "utterance"), number_of(said, "start_time"), number_of(said, "end_time")
+    )
     if found.end < found.start:
         raise BadRecord("bad number", f"end_time is {found.end}, before start_time {found.start}")
     return found
@@ -145,5 +195,7 @@ def _strokes(row: dict) -> list[list]:
 
 def _point(point: object) -> tuple[float, float, float]:
     if not isinstance(point, dict):
-        raise BadRecord("bad record", f"traces holds {type(point).__name__}, expected points of x, y and t")
+        raise BadRecord(
+            "bad record", f"traces holds {type(point).__name__}, expected points of x, y and t"
+        )
     return number_of(point, "x"), number_of(point, "y"), number_of(point, "t")

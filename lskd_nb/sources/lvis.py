@@ -1,12 +1,15 @@
 """LVIS: objects of 1,203 (v1) or 1,230 (v0.5) categories in COCO's images, frequent ones and rare.
 
-Reads ``lvis_v1_{train,val}.json`` and ``lvis_v0.5_{train,val}.json`` (lvisdataset.org; annotations CC BY 4.0, images under their own
-licences). Boxes are x, y, width, height in pixels. Split folder and name of an image are the last two parts of its ``coco_url``
-("val2017/000000266409.jpg"): v1 names no file, its val has images of train2017 as well, and v0.5's names are those of COCO's release of 2014.
+Reads ``lvis_v1_{train,val}.json`` and ``lvis_v0.5_{train,val}.json`` (lvisdataset.org; annotations
+CC BY 4.0, images under their own licences). Boxes are x, y, width, height in pixels. Split folder
+and name of an image are the last two parts of its ``coco_url`` ("val2017/000000266409.jpg"): v1
+names no file, its val has images of train2017 as well, and v0.5's names are those of COCO's release
+of 2014.
 
-The set is *federated*: nobody looked for every category in every image. A category is judged on an image only where it was found or
-was looked for in vain (``neg_category_ids``), and what is found beyond its annotations counts as wrong only where annotators marked all
-there is (it is not in ``not_exhaustive_category_ids``).
+The set is *federated*: nobody looked for every category in every image. A category is judged on an
+image only where it was found or was looked for in vain (``neg_category_ids``), and what is found
+beyond its annotations counts as wrong only where annotators marked all there is (it is not in
+``not_exhaustive_category_ids``).
 """
 
 from collections.abc import Mapping
@@ -34,7 +37,9 @@ FREQUENCIES = ("r", "c", "f")  # rare, common, frequent
 
 @dataclass(frozen=True)
 class Category:
-    """One entry of the vocabulary; ``name`` has underscores, as in the file ("tank_(storage_vessel)"); ``frequency`` is r, c or f."""
+    """One entry of the vocabulary; ``name`` has underscores, as in the file
+    ("tank_(storage_vessel)"); ``frequency`` is r, c or f.
+    """
 
     category_id: int
     name: str
@@ -44,7 +49,9 @@ class Category:
 
 @dataclass(frozen=True)
 class LvisImage:
-    """An image with its annotated objects as regions (all of them, labelled by category name), and what was looked for in it."""
+    """An image with its annotated objects as regions (all of them, labelled by category name),
+    and what was looked for in it.
+    """
 
     image: LocatedImage
     categories: tuple[int, ...]  # of the regions
@@ -61,13 +68,19 @@ class LvisImage:
 
 
 def read_lvis(
-    path: str | Path, image_root: str | Path | None = None, check_images: bool = True, limit: int | None = None
+    path: str | Path,
+    image_root: str | Path | None = None,
+    check_images: bool = True,
+    limit: int | None = None,
 ) -> tuple[list[LvisImage], list[Rejected], int]:
-    """Images of an annotation file (the first ``limit``) in its order, what was left out, and how many boxes were cut to their image.
+    """Images of an annotation file (the first ``limit``) in its order, what was left out, and how
+    many boxes were cut to their image.
 
-    Images are below ``image_root`` (default: the file's folder); without ``check_images`` they may be absent. Rejected: images that lack
-    a field, hold another type, are repeated, missing or of another size; annotations of an unknown image or category, without a number,
-    or of no area; an image without any region is kept, for it may be a negative. Raises ``FileNotFoundError`` or ``ValueError`` naming the file.
+    Images are below ``image_root`` (default: the file's folder); without ``check_images`` they may
+    be absent. Rejected: images that lack a field, hold another type, are repeated, missing or of
+    another size; annotations of an unknown image or category, without a number, or of no area; an
+    image without any region is kept, for it may be a negative. Raises ``FileNotFoundError`` or
+    ``ValueError`` naming the file.
     """
     path = Path(path)
     root = Path(image_root) if image_root else path.parent
@@ -92,25 +105,37 @@ def read_lvis(
             image_id, category = _annotation_ids(record, known, categories)
             if image_id in images:
                 box, cut = _box(record, images[image_id][1])
-                found[image_id].append((category, Region(len(found[image_id]), box, categories[category].name)))
+                found[image_id].append(
+                    (category, Region(len(found[image_id]), box, categories[category].name))
+                )
                 clamped += cut
         except BadRecord as error:
             rejects.append(error.of(f"{path.name}, annotations {number}"))
-    return [_joined(image, federated, found[i]) for i, (federated, image) in images.items()], rejects, clamped
+    return (
+        [_joined(image, federated, found[i]) for i, (federated, image) in images.items()],
+        rejects,
+        clamped,
+    )
 
 
 def read_categories(path: str | Path) -> list[Category]:
-    """The vocabulary of an annotation file, or of a file that is a list of categories. Raises ``ValueError`` naming file, entry and field."""
+    """The vocabulary of an annotation file, or of a file that is a list of categories. Raises
+    ``ValueError`` naming file, entry and field.
+    """
     content = read_json(path)
-    return _categories(content.get("categories") if isinstance(content, dict) else content, Path(path))
+    return _categories(
+        content.get("categories") if isinstance(content, dict) else content, Path(path)
+    )
 
 
 def frequency_of(image_count: int) -> str:
-    """How frequent a category is that occurs in this many images of train: r up to 10, c up to 100, else f (v1's own are all so)."""
+    """How frequent a category is that occurs in this many images of train: r up to 10, c up to
+    100, else f (v1's own are all so).
+    """
     return FREQUENCIES[(image_count > 10) + (image_count > 100)]
 
 
-# ------------------------------------------------------------------------------------------------ records
+# ------------------------------------------------------------------------------------------ records
 
 
 def _categories(entries: object, path: Path) -> list[Category]:
@@ -131,15 +156,24 @@ def _content(path: Path) -> dict:
     content = read_json(path)
     for key in ("categories", "images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f"{path}: expected an object with the lists categories, images and annotations; {key} is none")
+            raise ValueError(
+                f"{path}: expected an object with the lists categories, images and annotations;"
+                f" {key} is none"
+            )
     return content
 
 
 def _category(entry: object) -> Category:
     entry = _object(entry)
-    frequency = frequency_of(_integer(entry, "image_count")) if entry.get("frequency") is None else text_of(entry, "frequency")
+    frequency = (
+        frequency_of(_integer(entry, "image_count"))
+        if entry.get("frequency") is None
+        else text_of(entry, "frequency")
+    )
     if frequency not in FREQUENCIES:
-        raise BadRecord("bad frequency", f"frequency is {frequency!r}, expected one of {FREQUENCIES}")
+        raise BadRecord(
+            "bad frequency", f"frequency is {frequency!r}, expected one of {FREQUENCIES}"
+        )
     synonyms = tuple(texts_of(entry, "synonyms")) if entry.get("synonyms") is not None else ()
     return Category(_integer(entry, "id"), text_of(entry, "name"), synonyms, frequency)
 
@@ -152,8 +186,12 @@ def _image(record: object, path: Path) -> LocatedImage:
     else:
         name = text_of(record, "file_name")
     if name.startswith("/") or ".." in name.split("/"):
-        raise BadRecord("bad path", f"coco_url or file_name is {name!r}, which leaves the image root")
-    return LocatedImage(str(image_id), name, width, height, (), SOURCE, "train" if "train" in path.stem else "val")
+        raise BadRecord(
+            "bad path", f"coco_url or file_name is {name!r}, which leaves the image root"
+        )
+    return LocatedImage(
+        str(image_id), name, width, height, (), SOURCE, "train" if "train" in path.stem else "val"
+    )
 
 
 def _federated(record: dict, categories: Mapping[int, Category]) -> dict[str, frozenset[int]]:
@@ -167,7 +205,9 @@ def _federated(record: dict, categories: Mapping[int, Category]) -> dict[str, fr
     return found
 
 
-def _annotation_ids(record: object, known: set[int], categories: Mapping[int, Category]) -> tuple[int, int]:
+def _annotation_ids(
+    record: object, known: set[int], categories: Mapping[int, Category]
+) -> tuple[int, int]:
     record = _object(record)
     image_id, category = _integer(record, "image_id"), _integer(record, "category_id")
     if image_id not in known:
@@ -184,12 +224,29 @@ def _box(record: dict, image: LocatedImage) -> tuple[tuple[float, float, float, 
         raise BadRecord("bad number", f"bbox is {values!r}, expected x, y, width, height")
     x, y, w, h = (finite(v, "bbox") for v in values)
     box = box_inside((x, y, x + w, y + h), image.width, image.height)
-    return box, any(abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True))  # the file's numbers are rounded to 0.01
+    return box, any(
+        abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True)
+    )  # the file's numbers are rounded to 0.01
 
 
-def _joined(image: LocatedImage, federated: Mapping[str, frozenset[int]], found: list[tuple[int, Region]]) -> LvisImage:
-    located = LocatedImage(image.image_id, image.path, image.width, image.height, tuple(r for _, r in found), image.source, image.split)
-    return LvisImage(located, tuple(c for c, _ in found), federated["neg_category_ids"], federated["not_exhaustive_category_ids"])
+def _joined(
+    image: LocatedImage, federated: Mapping[str, frozenset[int]], found: list[tuple[int, Region]]
+) -> LvisImage:
+    located = LocatedImage(
+        image.image_id,
+        image.path,
+        image.width,
+        image.height,
+        tuple(r for _, r in found),
+        image.source,
+        image.split,
+    )
+    return LvisImage(
+        located,
+        tuple(c for c, _ in found),
+        federated["neg_category_ids"],
+        federated["not_exhaustive_category_ids"],
+    )
 
 
 def _object(record: object) -> dict:

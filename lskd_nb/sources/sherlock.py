@@ -1,10 +1,13 @@
-"""Sherlock: a clue in a picture, what people infer from it, and which of some ten inferences people find likely.
+"""Sherlock: a clue in a picture, what people infer from it, and which of some ten inferences people
+find likely.
 
-Reads the corpus ``sherlock_{train,val}*.json`` and the leaderboard's ``{val,test}_comparison_*.json``
-(github.com/allenai/sherlock; CC BY 4.0). Boxes are left, top, width and height in pixels. The boxes of one record bound
-*one* thing together, so each is a region with the id 0: drawn in one colour, and "[0]" in a text means all of them.
-Pictures lie below one root as in Visual Genome and VCR: ``VG_100K[_2]/<id>.jpg``, ``vcr1images/<movie>/<still>.jpg``.
-Tried on real rows of the val corpus and a real comparison instance; the answer key is read as the authors' scorer reads it.
+Reads the corpus ``sherlock_{train,val}*.json`` and the leaderboard's
+``{val,test}_comparison_*.json`` (github.com/allenai/sherlock; CC BY 4.0). Boxes are left, top,
+width and height in pixels. The boxes of one record bound *one* thing together, so each is a region
+with the id 0: drawn in one colour, and "[0]" in a text means all of them. Pictures lie below one
+root as in Visual Genome and VCR: ``VG_100K[_2]/<id>.jpg``, ``vcr1images/<movie>/<still>.jpg``.
+Tried on real rows of the val corpus and a real comparison instance; the answer key is read as the
+authors' scorer reads it.
 """
 
 import re
@@ -52,9 +55,11 @@ class Clue:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Inferences for one region, and how likely two annotators found each; ``item.choices`` are the inferences.
+    """Inferences for one region, and how likely two annotators found each; ``item.choices`` are the
+    inferences.
 
-    ``item.label`` is None: the task is to order them. The ratings are empty where the set withholds them (test).
+    ``item.label`` is None: the task is to order them. The ratings are empty where the set withholds
+    them (test).
     """
 
     item: MultipleChoice
@@ -64,17 +69,26 @@ class Comparison:
 
 
 def read_sherlock(
-    folder: str | Path, split: str, image_root: str | Path | None = None, check_images: bool = True, limit: int | None = None
+    folder: str | Path,
+    split: str,
+    image_root: str | Path | None = None,
+    check_images: bool = True,
+    limit: int | None = None,
 ) -> tuple[list[Clue], list[Rejected], int]:
-    """Rows of the corpus (the first ``limit``), what was left out, and how many boxes were cut to their image.
+    """Rows of the corpus (the first ``limit``), what was left out, and how many boxes were cut to
+    their image.
 
-    Pictures are below ``image_root`` (default: ``folder``); without ``check_images`` they may be absent. Rejected: rows
-    that lack a field or hold another type or a number out of range, boxes without area, pictures missing, damaged or of
-    another size. Raises ``ValueError`` for another split, ``FileNotFoundError`` or ``ValueError`` naming a bad file.
+    Pictures are below ``image_root`` (default: ``folder``); without ``check_images`` they may be
+    absent. Rejected: rows that lack a field or hold another type or a number out of range, boxes
+    without area, pictures missing, damaged or of another size. Raises ``ValueError`` for another
+    split, ``FileNotFoundError`` or ``ValueError`` naming a bad file.
     """
     if split not in CORPUS:
         raise ValueError(f"split: {split!r} is none of {tuple(CORPUS)}")
-    path = next((Path(folder) / n for n in CORPUS[split] if (Path(folder) / n).exists()), Path(folder) / CORPUS[split][0])
+    path = next(
+        (Path(folder) / n for n in CORPUS[split] if (Path(folder) / n).exists()),
+        Path(folder) / CORPUS[split][0],
+    )
     pictures = _Pictures(Path(image_root or folder), split, check_images)
     clues, rejects, clamped = [], [], 0
     for number, row in enumerate(read_records(path)[:limit]):
@@ -93,9 +107,10 @@ def read_comparison(
 ) -> tuple[list[Comparison], list[Rejected], int]:
     """Comparisons of a split, what was left out, and how many boxes were cut to their image.
 
-    val: the groups and ratings of the answer key, with the instances its test ids name. test: instances grouped by their
-    picture and boxes, without ratings. Files are looked for in ``folder`` and in the folders that the archives unpack
-    to. Rejected: bad instances, and whole comparisons that rest on one, or whose parts disagree. Raises as above.
+    val: the groups and ratings of the answer key, with the instances its test ids name. test:
+    instances grouped by their picture and boxes, without ratings. Files are looked for in
+    ``folder`` and in the folders that the archives unpack to. Rejected: bad instances, and whole
+    comparisons that rest on one, or whose parts disagree. Raises as above.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -122,15 +137,21 @@ def read_comparison(
 
 
 def read_test_ids(folder: str | Path, split: str) -> list[str]:
-    """The ids that a submission has a score for, in its order: sorted. Raises ``ValueError`` where the file has others."""
+    """The ids that a submission has a score for, in its order: sorted. Raises ``ValueError``
+    where the file has others.
+    """
     path = _comparison_file(folder, split, "instance_ids")
     ids = read_json(path)
-    if not isinstance(ids, list) or not all(isinstance(i, str) for i in ids) or ids != sorted(set(ids)):
+    if (
+        not isinstance(ids, list)
+        or not all(isinstance(i, str) for i in ids)
+        or ids != sorted(set(ids))
+    ):
         raise ValueError(f"{path}: expected a sorted list of different test ids")
     return ids
 
 
-# ------------------------------------------------------------------------------------------------ pictures and boxes
+# ------------------------------------------------------------------------------- pictures and boxes
 
 
 @dataclass(frozen=True)
@@ -143,7 +164,9 @@ class _Pictures:
     seen: dict[tuple[str, int, int], BadRecord | None] = field(default_factory=dict)
 
     def located(self, record: dict, regions_field: str) -> tuple[LocatedImage, int]:
-        """The picture of a record with the regions of ``regions_field``; how many boxes were cut."""
+        """The picture of a record with the regions of ``regions_field``; how many boxes were
+        cut.
+        """
         image = object_of(record, "image")
         path, (width, height) = picture_path(text_of(image, "url")), size_of(image)
         regions, clamped = _regions(record, regions_field, width, height)
@@ -155,15 +178,23 @@ class _Pictures:
                 self.seen[key] = error
         if self.seen.get(key):
             raise self.seen[key]
-        image_id = Path(path).stem if path.startswith("VG_") else path.removeprefix("vcr1images/").removesuffix(".jpg")
+        image_id = (
+            Path(path).stem
+            if path.startswith("VG_")
+            else path.removeprefix("vcr1images/").removesuffix(".jpg")
+        )
         return LocatedImage(image_id, path, width, height, regions, SOURCE, self.split), clamped
 
 
 def picture_path(url: str) -> str:
-    """A picture's path below the image root. The official test for Visual Genome is 'VG_' in the url, else it is VCR's."""
+    """A picture's path below the image root. The official test for Visual Genome is 'VG_' in the
+    url, else it is VCR's.
+    """
     found = (VISUAL_GENOME if "VG_" in url else VCR).search(url)
     if not found:
-        raise BadRecord("unknown picture", f"url is {url!r}, expected one of VG_100K, VG_100K_2 or vcr1images")
+        raise BadRecord(
+            "unknown picture", f"url is {url!r}, expected one of VG_100K, VG_100K_2 or vcr1images"
+        )
     return found[1]
 
 
@@ -173,7 +204,9 @@ def _regions(record: dict, name: str, width: int, height: int) -> tuple[tuple[Re
         try:
             if not isinstance(box, dict):
                 raise BadRecord("bad record", f"{box!r}, expected an object")
-            left, top, wide, high = (number_of(box, key) for key in ("left", "top", "width", "height"))
+            left, top, wide, high = (
+                number_of(box, key) for key in ("left", "top", "width", "height")
+            )
             corners = (left, top, left + wide, top + high)
             regions.append(Region(0, box_inside(corners, width, height)))
             clamped += regions[-1].box != corners
@@ -184,22 +217,33 @@ def _regions(record: dict, name: str, width: int, height: int) -> tuple[tuple[Re
     return tuple(regions), clamped
 
 
-# ------------------------------------------------------------------------------------------------ corpus
+# ------------------------------------------------------------------------------------------- corpus
 
 
 def _clue(row: dict, pictures: _Pictures) -> tuple[Clue, int]:
-    inputs, targets, split_idx = object_of(row, "inputs"), object_of(row, "targets"), row.get("split_idx")
+    inputs, targets, split_idx = (
+        object_of(row, "inputs"),
+        object_of(row, "targets"),
+        row.get("split_idx"),
+    )
     confidence = number_of(inputs, "confidence")
     if not 1 <= confidence <= 3:
         raise BadRecord("bad number", f"confidence is {confidence}, expected 1 to 3")
     if split_idx is not None and (type(split_idx) is not int or split_idx < 0):
         raise BadRecord("bad number", f"split_idx is {split_idx!r}, expected 0, 1, ...")
     image, clamped = pictures.located(inputs, "bboxes")
-    clue = Clue(text_of(row, "instance_id"), image, text_of(inputs, "clue"), text_of(targets, "inference"), confidence, split_idx)
+    clue = Clue(
+        text_of(row, "instance_id"),
+        image,
+        text_of(inputs, "clue"),
+        text_of(targets, "inference"),
+        confidence,
+        split_idx,
+    )
     return clue, clamped
 
 
-# ------------------------------------------------------------------------------------------------ comparison
+# --------------------------------------------------------------------------------------- comparison
 
 
 @dataclass(frozen=True)
@@ -213,7 +257,10 @@ class _Instance:
 def _comparison_file(folder: str | Path, split: str, part: str) -> Path:
     """``val_comparison_<part>.json``, where it is; else where it should be."""
     name = f"{split}_comparison_{part}.json"
-    places = [Path(folder) / place / name for place in ("", f"{split}_comparison", f"{split}_comparison_public")]
+    places = [
+        Path(folder) / place / name
+        for place in ("", f"{split}_comparison", f"{split}_comparison_public")
+    ]
     return next((p for p in places if p.exists()), places[0])
 
 
@@ -222,18 +269,28 @@ def _instance(row: dict, pictures: _Pictures) -> _Instance:
     return _Instance(text_of(row, "test_id"), image, text_of(row, "inference"), clamped)
 
 
-def _comparison(input_id: str, group: list[_Instance], annot1: tuple = (), annot2: tuple = ()) -> Comparison:
+def _comparison(
+    input_id: str, group: list[_Instance], annot1: tuple = (), annot2: tuple = ()
+) -> Comparison:
     image, texts = group[0].image, tuple(i.inference for i in group)
     origin = "visual_genome" if image.path.startswith("VG_") else "vcr"
     item = MultipleChoice(input_id, image, "", texts, None, "sherlock.comparison", origin)
     return Comparison(item, tuple(i.test_id for i in group), annot1, annot2)
 
 
-def _rated(path: Path, instances: dict[str, _Instance]) -> tuple[list[tuple[Comparison, int]], list[Rejected]]:
+def _rated(
+    path: Path, instances: dict[str, _Instance]
+) -> tuple[list[tuple[Comparison, int]], list[Rejected]]:
     """The answer key's comparisons, each with the count of its cut boxes."""
     key = read_json(path)
-    if not isinstance(key, dict) or not isinstance(key.get("annotations"), list) or not isinstance(key.get("test_id_map"), dict):
-        raise ValueError(f"{path}: expected an object with test_id_map (an object) and annotations (a list)")
+    if (
+        not isinstance(key, dict)
+        or not isinstance(key.get("annotations"), list)
+        or not isinstance(key.get("test_id_map"), dict)
+    ):
+        raise ValueError(
+            f"{path}: expected an object with test_id_map (an object) and annotations (a list)"
+        )
     ids, found, rejects = {}, [], []
     for test_id, meant in key["test_id_map"].items():
         try:
@@ -250,23 +307,44 @@ def _rated(path: Path, instances: dict[str, _Instance]) -> tuple[list[tuple[Comp
     return found, rejects
 
 
-def _annotated(annotation: object, ids: dict[tuple[str, str], str], instances: dict[str, _Instance]) -> tuple[Comparison, int]:
+def _annotated(
+    annotation: object, ids: dict[tuple[str, str], str], instances: dict[str, _Instance]
+) -> tuple[Comparison, int]:
     if not isinstance(annotation, dict):
         raise BadRecord("bad record", f"{annotation!r}, expected an object")
-    input_id, candidates, group, ratings = text_of(annotation, "Input_iid"), list_of(annotation, "candidates"), [], []
+    input_id, candidates, group, ratings = (
+        text_of(annotation, "Input_iid"),
+        list_of(annotation, "candidates"),
+        [],
+        [],
+    )
     for candidate in candidates:
         if not isinstance(candidate, dict):
             raise BadRecord("bad record", f"candidates holds {candidate!r}, expected objects")
         source_id = text_of(candidate, "source_iid")
         instance = instances.get(ids.get((input_id, source_id), ""))
         if instance is None:
-            raise BadRecord("unknown instance", f"source_iid {source_id} of Input_iid {input_id} has no good instance")
+            raise BadRecord(
+                "unknown instance",
+                f"source_iid {source_id} of Input_iid {input_id} has no good instance",
+            )
         if text_of(candidate, "prediction") != instance.inference:
-            raise BadRecord("texts differ", f"prediction is {candidate['prediction']!r}, the instance's inference {instance.inference!r}")
+            raise BadRecord(
+                "texts differ",
+                f"prediction is {candidate['prediction']!r}, the instance's inference"
+                f" {instance.inference!r}",
+            )
         group.append(instance)
         ratings.append((_rating(candidate, "annot1"), _rating(candidate, "annot2")))
-    if len(group) < 2 or len({i.test_id for i in group}) < len(group) or len({(i.image.path, i.image.regions) for i in group}) > 1:
-        raise BadRecord("bad candidates", f"{len(group)} candidates, expected two or more different ones for one region")
+    if (
+        len(group) < 2
+        or len({i.test_id for i in group}) < len(group)
+        or len({(i.image.path, i.image.regions) for i in group}) > 1
+    ):
+        raise BadRecord(
+            "bad candidates",
+            f"{len(group)} candidates, expected two or more different ones for one region",
+        )
     return _comparison(input_id, group, *zip(*ratings, strict=True)), group[0].clamped
 
 

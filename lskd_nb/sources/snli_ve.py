@@ -1,7 +1,8 @@
 """SNLI-VE: does the picture entail, contradict, or leave open what a sentence says of it?
 
-Reads ``snli_ve_{train,dev,test}.jsonl`` (github.com/necla-ml/SNLI-VE); the pictures are Flickr30k's. The label is
-``gold_label``: the letter in ``pairID`` is what the sentence's writer meant, and annotators did not always agree.
+Reads ``snli_ve_{train,dev,test}.jsonl`` (github.com/necla-ml/SNLI-VE); the pictures are
+Flickr30k's. The label is ``gold_label``: the letter in ``pairID`` is what the sentence's writer
+meant, and annotators did not always agree.
 """
 
 from pathlib import Path
@@ -20,11 +21,13 @@ def read_snli_ve(
     image_folder: str = "flickr30k_images",
     limit: int | None = None,
 ) -> tuple[list[MultipleChoice], list[Rejected]]:
-    """Items whose question is the hypothesis and whose choices are ``LABELS``, and what was left out.
+    """Items whose question is the hypothesis and whose choices are ``LABELS``, and what was left
+    out.
 
-    Pictures are at ``image_root``/``image_folder``/<id>.jpg (default root: ``folder``). The set's older spellings of the
-    picture's id are read too. Rejected: rows without agreement (gold label "-"), pairs about Visual Genome ("vg_"), and rows
-    without sentence or picture. Raises ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
+    Pictures are at ``image_root``/``image_folder``/<id>.jpg (default root: ``folder``). The set's
+    older spellings of the picture's id are read too. Rejected: rows without agreement (gold label
+    "-"), pairs about Visual Genome ("vg_"), and rows without sentence or picture. Raises
+    ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -42,13 +45,25 @@ def read_snli_ve(
             if label not in LABELS:
                 raise BadRecord("bad label", f"gold_label is {label!r}, expected one of {LABELS}")
             image = _image(row, root, image_folder, split, sizes)
-            items.append(MultipleChoice(pair, image, text_of(row, "sentence2"), LABELS, LABELS.index(label), "snli_ve", label))
+            items.append(
+                MultipleChoice(
+                    pair,
+                    image,
+                    text_of(row, "sentence2"),
+                    LABELS,
+                    LABELS.index(label),
+                    "snli_ve",
+                    label,
+                )
+            )
         except BadRecord as error:
             rejects.append(error.of(name))
     return items, rejects
 
 
-def _image(row: dict, root: Path, folder: str, split: str, sizes: dict[str, tuple[int, int] | BadRecord]) -> LocatedImage:
+def _image(
+    row: dict, root: Path, folder: str, split: str, sizes: dict[str, tuple[int, int] | BadRecord]
+) -> LocatedImage:
     image_id = text_of(row, "Flickr30K_ID", "Flikr30kID", "Flickr30kID").removesuffix(".jpg")
     path = f"{folder}/{image_id}.jpg"
     if image_id not in sizes:

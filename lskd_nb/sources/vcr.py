@@ -1,7 +1,9 @@
-"""VCR: questions, answers and rationales that mention detections; answer choice (Q→A) and rationale choice (QA→R).
+"""VCR: questions, answers and rationales that mention detections; answer choice (Q→A) and rationale
+choice (QA→R).
 
-Reads ``{train,val,test}.jsonl`` and ``vcr1images/<movie>/*.{jpg,json}`` as published (visualcommonsense.com). Token lists
-mention detections by their index in the metadata's boxes, which is the id of the region here: ``[0, 1]`` is "[0, 1]".
+Reads ``{train,val,test}.jsonl`` and ``vcr1images/<movie>/*.{jpg,json}`` as published
+(visualcommonsense.com). Token lists mention detections by their index in the metadata's boxes,
+which is the id of the region here: ``[0, 1]`` is "[0, 1]".
 """
 
 import json
@@ -36,8 +38,8 @@ QUESTION_WORDS = ("why", "what", "how", "where", "who", "when", "which")
 class VcrQuestion:
     """One VCR item; texts mention regions as "[0]". Labels are None in the test split.
 
-    ``swap`` and ``rationale_swap`` name the wrong choice that is made of another region's truth, where a file says so
-    (keys ``lskd_swap``, ``lskd_rationale_swap``; the published files do not).
+    ``swap`` and ``rationale_swap`` name the wrong choice that is made of another region's truth,
+    where a file says so (keys ``lskd_swap``, ``lskd_rationale_swap``; the published files do not).
     """
 
     annot_id: str
@@ -56,14 +58,16 @@ class VcrQuestion:
 def read_vcr(
     folder: str | Path, split: str, limit: int | None = None, counts: Counter | None = None
 ) -> tuple[list[VcrQuestion], list[Rejected]]:
-    """Questions of a split (the first ``limit`` rows) with their located images, and what was left out.
+    """Questions of a split (the first ``limit`` rows) with their located images, and what was left
+    out.
 
     ``counts``, where given, learns how many boxes were cut to their image (``clamped``).
 
-    Every detection is a region (xyxy pixels, cut to the image, with its score); image paths are relative to ``folder``.
-    Rejected: rows whose image or metadata is missing or damaged, whose objects are not the metadata's, that mention an
-    unknown detection or one without area, whose choices are not four, or whose label disagrees with ``match_iter``.
-    Raises ``ValueError`` for an unknown split; ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
+    Every detection is a region (xyxy pixels, cut to the image, with its score); image paths are
+    relative to ``folder``. Rejected: rows whose image or metadata is missing or damaged, whose
+    objects are not the metadata's, that mention an unknown detection or one without area, whose
+    choices are not four, or whose label disagrees with ``match_iter``. Raises ``ValueError`` for an
+    unknown split; ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -75,7 +79,9 @@ def read_vcr(
         try:
             key = (text_of(row, "img_fn"), text_of(row, "metadata_fn"))
             if key not in images:
-                images[key], bad, clamped = read_vcr_image(folder, *key, text_of(row, "img_id"), split)
+                images[key], bad, clamped = read_vcr_image(
+                    folder, *key, text_of(row, "img_id"), split
+                )
                 rejects += bad
                 if counts is not None:
                     counts["clamped"] += clamped
@@ -95,45 +101,69 @@ def images_of(questions: Iterable[VcrQuestion]) -> list[LocatedImage]:
 
 def q_a(question: VcrQuestion) -> MultipleChoice:
     """Q→A: which answer."""
-    return MultipleChoice(question.annot_id, question.image, question.question, question.answer_choices,
-                          question.answer_label, "vcr.q_a", question.slice)
+    return MultipleChoice(
+        question.annot_id,
+        question.image,
+        question.question,
+        question.answer_choices,
+        question.answer_label,
+        "vcr.q_a",
+        question.slice,
+    )
 
 
 def qa_r(question: VcrQuestion, answer: int | None = None) -> MultipleChoice:
-    """QA→R: which rationale, given the right answer; or given ``answer``, as the test split asks for each of the four.
+    """QA→R: which rationale, given the right answer; or given ``answer``, as the test split asks
+    for each of the four.
 
     The item has the id of its ``q_a``, with the answer's index appended where one is given.
     """
     given = question.answer_label if answer is None else answer
     if given is None:
-        raise ValueError(f"{question.annot_id} has no answer label: say which answer the rationale is for")
+        raise ValueError(
+            f"{question.annot_id} has no answer label: say which answer the rationale is for"
+        )
     text = f"{question.question} Answer: {question.answer_choices[given]}"
     item_id = question.annot_id if answer is None else f"{question.annot_id}/{answer}"
-    return MultipleChoice(item_id, question.image, text, question.rationale_choices,
-                          question.rationale_label, "vcr.qa_r", question.slice)
+    return MultipleChoice(
+        item_id,
+        question.image,
+        text,
+        question.rationale_choices,
+        question.rationale_label,
+        "vcr.qa_r",
+        question.slice,
+    )
 
 
-# ------------------------------------------------------------------------------------------------ images
+# ------------------------------------------------------------------------------------------- images
 
 
 def read_vcr_image(
     folder: Path, img_fn: str, metadata_fn: str, image_id: str, split: str, check: bool = True
 ) -> tuple[tuple[LocatedImage, list[str]] | BadRecord, list[Rejected], int]:
-    """One still: the located image with the names of all its detections (a detection's index is its region's id).
+    """One still: the located image with the names of all its detections (a detection's index is its
+    region's id).
 
-    Where they can't be read, what is wrong with them instead; then the boxes of no area, which have no region, and how
-    many boxes were cut to the image. ``check`` decodes the picture and compares its size; without, it may be absent.
+    Where they can't be read, what is wrong with them instead; then the boxes of no area, which have
+    no region, and how many boxes were cut to the image. ``check`` decodes the picture and compares
+    its size; without, it may be absent.
     """
     try:
         metadata = read_json(folder / _under_images(metadata_fn))
         if not isinstance(metadata, dict):
-            raise BadRecord("damaged metadata", f"{metadata_fn}: expected an object, found {type(metadata).__name__}")
+            raise BadRecord(
+                "damaged metadata",
+                f"{metadata_fn}: expected an object, found {type(metadata).__name__}",
+            )
         width, height = size_of(metadata)
         if check:
             _check_still(folder / _under_images(img_fn), width, height)
         names, boxes = texts_of(metadata, "names"), list_of(metadata, "boxes")
         if len(names) != len(boxes):
-            raise BadRecord("damaged metadata", f"{metadata_fn}: {len(names)} names, {len(boxes)} boxes")
+            raise BadRecord(
+                "damaged metadata", f"{metadata_fn}: {len(names)} names, {len(boxes)} boxes"
+            )
         regions, bad, clamped = [], [], 0
         for index, (label, box) in enumerate(zip(names, boxes, strict=True)):
             try:
@@ -141,7 +171,9 @@ def read_vcr_image(
                 clamped += regions[-1].box != tuple(box[:4])
             except BadRecord as error:
                 bad.append(error.of(f"{metadata_fn}, box {index}"))
-        image = LocatedImage(image_id, _under_images(img_fn), width, height, tuple(regions), SOURCE, split)
+        image = LocatedImage(
+            image_id, _under_images(img_fn), width, height, tuple(regions), SOURCE, split
+        )
         return (image, names), bad, clamped
     except FileNotFoundError as error:
         return BadRecord("missing metadata", f"metadata_fn: {error}"), [], 0
@@ -167,10 +199,12 @@ def _region(index: int, label: str, box: object, width: int, height: int) -> Reg
     if not isinstance(box, list) or len(box) not in (4, 5):
         raise BadRecord("bad number", f"box {box!r}, expected x1, y1, x2, y2 and a score")
     values = [finite(v, "box") for v in box]
-    return Region(index, box_inside(values[:4], width, height), label, values[4] if len(values) == 5 else None)
+    return Region(
+        index, box_inside(values[:4], width, height), label, values[4] if len(values) == 5 else None
+    )
 
 
-# ------------------------------------------------------------------------------------------------ rows
+# --------------------------------------------------------------------------------------------- rows
 
 
 def _question(row: dict, image: LocatedImage, names: list[str]) -> VcrQuestion:
@@ -178,13 +212,24 @@ def _question(row: dict, image: LocatedImage, names: list[str]) -> VcrQuestion:
     if objects != names:
         raise BadRecord("objects differ", f"the row has {objects}, the metadata {names}")
     known = {r.id for r in image.regions}
-    answers, rationales = (tuple(_text(t, known) for t in _four(row, key)) for key in ("answer_choices", "rationale_choices"))
+    answers, rationales = (
+        tuple(_text(t, known) for t in _four(row, key))
+        for key in ("answer_choices", "rationale_choices")
+    )
     question = _text(list_of(row, "question"), known)
     word = question.split()[0].lower()
     return VcrQuestion(
-        text_of(row, "annot_id"), image.image_id, image, question, answers, _label(row, "answer"), rationales,
-        _label(row, "rationale"), str(row.get("lskd_type") or (word if word in QUESTION_WORDS else "other")),
-        choice_of(row, "lskd_swap"), choice_of(row, "lskd_rationale_swap"),
+        text_of(row, "annot_id"),
+        image.image_id,
+        image,
+        question,
+        answers,
+        _label(row, "answer"),
+        rationales,
+        _label(row, "rationale"),
+        str(row.get("lskd_type") or (word if word in QUESTION_WORDS else "other")),
+        choice_of(row, "lskd_swap"),
+        choice_of(row, "lskd_rationale_swap"),
     )
 
 
@@ -199,7 +244,10 @@ def _text(tokens: object, known: set[int]) -> str:
             raise BadRecord("bad tokens", f"{token!r} in {json.dumps(tokens)}")
         missing = [i for i in token if i not in known]
         if missing:
-            raise BadRecord("unknown region", f"{missing[0]} in {json.dumps(tokens)}, the image has {sorted(known)}")
+            raise BadRecord(
+                "unknown region",
+                f"{missing[0]} in {json.dumps(tokens)}, the image has {sorted(known)}",
+            )
     return tokens_to_text(tokens)
 
 
@@ -213,6 +261,10 @@ def _four(row: dict, key: str) -> list:
 def _label(row: dict, part: str) -> int | None:
     """The label of answer or rationale; its ``match_iter`` is 0, as the set's authors define it."""
     label, origin = choice_of(row, f"{part}_label"), row.get(f"{part}_match_iter")
-    if label is not None and origin is not None and (not isinstance(origin, list) or len(origin) != 4 or origin[label] != 0):
+    if (
+        label is not None
+        and origin is not None
+        and (not isinstance(origin, list) or len(origin) != 4 or origin[label] != 0)
+    ):
         raise BadRecord("label disagrees", f"{part}_label is {label}, {part}_match_iter {origin!r}")
     return label

@@ -1,8 +1,8 @@
 """Visual7W, telling: what, where, when, who, why, how about a picture; four answers to choose from.
 
-Reads ``dataset_v7w_telling.json`` (or ``dataset.json``, as the authors' toolkit renames it). The file gives the right
-answer and three wrong ones apart; their order here is drawn from the question's id, so that position says nothing and
-every reading of the file agrees.
+Reads ``dataset_v7w_telling.json`` (or ``dataset.json``, as the authors' toolkit renames it). The
+file gives the right answer and three wrong ones apart; their order here is drawn from the
+question's id, so that position says nothing and every reading of the file agrees.
 """
 
 import zlib
@@ -30,13 +30,16 @@ def read_visual7w(
 ) -> tuple[list[MultipleChoice], list[Rejected]]:
     """Items of a split (of its first ``limit`` pictures), and what was left out.
 
-    Pictures are at ``image_root``/images/<filename> (default root: ``folder``). Rejected: questions with other than three
-    wrong choices, or a wrong choice that equals the answer whatever its case (the official score would count it as
-    right); pictures that are missing or damaged. Raises ``FileNotFoundError`` or ``ValueError`` naming the file.
+    Pictures are at ``image_root``/images/<filename> (default root: ``folder``). Rejected: questions
+    with other than three wrong choices, or a wrong choice that equals the answer whatever its case
+    (the official score would count it as right); pictures that are missing or damaged. Raises
+    ``FileNotFoundError`` or ``ValueError`` naming the file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
-    path = next((Path(folder) / n for n in NAMES if (Path(folder) / n).exists()), Path(folder) / NAMES[0])
+    path = next(
+        (Path(folder) / n for n in NAMES if (Path(folder) / n).exists()), Path(folder) / NAMES[0]
+    )
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not all(isinstance(i, dict) for i in images):
@@ -46,7 +49,10 @@ def read_visual7w(
     for record in [i for i in images if i.get("split") == split][:limit]:
         name = f"{path.name}, image {record.get('image_id')}"
         try:
-            image_id, file = str(first_of(record, "image_id")), "images/" + text_of(record, "filename")
+            image_id, file = (
+                str(first_of(record, "image_id")),
+                "images/" + text_of(record, "filename"),
+            )
             image = LocatedImage(image_id, file, *image_size(root / file), (), "visual7w", split)
             pairs = first_of(record, "qa_pairs")
             if not isinstance(pairs, list):
@@ -65,12 +71,27 @@ def read_visual7w(
 def _item(pair: object, image: LocatedImage) -> MultipleChoice:
     if not isinstance(pair, dict):
         raise BadRecord("bad record", f"{pair!r}, expected an object")
-    qa_id, answer, wrong = str(first_of(pair, "qa_id")), text_of(pair, "answer"), first_of(pair, "multiple_choices")
-    if not isinstance(wrong, list) or len(wrong) != 3 or not all(isinstance(w, str) and w.strip() for w in wrong):
+    qa_id, answer, wrong = (
+        str(first_of(pair, "qa_id")),
+        text_of(pair, "answer"),
+        first_of(pair, "multiple_choices"),
+    )
+    if (
+        not isinstance(wrong, list)
+        or len(wrong) != 3
+        or not all(isinstance(w, str) and w.strip() for w in wrong)
+    ):
         raise BadRecord("not four choices", f"multiple_choices is {wrong!r}, expected three texts")
     choices = [answer, *(" ".join(w.split()) for w in wrong)]
     if answer.lower() in (w.lower() for w in choices[1:]):
         raise BadRecord("ambiguous choices", f"{answer!r} is among the wrong choices {wrong}")
     order = np.random.default_rng(zlib.crc32(qa_id.encode())).permutation(4)
-    return MultipleChoice(qa_id, image, text_of(pair, "question"), tuple(choices[i] for i in order),
-                          int(np.flatnonzero(order == 0)[0]), "visual7w", text_of(pair, "type"))
+    return MultipleChoice(
+        qa_id,
+        image,
+        text_of(pair, "question"),
+        tuple(choices[i] for i in order),
+        int(np.flatnonzero(order == 0)[0]),
+        "visual7w",
+        text_of(pair, "type"),
+    )

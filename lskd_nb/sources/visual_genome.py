@@ -1,7 +1,9 @@
-"""Visual Genome: objects become regions; region descriptions, Q&A, attributes and relationships become human texts.
+"""Visual Genome: objects become regions; region descriptions, Q&A, attributes and relationships
+become human texts.
 
-Reads the v1.2 files as published (homes.cs.washington.edu/~ranjay/visualgenome), and the key names of v1.0 and v1.4 where
-they differ. An image is found under the last two parts of its URL: ``VG_100K/<id>.jpg`` or ``VG_100K_2/<id>.jpg``.
+Reads the v1.2 files as published (homes.cs.washington.edu/~ranjay/visualgenome), and the key names
+of v1.0 and v1.4 where they differ. An image is found under the last two parts of its URL:
+``VG_100K/<id>.jpg`` or ``VG_100K_2/<id>.jpg``.
 """
 
 from collections import Counter
@@ -27,17 +29,47 @@ from lskd_nb.sources import (
 
 SOURCE = "visual_genome"
 PEOPLE = {
-    "person", "people", "man", "men", "woman", "women", "child", "children", "kid", "kids", "boy", "boys", "girl", "girls",
-    "guy", "guys", "lady", "ladies", "baby", "toddler", "player", "players", "skier", "surfer", "skateboarder",
-    "snowboarder", "rider", "bicyclist", "pedestrian", "couple", "crowd",
+    "person",
+    "people",
+    "man",
+    "men",
+    "woman",
+    "women",
+    "child",
+    "children",
+    "kid",
+    "kids",
+    "boy",
+    "boys",
+    "girl",
+    "girls",
+    "guy",
+    "guys",
+    "lady",
+    "ladies",
+    "baby",
+    "toddler",
+    "player",
+    "players",
+    "skier",
+    "surfer",
+    "skateboarder",
+    "snowboarder",
+    "rider",
+    "bicyclist",
+    "pedestrian",
+    "couple",
+    "crowd",
 }
 
 
 @dataclass(frozen=True)
 class HumanText:
-    """Something people wrote about an image; ``region`` is the one it is about, None for the image as a whole.
+    """Something people wrote about an image; ``region`` is the one it is about, None for the image
+    as a whole.
 
-    ``kind`` is local where there is a region, dynamic where there is a question, else global; ``origin`` is the file.
+    ``kind`` is local where there is a region, dynamic where there is a question, else global;
+    ``origin`` is the file.
     """
 
     image_id: str
@@ -58,14 +90,17 @@ def read_visual_genome(
     split: str = "train",
     counts: Counter | None = None,
 ) -> tuple[list[LocatedImage], list[Rejected]]:
-    """Located images from ``objects.json`` and ``image_data.json`` (xyxy pixels, cut to the image), and what was left out.
+    """Located images from ``objects.json`` and ``image_data.json`` (xyxy pixels, cut to the image),
+    and what was left out.
 
-    Regions are people, then other objects, the largest first, that are no near copies (IoU above ``max_iou``) of one chosen
-    before and cover at least ``min_area`` of the image; they keep the file's order and are numbered 0, 1, … ``image_root``
-    holds VG_100K and VG_100K_2 (default: ``folder``). ``limit`` reads the first images of ``objects.json`` only. ``counts``, where
-    given, learns how many boxes of objects were cut to their image (``clamped``).
-    Rejected: images that are unknown, repeated, missing, damaged, of another size than said, or without a usable object; and
-    boxes of no area. Raises ``FileNotFoundError`` or ``ValueError`` naming a file that is missing or damaged.
+    Regions are people, then other objects, the largest first, that are no near copies (IoU above
+    ``max_iou``) of one chosen before and cover at least ``min_area`` of the image; they keep the
+    file's order and are numbered 0, 1, … ``image_root`` holds VG_100K and VG_100K_2 (default:
+    ``folder``). ``limit`` reads the first images of ``objects.json`` only. ``counts``, where given,
+    learns how many boxes of objects were cut to their image (``clamped``). Rejected: images that
+    are unknown, repeated, missing, damaged, of another size than said, or without a usable object;
+    and boxes of no area. Raises ``FileNotFoundError`` or ``ValueError`` naming a file that is
+    missing or damaged.
     """
     folder = Path(folder)
     root = Path(image_root) if image_root else folder
@@ -95,7 +130,11 @@ def read_visual_genome(
         except BadRecord as error:
             rejects.append(error.of(name))
     if limit is None:
-        rejects += [Rejected(f"image_data.json, image {i}", "no objects", "not in objects.json") for i in data if i not in seen]
+        rejects += [
+            Rejected(f"image_data.json, image {i}", "no objects", "not in objects.json")
+            for i in data
+            if i not in seen
+        ]
     return images, rejects
 
 
@@ -105,11 +144,13 @@ def read_human_texts(
     files: Sequence[str] = ("region_descriptions", "question_answers"),
     min_iou: float = 0.4,
 ) -> tuple[list[HumanText], list[Rejected]]:
-    """What people wrote about ``images``, in the files' order; texts about other known images are passed over.
+    """What people wrote about ``images``, in the files' order; texts about other known images are
+    passed over.
 
-    ``files`` may also name attributes ("brown, running dog") and relationships ("man holding umbrella"). A text with a box
-    belongs to the region it overlaps most, if by an IoU of ``min_iou``; else it is about the image as a whole.
-    Rejected: records about images not in image_data.json, without text or box. Raises as ``read_visual_genome``.
+    ``files`` may also name attributes ("brown, running dog") and relationships ("man holding
+    umbrella"). A text with a box belongs to the region it overlaps most, if by an IoU of
+    ``min_iou``; else it is about the image as a whole. Rejected: records about images not in
+    image_data.json, without text or box. Raises as ``read_visual_genome``.
     """
     folder = Path(folder)
     wanted = {image.image_id: image for image in images}
@@ -140,7 +181,7 @@ def read_human_texts(
     return texts, rejects
 
 
-# ------------------------------------------------------------------------------------------------ records
+# ------------------------------------------------------------------------------------------ records
 
 
 def _image_data(folder: Path) -> tuple[dict[str, tuple[str, int, int]], list[Rejected]]:
@@ -164,7 +205,9 @@ def _image_id(record: dict) -> str:
 
 
 def _objects(record: dict, width: int, height: int) -> tuple[list[Region], list[Rejected], int]:
-    """Objects in the file's order, numbered by place; those without name or box; how many boxes were cut."""
+    """Objects in the file's order, numbered by place; those without name or box; how many boxes
+    were cut.
+    """
     objects, rejects, clamped = [], [], 0
     for index, entry in enumerate(list_of(record, "objects")):
         try:
@@ -176,7 +219,9 @@ def _objects(record: dict, width: int, height: int) -> tuple[list[Region], list[
 
 
 def _name(entry: dict) -> str:
-    """The first name of an object: ``names`` (v1.2), ``object_names`` (v1.0 attributes) or ``name`` (relationships)."""
+    """The first name of an object: ``names`` (v1.2), ``object_names`` (v1.0 attributes) or
+    ``name`` (relationships).
+    """
     value = first_of(entry, "names", "name", "object_names")
     name = value[0] if isinstance(value, list) and value else value
     if not isinstance(name, str) or not name.strip():
@@ -195,32 +240,48 @@ def _corners(entry: object) -> Box:
     return x, y, x + number_of(entry, "w", "width"), y + number_of(entry, "h", "height")
 
 
-def _choose(objects: Sequence[Region], min_area: float, max_iou: float, number: int) -> tuple[Region, ...]:
-    """People and the largest objects, without near copies of each other, in the file's order and numbered anew."""
+def _choose(
+    objects: Sequence[Region], min_area: float, max_iou: float, number: int
+) -> tuple[Region, ...]:
+    """People and the largest objects, without near copies of each other, in the file's order and
+    numbered anew.
+    """
     boxes = np.array([o.box for o in objects]).reshape(-1, 4)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept: list[int] = []
-    for index in sorted(np.flatnonzero(area >= min_area), key=lambda i: (objects[i].label not in PEOPLE, -area[i])):
+    for index in sorted(
+        np.flatnonzero(area >= min_area), key=lambda i: (objects[i].label not in PEOPLE, -area[i])
+    ):
         if len(kept) < number and (not kept or ious(boxes[index], boxes[kept]).max() <= max_iou):
             kept.append(int(index))
-    return tuple(Region(new, objects[old].box, objects[old].label) for new, old in enumerate(sorted(kept)))
+    return tuple(
+        Region(new, objects[old].box, objects[old].label) for new, old in enumerate(sorted(kept))
+    )
 
 
 def ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Intersection over union of a box (4,) with boxes (N, 4), xyxy; float (N,)."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.clip(sides, 0, None).prod(axis=1)
-    return shared / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - shared)
+    return shared / (
+        (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - shared
+    )
 
 
-# ------------------------------------------------------------------------------------------------ texts
+# -------------------------------------------------------------------------------------------- texts
 
 
 def _about(image: LocatedImage, entry: object, min_iou: float, text: str, origin: str) -> HumanText:
     box = _box(entry, image.width, image.height)
     overlap = ious(np.array(box), np.array([r.box for r in image.regions]).reshape(-1, 4))
-    region = image.regions[int(overlap.argmax())].id if len(overlap) and overlap.max() >= min_iou else None
-    return HumanText(image.image_id, "global" if region is None else "local", region, None, text, origin)
+    region = (
+        image.regions[int(overlap.argmax())].id
+        if len(overlap) and overlap.max() >= min_iou
+        else None
+    )
+    return HumanText(
+        image.image_id, "global" if region is None else "local", region, None, text, origin
+    )
 
 
 def _description(entry: object, image: LocatedImage, min_iou: float) -> Iterator[HumanText]:

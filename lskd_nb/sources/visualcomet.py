@@ -1,10 +1,13 @@
-"""VisualCOMET: what people in a picture want, what happened before, what will happen after; and retrieval among 50 (Acc@50).
+"""VisualCOMET: what people in a picture want, what happened before, what will happen after; and
+retrieval among 50 (Acc@50).
 
-Reads ``{train,val,test}_annots.json`` (github.com/jamespark3922/visual-comet) with VCR's stills and metadata, under VCR's
-licence. Texts name people by bare digits, 1-based into VCR's objects: "2 greets 1" is "[1] greets [0]" here. A digit is a
-mention where the authors' tokenizer makes it a word of its own and VCR has a person of that number; any other stays a digit,
-for it is a quantity ("5 minutes"). A quantity that happens to be a person's number can't be told from a mention.
-Written after the authors' published record and code, and tried on files of that form; not run on the real ones.
+Reads ``{train,val,test}_annots.json`` (github.com/jamespark3922/visual-comet) with VCR's stills and
+metadata, under VCR's licence. Texts name people by bare digits, 1-based into VCR's objects: "2
+greets 1" is "[1] greets [0]" here. A digit is a mention where the authors' tokenizer makes it a
+word of its own and VCR has a person of that number; any other stays a digit, for it is a quantity
+("5 minutes"). A quantity that happens to be a person's number can't be told from a mention. Written
+after the authors' published record and code, and tried on files of that form; not run on the real
+ones.
 """
 
 import hashlib
@@ -33,15 +36,21 @@ from lskd_nb.sources.vcr import read_vcr_image
 
 SOURCE = "visualcomet"
 SPLITS = ("train", "val", "test")
-RELATIONS = {"intent": ("intent", "xIntent"), "before": ("before",), "after": ("after",)}  # with an older spelling
+RELATIONS = {
+    "intent": ("intent", "xIntent"),
+    "before": ("before",),
+    "after": ("after",),
+}  # with an older spelling
 _DIGITS = re.compile(r"(?<![^\s,])([1-9]\d{0,3})(?=[\s,'?]|\.(?!\d)|$)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One (picture, event, relation) and what people inferred: the unit of generation and of retrieval.
+    """One (picture, event, relation) and what people inferred: the unit of generation and of
+    retrieval.
 
-    Texts mention regions as "[0]". ``gold_indices`` are the places of ``gold`` in ``flat_inferences``; both are () in test.
+    Texts mention regions as "[0]". ``gold_indices`` are the places of ``gold`` in
+    ``flat_inferences``; both are () in test.
     """
 
     unit_id: str
@@ -63,9 +72,11 @@ class Inference:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which inferences each unit ranks: indices into ``flat_inferences``, the unit's own among them.
+    """Which inferences each unit ranks: indices into ``flat_inferences``, the unit's own among
+    them.
 
-    ``seed`` is None where the set's authors drew them; ``annotations`` is the SHA-256 of the file that the indices are of.
+    ``seed`` is None where the set's authors drew them; ``annotations`` is the SHA-256 of the file
+    that the indices are of.
     """
 
     annotations: str
@@ -75,22 +86,31 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A unit's retrieval: ``item.choices`` are the candidates (``item.label`` is None), ``gold`` says which are its own."""
+    """A unit's retrieval: ``item.choices`` are the candidates (``item.label`` is None), ``gold``
+    says which are its own.
+    """
 
     item: MultipleChoice
     gold: tuple[bool, ...]
 
 
 def read_visualcomet(
-    folder: str | Path, split: str, vcr_folder: str | Path, check_images: bool = True, limit: int | None = None
+    folder: str | Path,
+    split: str,
+    vcr_folder: str | Path,
+    check_images: bool = True,
+    limit: int | None = None,
 ) -> tuple[list[Unit], list[Rejected], int]:
-    """Units of a split (of its first ``limit`` records), what was left out, and how many boxes were cut to their still.
+    """Units of a split (of its first ``limit`` records), what was left out, and how many boxes were
+    cut to their still.
 
-    A record has one unit for each relation it says something of; in test, where it says nothing, one for each of the
-    three. Records of the same picture and event are one unit with all their inferences, as in the authors' retrieval.
-    Stills and metadata are below ``vcr_folder``/vcr1images; the stills may be absent without ``check_images``. Rejected:
-    records that lack a field or hold another type, that name a person whose box has no area, whose still or metadata is
-    missing or damaged. Raises ``ValueError`` for an unknown split, ``FileNotFoundError`` or ``ValueError`` naming a file.
+    A record has one unit for each relation it says something of; in test, where it says nothing,
+    one for each of the three. Records of the same picture and event are one unit with all their
+    inferences, as in the authors' retrieval. Stills and metadata are below
+    ``vcr_folder``/vcr1images; the stills may be absent without ``check_images``. Rejected: records
+    that lack a field or hold another type, that name a person whose box has no area, whose still or
+    metadata is missing or damaged. Raises ``ValueError`` for an unknown split,
+    ``FileNotFoundError`` or ``ValueError`` naming a file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -107,7 +127,9 @@ def read_visualcomet(
             key = (text_of(record, "img_fn"), text_of(record, "metadata_fn"))
             if key not in stills:
                 image_id = key[0].removesuffix(".jpg")
-                stills[key], bad, cut = read_vcr_image(Path(vcr_folder), *key, image_id, split, check_images)
+                stills[key], bad, cut = read_vcr_image(
+                    Path(vcr_folder), *key, image_id, split, check_images
+                )
                 rejects, clamped = rejects + bad, clamped + cut
             still = stills[key]
             if isinstance(still, BadRecord):
@@ -121,26 +143,34 @@ def read_visualcomet(
 
 
 def flat_inferences(folder: str | Path, split: str = "val") -> list[Inference]:
-    """Every inference of a split in the file's order, relation by relation: the list that candidates are indices into.
+    """Every inference of a split in the file's order, relation by relation: the list that
+    candidates are indices into.
 
-    Those of pictures that can't be read are in it as well; what is no text keeps its place, blank and of no unit.
+    Those of pictures that can't be read are in it as well; what is no text keeps its place, blank
+    and of no unit.
     """
     return _flatten(read_records(Path(folder) / f"{split}_annots.json"))
 
 
 def with_mentions(text: str, people: Set[int]) -> str:
-    """Bare 1-based digits as mentions, where there is such a person (0-based ids): "1's dog, 5 m away" -> "[0]'s dog, 5 m away"."""
+    """Bare 1-based digits as mentions, where there is such a person (0-based ids): "1's dog, 5 m
+    away" -> "[0]'s dog, 5 m away".
+    """
     return _DIGITS.sub(lambda m: f"[{int(m[1]) - 1}]" if int(m[1]) - 1 in people else m[0], text)
 
 
-# ------------------------------------------------------------------------------------------------ candidates
+# --------------------------------------------------------------------------------------- candidates
 
 
-def draw_candidates(folder: str | Path, split: str = "val", number: int = 50, seed: int = 0) -> Candidates:
-    """For each unit its own inferences, filled up to ``number`` with others of the split, of any picture and relation.
+def draw_candidates(
+    folder: str | Path, split: str = "val", number: int = 50, seed: int = 0
+) -> Candidates:
+    """For each unit its own inferences, filled up to ``number`` with others of the split, of any
+    picture and relation.
 
-    The authors' rule ("random_50"), which draws by Python's unseeded generator; here a unit's draw depends on ``seed``
-    and its id alone. Fewer where the split has not so many. Indices ascend, so their order doesn't tell which are right.
+    The authors' rule ("random_50"), which draws by Python's unseeded generator; here a unit's draw
+    depends on ``seed`` and its id alone. Fewer where the split has not so many. Indices ascend, so
+    their order doesn't tell which are right.
     """
     if number < 2:
         raise ValueError(f"number: {number}, expected 2 or more candidates")
@@ -149,14 +179,18 @@ def draw_candidates(folder: str | Path, split: str = "val", number: int = 50, se
     for unit_id, own in _by_unit(pool).items():
         rng = np.random.default_rng([seed, zlib.crc32(unit_id.encode("utf-8", "surrogatepass"))])
         drawn = rng.choice(len(pool), size=min(number, len(pool)), replace=False, shuffle=True)
-        others = [int(i) for i in drawn if i not in own and pool[i].text][: max(number - len(own), 0)]
+        others = [int(i) for i in drawn if i not in own and pool[i].text][
+            : max(number - len(own), 0)
+        ]
         indices[unit_id] = tuple(sorted([*own, *others]))
     return Candidates(_sha256(Path(folder), split), seed, indices)
 
 
 def write_candidates(candidates: Candidates, path: str | Path) -> None:
     """Record candidate sets as JSON, so that every model ranks the same."""
-    content = dict(annotations=candidates.annotations, seed=candidates.seed, units=candidates.indices)
+    content = dict(
+        annotations=candidates.annotations, seed=candidates.seed, units=candidates.indices
+    )
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
@@ -164,41 +198,67 @@ def write_candidates(candidates: Candidates, path: str | Path) -> None:
 def read_candidates(path: str | Path, folder: str | Path, split: str = "val") -> Candidates:
     """Candidate sets: a file of ``write_candidates``, or the authors' ``val_rank_random_50.json``.
 
-    Raises ``ValueError`` naming file and unit where they were drawn from other annotations than those in ``folder``, an
-    index is out of range or repeated, or a unit's own inferences are missing. The authors' file has no hash: its units and
-    texts must be those of the annotations.
+    Raises ``ValueError`` naming file and unit where they were drawn from other annotations than
+    those in ``folder``, an index is out of range or repeated, or a unit's own inferences are
+    missing. The authors' file has no hash: its units and texts must be those of the annotations.
     """
-    content, pool, digest = read_json(path), flat_inferences(folder, split), _sha256(Path(folder), split)
+    content, pool, digest = (
+        read_json(path),
+        flat_inferences(folder, split),
+        _sha256(Path(folder), split),
+    )
     if isinstance(content, dict) and isinstance(content.get("results"), list):
         seed, units = None, _released(content["results"], pool, path)
     elif isinstance(content, dict) and isinstance(content.get("units"), dict):
         seed, units = content.get("seed"), content["units"]
         if content.get("annotations") != digest:
-            raise ValueError(f"{path}: drawn from other annotations than {Path(folder) / f'{split}_annots.json'} (the hashes differ)")
+            raise ValueError(
+                f"{path}: drawn from other annotations than {Path(folder) / f'{split}_annots.json'}"
+                " (the hashes differ)"
+            )
     else:
-        raise ValueError(f"{path}: expected an object with units, or with results as the set's authors published them")
+        raise ValueError(
+            f"{path}: expected an object with units, or with results as the set's authors published"
+            " them"
+        )
     own = _by_unit(pool)
     for unit_id, indices in units.items():
-        if not isinstance(indices, list) or not all(type(i) is int and 0 <= i < len(pool) for i in indices):
+        if not isinstance(indices, list) or not all(
+            type(i) is int and 0 <= i < len(pool) for i in indices
+        ):
             raise ValueError(f"{path}, {unit_id}: expected indices from 0 to {len(pool) - 1}")
-        if len(set(indices)) < len(indices) or unit_id not in own or not set(own[unit_id]) <= set(indices):
-            raise ValueError(f"{path}, {unit_id}: expected different indices, the unit's own inferences among them")
+        if (
+            len(set(indices)) < len(indices)
+            or unit_id not in own
+            or not set(own[unit_id]) <= set(indices)
+        ):
+            raise ValueError(
+                f"{path}, {unit_id}: expected different indices, the unit's own inferences among"
+                " them"
+            )
     return Candidates(digest, seed, {unit_id: tuple(indices) for unit_id, indices in units.items()})
 
 
-def rankings(units: Iterable[Unit], candidates: Candidates, pool: Sequence[Inference]) -> list[Ranking]:
-    """The retrieval of each unit. Candidates keep their digits' meaning by number: "1" is the query's person 1.
+def rankings(
+    units: Iterable[Unit], candidates: Candidates, pool: Sequence[Inference]
+) -> list[Ranking]:
+    """The retrieval of each unit. Candidates keep their digits' meaning by number: "1" is the
+    query's person 1.
 
     Raises ``ValueError`` naming a unit without candidates.
     """
     found = []
     for unit in units:
         if unit.unit_id not in candidates.indices:
-            raise ValueError(f"unit {unit.unit_id!r} has no candidates: they were drawn for other annotations")
+            raise ValueError(
+                f"unit {unit.unit_id!r} has no candidates: they were drawn for other annotations"
+            )
         indices, people = candidates.indices[unit.unit_id], _people(unit.image)
         texts = tuple(with_mentions(pool[i].text, people) for i in indices)
         question = f"{unit.event.rstrip('.')}, {unit.place.rstrip('.')}."
-        item = MultipleChoice(unit.unit_id, unit.image, question, texts, None, "visualcomet", unit.relation)
+        item = MultipleChoice(
+            unit.unit_id, unit.image, question, texts, None, "visualcomet", unit.relation
+        )
         found.append(Ranking(item, tuple(i in unit.gold_indices for i in indices)))
     return found
 
@@ -213,16 +273,24 @@ def _released(results: list, pool: Sequence[Inference], path: str | Path) -> dic
             indices = result.get("inference_candidate_indices")
             first = indices[0] if isinstance(indices, list) and indices else None
             if type(first) is not int or not 0 <= first < len(pool):
-                raise BadRecord("bad list", f"inference_candidate_indices starts with {first!r}, expected an index below {len(pool)}")
+                raise BadRecord(
+                    "bad list",
+                    f"inference_candidate_indices starts with {first!r}, expected an index below"
+                    f" {len(pool)}",
+                )
             if pool[first] != Inference(unit_id, text_of(result, "inference_text")):
-                raise BadRecord("texts differ", f"inference_text is {result['inference_text']!r}, the annotations have {pool[first]}")
+                raise BadRecord(
+                    "texts differ",
+                    f"inference_text is {result['inference_text']!r}, the annotations have"
+                    f" {pool[first]}",
+                )
             units[unit_id] = indices
         except BadRecord as error:
             raise ValueError(f"{path}, results, element {number}: {error}") from error
     return units
 
 
-# ------------------------------------------------------------------------------------------------ records
+# ------------------------------------------------------------------------------------------ records
 
 
 def _sha256(folder: Path, split: str) -> str:
@@ -234,7 +302,9 @@ def _unit_id(record: dict, relation: str) -> str:
 
 
 def _relations(record: dict) -> list[str]:
-    """The relations that a record says something of. Raises ``BadRecord`` where that is no list of texts."""
+    """The relations that a record says something of. Raises ``BadRecord`` where that is no list
+    of texts.
+    """
     said = []
     for relation, names in RELATIONS.items():
         if any(record.get(name) is not None for name in names):
@@ -252,8 +322,12 @@ def _flatten(records: Iterable[dict]) -> list[Inference]:
             texts = next((record[name] for name in names if record.get(name) is not None), [])
             for text in texts if isinstance(texts, list) else []:
                 try:
-                    pool.append(Inference(_unit_id(record, relation), text_of({relation: text}, relation)))
-                except BadRecord:  # the reader of units rejects the record; the others' indices must stay
+                    pool.append(
+                        Inference(_unit_id(record, relation), text_of({relation: text}, relation))
+                    )
+                except (
+                    BadRecord
+                ):  # the reader of units rejects the record; the others' indices must stay
                     pool.append(Inference("", ""))
     return pool
 
@@ -271,7 +345,12 @@ def _people(image: LocatedImage) -> set[int]:
 
 
 def _unit(
-    record: dict, relation: str, image: LocatedImage, names: Sequence[str], pool: Sequence[Inference], own: Mapping[str, list[int]]
+    record: dict,
+    relation: str,
+    image: LocatedImage,
+    names: Sequence[str],
+    pool: Sequence[Inference],
+    own: Mapping[str, list[int]],
 ) -> Unit:
     people = {i for i, name in enumerate(names) if name == "person"}
     lost = people - _people(image)
@@ -280,6 +359,9 @@ def _unit(
     texts = [text_of(record, "event"), text_of(record, "place"), *(pool[i].text for i in indices)]
     for text in texts:
         if lost & {int(d) - 1 for d in _DIGITS.findall(text)}:
-            raise BadRecord("unknown region", f"{text!r} in event, place or {relation} names a person whose box has no area")
+            raise BadRecord(
+                "unknown region",
+                f"{text!r} in event, place or {relation} names a person whose box has no area",
+            )
     event, place, *gold = (with_mentions(text, people) for text in texts)
     return Unit(unit_id, image, place, event, relation, tuple(gold), indices)

@@ -1,10 +1,11 @@
 """Networks by hub name, folder or LAVIS ``.pth`` file, whole or not at all.
 
-What is cut off, of another kind, or lacks weights that would then be random, is refused by name. LAVIS
-(BSD-3-Clause) leaves out of its files what it has not trained, the vision encoder mostly, so what a file
-lacks is taken from a *base*: a student by hub name or folder, or another ``.pth`` (``eva_vit_g.pth``,
-``clip_vit_L.pth``). The COCO student on the hub has another vision encoder than the frozen one and is no
-base for LSKD's. To convert a file once, so that everything else finds a folder:
+What is cut off, of another kind, or lacks weights that would then be random, is refused by name.
+LAVIS (BSD-3-Clause) leaves out of its files what it has not trained, the vision encoder mostly, so
+what a file lacks is taken from a *base*: a student by hub name or folder, or another ``.pth``
+(``eva_vit_g.pth``, ``clip_vit_L.pth``). The COCO student on the hub has another vision encoder than
+the frozen one and is no base for LSKD's. To convert a file once, so that everything else finds a
+folder:
 
     python -m lskd_nb.students.loading FILE.pth FOLDER --base Salesforce/blip2-itm-vit-g --image-size 480
 
@@ -46,14 +47,23 @@ from lskd_nb.students.lavis_weights import (
 
 
 def load_student(
-    name_or_path: str, max_tokens: int = 128, dtype: torch.dtype = torch.float32, *, image_size: int | None = None, base: str | None = None,
-    ignore: Sequence[str] = (), tokenizer: str | None = None, backend: str = "hf",
+    name_or_path: str,
+    max_tokens: int = 128,
+    dtype: torch.dtype = torch.float32,
+    *,
+    image_size: int | None = None,
+    base: str | None = None,
+    ignore: Sequence[str] = (),
+    tokenizer: str | None = None,
+    backend: str = "hf",
 ) -> Student:
-    """Load a stage-1 BLIP-2 by hub name, folder, or LAVIS ``.pth`` file (see ``lavis_weights.load_lavis`` for ``base``, ``ignore``, ``tokenizer``).
+    """Load a stage-1 BLIP-2 by hub name, folder, or LAVIS ``.pth`` file (see
+    ``lavis_weights.load_lavis`` for ``base``, ``ignore``, ``tokenizer``).
 
-    ``image_size`` in pixels, if not the one it was trained with: its position embeddings are interpolated. ``backend`` "lavis" runs
-    the same weights in LAVIS's own network. Without stage-1 extras the LM head and temperature start fresh.
-    Raises ``FileNotFoundError`` where a path is meant and not there, ``ValueError`` where it holds another kind of model.
+    ``image_size`` in pixels, if not the one it was trained with: its position embeddings are
+    interpolated. ``backend`` "lavis" runs the same weights in LAVIS's own network. Without stage-1
+    extras the LM head and temperature start fresh. Raises ``FileNotFoundError`` where a path is
+    meant and not there, ``ValueError`` where it holds another kind of model.
     """
     if backend not in ("hf", "lavis"):
         raise ValueError(f"backend {backend!r}: expected 'hf' or 'lavis'")
@@ -61,7 +71,9 @@ def load_student(
         student = load_lavis(name_or_path, base, image_size, ignore, tokenizer, max_tokens, dtype)
     else:
         if base or ignore or tokenizer:
-            raise ValueError(f"base, ignore and tokenizer are for LAVIS .pth files; {name_or_path} is none")
+            raise ValueError(
+                f"base, ignore and tokenizer are for LAVIS .pth files; {name_or_path} is none"
+            )
         student = _load_huggingface(name_or_path, max_tokens, dtype)
         if image_size is not None:
             resize_images(student.blip2, image_size)
@@ -74,12 +86,20 @@ def load_student(
 
 def _load_huggingface(name_or_path: str, max_tokens: int, dtype: torch.dtype) -> Student:
     folder = Path(name_or_path)
-    if not folder.is_dir() and (folder.is_absolute() or str(name_or_path).startswith(".") or len(folder.parts) > 2):
-        raise FileNotFoundError(f"no student at {name_or_path}: expected a folder with config.json and model.safetensors")
+    if not folder.is_dir() and (
+        folder.is_absolute() or str(name_or_path).startswith(".") or len(folder.parts) > 2
+    ):
+        raise FileNotFoundError(
+            f"no student at {name_or_path}: expected a folder with config.json and"
+            " model.safetensors"
+        )
     with whole_checkpoint(name_or_path):
         config = Blip2Config.from_pretrained(name_or_path)
         if not config.qformer_config.use_qformer_text_input:
-            raise ValueError(f"{name_or_path} has a Q-Former without text input: expected a stage-1 (image-text matching) BLIP-2")
+            raise ValueError(
+                f"{name_or_path} has a Q-Former without text input: expected a stage-1 (image-text"
+                " matching) BLIP-2"
+            )
         blip2 = network_class(config).from_pretrained(name_or_path, dtype=dtype)
         student = Student(blip2, load_tokenizer(name_or_path), max_tokens)
         extra = folder / EXTRA_WEIGHTS
@@ -93,12 +113,17 @@ def _load_huggingface(name_or_path: str, max_tokens: int, dtype: torch.dtype) ->
 
 @contextmanager
 def whole_checkpoint(name: str | Path) -> Iterator[None]:
-    """Read a checkpoint. Raises ``ValueError`` naming it where a file is cut off or of another size than its configuration tells."""
+    """Read a checkpoint. Raises ``ValueError`` naming it where a file is cut off or of another
+    size than its configuration tells.
+    """
     try:
         yield
     except (SafetensorError, RuntimeError, JSONDecodeError) as error:
         told = " ".join(str(error).split())[:300]
-        raise ValueError(f"{name} can't be read: its files are damaged, or its weights of another size than its config.json tells ({told})") from error
+        raise ValueError(
+            f"{name} can't be read: its files are damaged, or its weights of another size than its"
+            f" config.json tells ({told})"
+        ) from error
 
 
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
@@ -109,8 +134,11 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_generative(name_or_path: str, max_tokens: int = 128, device: torch.device | None = None) -> GenerativeStudent:
-    """Load a BLIP-2 with a language model by hub name or folder; its frozen parts are bf16 on a GPU, float32 elsewhere.
+def load_generative(
+    name_or_path: str, max_tokens: int = 128, device: torch.device | None = None
+) -> GenerativeStudent:
+    """Load a BLIP-2 with a language model by hub name or folder; its frozen parts are bf16 on a
+    GPU, float32 elsewhere.
 
     Raises ``ValueError`` where it holds another kind of model, a stage-1 BLIP-2 for one.
     """
@@ -122,35 +150,63 @@ def load_generative(name_or_path: str, max_tokens: int = 128, device: torch.devi
 # -------------------------------------------------------------------------------- LAVIS's files
 
 
-def load_lavis(path: str | Path, base: str | None = None, image_size: int | None = None, ignore: Sequence[str] = (),
-               tokenizer: str | None = None, max_tokens: int = 128, dtype: torch.dtype = torch.float32) -> Student:
+def load_lavis(
+    path: str | Path,
+    base: str | None = None,
+    image_size: int | None = None,
+    ignore: Sequence[str] = (),
+    tokenizer: str | None = None,
+    max_tokens: int = 128,
+    dtype: torch.dtype = torch.float32,
+) -> Student:
     """A student from a LAVIS ``.pth`` file; what the file lacks is taken from ``base``.
 
-    ``image_size`` in pixels: as given, else as the file's configuration tells, else as the position embeddings were trained.
-    ``ignore``: beginnings of keys to leave out (``CRITIC_HEADS`` for LSKD's critic). ``tokenizer``: folder or hub name; the base's own
-    if it has one, else LAVIS's. Raises ``ValueError`` naming file and key for unknown, missing or wrongly shaped weights; a temperature
-    or LM head that neither file has starts fresh, with a warning.
+    ``image_size`` in pixels: as given, else as the file's configuration tells, else as the position
+    embeddings were trained. ``ignore``: beginnings of keys to leave out (``CRITIC_HEADS`` for
+    LSKD's critic). ``tokenizer``: folder or hub name; the base's own if it has one, else LAVIS's.
+    Raises ``ValueError`` naming file and key for unknown, missing or wrongly shaped weights; a
+    temperature or LM head that neither file has starts fresh, with a warning.
     """
     weights, told_size = read_checkpoint(path)
     found, unknown = from_lavis(weights, path)
     other, old = _read_base(base, max_tokens)
     if POSITION in found:  # its own vision encoder: nothing of another's
-        other = {name: weight for name, weight in other.items() if not name.startswith("blip2.vision_model.")}
+        other = {
+            name: weight
+            for name, weight in other.items()
+            if not name.startswith("blip2.vision_model.")
+        }
     merged = other | found
     where = f"{path} with base {base}" if base else str(path)
-    config = deepcopy(old.blip2.config) if old and POSITION not in found else infer_config(merged, where)
+    config = (
+        deepcopy(old.blip2.config) if old and POSITION not in found else infer_config(merged, where)
+    )
     vision = config.vision_config
-    vision.post_layernorm_eps, vision.pre_layernorm = EPSILON, getattr(vision, "pre_layernorm", False)
+    vision.post_layernorm_eps, vision.pre_layernorm = (
+        EPSILON,
+        getattr(vision, "pre_layernorm", False),
+    )
     words = old.tokenizer if old and tokenizer is None else load_tokenizer(tokenizer or TOKENIZER)
     _check_tokenizer(words, config, where)
     student = Student(LavisBlip2(config), words, max_tokens)
     expected = student.state_dict()
-    _check_shapes(merged, expected, {name: path if name in found else base for name in merged}, where, vision.pre_layernorm)
+    _check_shapes(
+        merged,
+        expected,
+        {name: path if name in found else base for name in merged},
+        where,
+        vision.pre_layernorm,
+    )
     unknown += [lavis_name(name, vision.pre_layernorm) for name in found if name not in expected]
     if left := [key for key in unknown if not key.startswith(tuple(ignore))]:
-        raise ValueError(f"{path} holds weights that a student has no place for: {_some(left)}; name them in ignore to leave them out")
+        raise ValueError(
+            f"{path} holds weights that a student has no place for: {_some(left)}; name them in"
+            " ignore to leave them out"
+        )
     _check_missing([name for name in expected if name not in merged], where, vision.pre_layernorm)
-    student.load_state_dict({name: merged[name] for name in expected if name in merged}, strict=False)
+    student.load_state_dict(
+        {name: merged[name] for name in expected if name in merged}, strict=False
+    )
     student.blip2.to(dtype)
     if size := image_size or told_size:
         resize_images(student.blip2, size)
@@ -164,28 +220,44 @@ def _read_base(base: str | None, max_tokens: int) -> tuple[dict[str, Tensor], St
     if Path(base).suffix != ".pth":
         student = load_student(base, max_tokens)
         held = student.state_dict()
-        if not (Path(base) / EXTRA_WEIGHTS).exists():  # as on the hub: what Student has begun afresh is not the base's
+        if not (
+            Path(base) / EXTRA_WEIGHTS
+        ).exists():  # as on the hub: what Student has begun afresh is not the base's
             held = {name: weight for name, weight in held.items() if name.startswith("blip2.")}
         return held, student
     found, unknown = from_lavis(read_checkpoint(base)[0], base)
     if unknown:
-        warnings.warn(f"{base} holds weights that a student has no place for, left out as LAVIS does: {_some(unknown)}", stacklevel=3)
+        warnings.warn(
+            f"{base} holds weights that a student has no place for, left out as LAVIS does:"
+            f" {_some(unknown)}",
+            stacklevel=3,
+        )
     return found, None
 
 
 def _check_tokenizer(words: PreTrainedTokenizerBase, config: Blip2Config, where: str) -> None:
     rows = config.qformer_config.vocab_size
     if len(words) < rows or words.bos_token_id >= rows:
-        raise ValueError(f"the tokenizer has {len(words)} tokens, {words.bos_token} being number {words.bos_token_id}; "
-                         f"{where} has {rows} word embeddings")
+        raise ValueError(
+            f"the tokenizer has {len(words)} tokens, {words.bos_token} being number"
+            f" {words.bos_token_id}; {where} has {rows} word embeddings"
+        )
 
 
-def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], files: Mapping[str, str | Path | None], where: str,
-                  clip: bool) -> None:
+def _check_shapes(
+    weights: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    files: Mapping[str, str | Path | None],
+    where: str,
+    clip: bool,
+) -> None:
     for name in (n for n in expected if n in weights):
         found, wanted = tuple(weights[name].shape), tuple(expected[name].shape)
         if found != wanted:
-            raise ValueError(f"{files[name]}: {lavis_name(name, clip)} has shape {found}, expected {wanted} beside the other weights of {where}")
+            raise ValueError(
+                f"{files[name]}: {lavis_name(name, clip)} has shape {found}, expected {wanted}"
+                f" beside the other weights of {where}"
+            )
 
 
 def _check_missing(missing: Sequence[str], where: str, clip: bool) -> None:
@@ -194,7 +266,10 @@ def _check_missing(missing: Sequence[str], where: str, clip: bool) -> None:
     if lost := [lavis_name(name, clip) for name in missing if name not in fresh]:
         raise ValueError(f"{where} lacks {_some(lost)}: name a base that has them")
     if fresh:
-        warnings.warn(f"{where} lacks {_some([lavis_name(n, clip) for n in fresh])}: they start fresh", stacklevel=4)
+        warnings.warn(
+            f"{where} lacks {_some([lavis_name(n, clip) for n in fresh])}: they start fresh",
+            stacklevel=4,
+        )
 
 
 def _some(keys: Sequence[str]) -> str:
@@ -205,27 +280,39 @@ def _some(keys: Sequence[str]) -> str:
 
 
 def load_model(kind, name: str, device: torch.device, dtype: torch.dtype | None = None):
-    """A model of Hugging Face's class ``kind``, by hub name or folder, in evaluation mode: bf16 on a GPU, else float32, unless told.
+    """A model of Hugging Face's class ``kind``, by hub name or folder, in evaluation mode: bf16 on
+    a GPU, else float32, unless told.
 
-    Raises ``ValueError`` where a hundredth of the weights or more is not in the checkpoint: it is of another kind, and they would be
-    random.
+    Raises ``ValueError`` where a hundredth of the weights or more is not in the checkpoint: it is
+    of another kind, and they would be random.
     """
-    model, told = kind.from_pretrained(name, dtype=dtype or dtype_of(device), output_loading_info=True)
+    model, told = kind.from_pretrained(
+        name, dtype=dtype or dtype_of(device), output_loading_info=True
+    )
     missing = set(told["missing_keys"])
-    share = sum(p.numel() for n, p in model.named_parameters() if n in missing) / sum(p.numel() for p in model.parameters())
+    share = sum(p.numel() for n, p in model.named_parameters() if n in missing) / sum(
+        p.numel() for p in model.parameters()
+    )
     if share > 0.01:
-        raise ValueError(f"{name} is no {kind.__name__}: {share:.0%} of its weights are missing, {min(missing)} for one")
+        raise ValueError(
+            f"{name} is no {kind.__name__}: {share:.0%} of its weights are missing, {min(missing)}"
+            " for one"
+        )
     return model.eval().to(device)
 
 
 def image_processor(name: str):
-    """How a checkpoint's own ``preprocessor_config.json`` has images prepared; None for a folder that has none.
+    """How a checkpoint's own ``preprocessor_config.json`` has images prepared; None for a folder
+    that has none.
 
-    Always by Pillow: where torchvision is installed, transformers would take its resizing, and pixels would differ by up to 0.015.
+    Always by Pillow: where torchvision is installed, transformers would take its resizing, and
+    pixels would differ by up to 0.015.
     """
     from transformers import AutoImageProcessor
 
-    if Path(name).is_dir() and not any((Path(name) / f).exists() for f in ("preprocessor_config.json", "processor_config.json")):
+    if Path(name).is_dir() and not any(
+        (Path(name) / f).exists() for f in ("preprocessor_config.json", "processor_config.json")
+    ):
         return None
     return AutoImageProcessor.from_pretrained(name, backend="pil")
 
@@ -233,19 +320,35 @@ def image_processor(name: str):
 def version_of(name: str, model) -> str:
     """The hub commit a model was loaded from, or a hash of the weights in its folder."""
     commit = getattr(model.config, "_commit_hash", None)
-    return commit[:12] if commit else hash_of(sorted(Path(name).glob("*.safetensors")) or sorted(Path(name).glob("*.bin")))[:12]
+    return (
+        commit[:12]
+        if commit
+        else hash_of(sorted(Path(name).glob("*.safetensors")) or sorted(Path(name).glob("*.bin")))[
+            :12
+        ]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Convert a LAVIS checkpoint of a stage-1 BLIP-2 into a folder that load_student reads.")
+    parser = argparse.ArgumentParser(
+        description=(
+            "Convert a LAVIS checkpoint of a stage-1 BLIP-2 into a folder that load_student reads."
+        )
+    )
     parser.add_argument("checkpoint", help="LAVIS .pth file")
     parser.add_argument("folder", help="where the student is written")
     parser.add_argument("--base", help="hub name, folder or .pth of what the file lacks")
-    parser.add_argument("--image-size", type=int, help="pixels; default: as the checkpoint was trained")
+    parser.add_argument(
+        "--image-size", type=int, help="pixels; default: as the checkpoint was trained"
+    )
     parser.add_argument("--ignore", nargs="*", default=(), help="beginnings of keys to leave out")
-    parser.add_argument("--tokenizer", help=f"hub name or folder; default: the base's, or {TOKENIZER}")
+    parser.add_argument(
+        "--tokenizer", help=f"hub name or folder; default: the base's, or {TOKENIZER}"
+    )
     told = parser.parse_args()
-    load_lavis(told.checkpoint, told.base, told.image_size, told.ignore, told.tokenizer).save(told.folder)
+    load_lavis(told.checkpoint, told.base, told.image_size, told.ignore, told.tokenizer).save(
+        told.folder
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Mini-GPT4 (Zhu et al. 2023), put together from its published parts.
 
-It is the vision encoder and Q-Former of BLIP-2 FlanT5-XXL (``Salesforce/blip2-flan-t5-xxl``), the language model Vicuna v0
-(LLaMA's licence), and one linear layer between the two that Mini-GPT4 trained: ``prerained_minigpt4_7b.pth`` and
-``pretrained_minigpt4.pth`` (13B; BSD-3-Clause) hold ``{"model": {"llama_proj.weight", "llama_proj.bias"}}``. Hugging Face's BLIP-2 takes a LLaMA
-as its language model, so the whole is one more BLIP-2 and is saved and loaded as such. Not run with the published files, only with random
-ones in their layout.
+It is the vision encoder and Q-Former of BLIP-2 FlanT5-XXL (``Salesforce/blip2-flan-t5-xxl``), the
+language model Vicuna v0 (LLaMA's licence), and one linear layer between the two that Mini-GPT4
+trained: ``prerained_minigpt4_7b.pth`` and ``pretrained_minigpt4.pth`` (13B; BSD-3-Clause) hold
+``{"model": {"llama_proj.weight", "llama_proj.bias"}}``. Hugging Face's BLIP-2 takes a LLaMA as its
+language model, so the whole is one more BLIP-2 and is saved and loaded as such. Not run with the
+published files, only with random ones in their layout.
 """
 
 from collections.abc import Iterator
@@ -26,34 +27,71 @@ from lskd_nb.students.blip2 import dtype_of
 from lskd_nb.students.generative import GenerativeStudent
 from lskd_nb.students.lavis_weights import read_checkpoint
 
-PROJECTION_KEYS = {"llama_proj.weight": "weight", "llama_proj.bias": "bias"}  # Mini-GPT4's names to Hugging Face's
+PROJECTION_KEYS = {
+    "llama_proj.weight": "weight",
+    "llama_proj.bias": "bias",
+}  # Mini-GPT4's names to Hugging Face's
 
 
-def mini_gpt4(blip2: str, language_model: str, projection: str | Path | None, max_tokens: int = 128,
-              device: torch.device | None = None) -> GenerativeStudent:
-    """Mini-GPT4 from its parts: a BLIP-2, of which the language model is left out, a LLaMA or Vicuna, and Mini-GPT4's checkpoint.
+def mini_gpt4(
+    blip2: str,
+    language_model: str,
+    projection: str | Path | None,
+    max_tokens: int = 128,
+    device: torch.device | None = None,
+) -> GenerativeStudent:
+    """Mini-GPT4 from its parts: a BLIP-2, of which the language model is left out, a LLaMA or
+    Vicuna, and Mini-GPT4's checkpoint.
 
-    Without ``projection`` a fresh one is trained. Raises ``ValueError`` naming the file, keys and shapes where a checkpoint does not fit.
+    Without ``projection`` a fresh one is trained. Raises ``ValueError`` naming the file, keys and
+    shapes where a checkpoint does not fit.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     text = AutoConfig.from_pretrained(language_model)
     if text.model_type != "llama":
-        raise ValueError(f"{language_model} is a {text.model_type!r} model; expected llama, of which Vicuna is one")
+        raise ValueError(
+            f"{language_model} is a {text.model_type!r} model; expected llama, of which Vicuna"
+            " is one"
+        )
     old = Blip2Config.from_pretrained(blip2)
-    hollow = text.to_dict() | dict(num_hidden_layers=0, vocab_size=8, pad_token_id=None)  # Vicuna takes this place below
-    config = Blip2Config(vision_config=old.vision_config.to_dict(), qformer_config=old.qformer_config.to_dict(), text_config=hollow,
-                         num_query_tokens=old.num_query_tokens)
+    hollow = text.to_dict() | dict(
+        num_hidden_layers=0, vocab_size=8, pad_token_id=None
+    )  # Vicuna takes this place below
+    config = Blip2Config(
+        vision_config=old.vision_config.to_dict(),
+        qformer_config=old.qformer_config.to_dict(),
+        text_config=hollow,
+        num_query_tokens=old.num_query_tokens,
+    )
     with _quiet():  # it would list the whole language model as left out
-        model, told = Blip2ForConditionalGeneration.from_pretrained(blip2, config=config, dtype=dtype_of(device), output_loading_info=True,
-                                                                    ignore_mismatched_sizes=True)
-    if missing := sorted(k for k in told["missing_keys"] if not k.startswith(("language_model.", "language_projection."))):
-        raise ValueError(f"{blip2} lacks {missing[0]} and {len(missing) - 1} more: expected a BLIP-2 with a language model")
-    model.language_model = AutoModelForCausalLM.from_pretrained(language_model, dtype=dtype_of(device))
+        model, told = Blip2ForConditionalGeneration.from_pretrained(
+            blip2,
+            config=config,
+            dtype=dtype_of(device),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    if missing := sorted(
+        k
+        for k in told["missing_keys"]
+        if not k.startswith(("language_model.", "language_projection."))
+    ):
+        raise ValueError(
+            f"{blip2} lacks {missing[0]} and {len(missing) - 1} more: expected a BLIP-2 with a"
+            " language model"
+        )
+    model.language_model = AutoModelForCausalLM.from_pretrained(
+        language_model, dtype=dtype_of(device)
+    )
     model.config.text_config = model.language_model.config
     model.language_projection.reset_parameters()
     if projection is not None:
-        model.language_projection.load_state_dict(read_projection(projection, tuple(model.language_projection.weight.shape)))
-    return GenerativeStudent(model.to(device), AutoTokenizer.from_pretrained(language_model), max_tokens).eval()
+        model.language_projection.load_state_dict(
+            read_projection(projection, tuple(model.language_projection.weight.shape))
+        )
+    return GenerativeStudent(
+        model.to(device), AutoTokenizer.from_pretrained(language_model), max_tokens
+    ).eval()
 
 
 @contextmanager
@@ -67,9 +105,11 @@ def _quiet() -> Iterator[None]:
 
 
 def read_projection(path: str | Path, shape: tuple[int, int]) -> dict[str, Tensor]:
-    """Weight and bias of Mini-GPT4's projection, (language model's width, Q-Former's width) and (language model's width,).
+    """Weight and bias of Mini-GPT4's projection, (language model's width, Q-Former's width) and
+    (language model's width,).
 
-    Nothing but tensors is unpickled. Raises ``ValueError`` naming missing keys, or a key with its shape and the one expected.
+    Nothing but tensors is unpickled. Raises ``ValueError`` naming missing keys, or a key with its
+    shape and the one expected.
     """
     weights, _ = read_checkpoint(path)
     if missing := sorted(set(PROJECTION_KEYS) - set(weights)):
@@ -79,5 +119,7 @@ def read_projection(path: str | Path, shape: tuple[int, int]) -> dict[str, Tenso
     expected = {"weight": shape, "bias": shape[:1]}
     for key, name in PROJECTION_KEYS.items():
         if tuple(weights[key].shape) != expected[name]:
-            raise ValueError(f"{path}: {key} is {tuple(weights[key].shape)}, expected {expected[name]}")
+            raise ValueError(
+                f"{path}: {key} is {tuple(weights[key].shape)}, expected {expected[name]}"
+            )
     return {name: weights[key].float() for key, name in PROJECTION_KEYS.items()}

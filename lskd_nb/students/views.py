@@ -1,8 +1,9 @@
 """What the models look at: an image, resized first, with its regions drawn on it afterwards.
 
-Drawing comes after every geometric transform, so no referent is cropped away and left stays left. The vision encoder is
-frozen, hence the features of a view never change: where views are fixed (the mini profile) they are computed once, kept in
-one memory-mapped file, and read by every training and scoring process.
+Drawing comes after every geometric transform, so no referent is cropped away and left stays left.
+The vision encoder is frozen, hence the features of a view never change: where views are fixed (the
+mini profile) they are computed once, kept in one memory-mapped file, and read by every training and
+scoring process.
 """
 
 import hashlib
@@ -23,12 +24,20 @@ from lskd_nb.records import atomic_path, place_for
 from lskd_nb.regions import Region, highlight, resize_regions
 from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
-NO_IMAGE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises for damaged files of all kinds
+NO_IMAGE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)  # what Pillow raises for damaged files of all kinds
 
 
 @dataclass(frozen=True)
 class View:
-    """An image file (relative to the image root) and the regions drawn on it, boxes in pixels of the file."""
+    """An image file (relative to the image root) and the regions drawn on it, boxes in pixels of
+    the file.
+    """
 
     image: str
     regions: tuple[Region, ...] = ()
@@ -40,15 +49,20 @@ class View:
 
 
 def open_image(image_root: str | Path, path: str) -> Image.Image:
-    """The image as RGB. Raises ``ValueError`` for a path that leaves the root or a file that is no image."""
+    """The image as RGB. Raises ``ValueError`` for a path that leaves the root or a file that is
+    no image.
+    """
     return _decoded(image_root, path)[0]
 
 
-def _decoded(image_root: str | Path, path: str, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def _decoded(
+    image_root: str | Path, path: str, least: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
     """The image as RGB, and its size in pixels (width, height).
 
-    A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as ``least`` pixels are left each way: several times faster, and
-    further from the whole image by less than another filter for resizing would be.
+    A JPEG may be decoded at a half, a quarter or an eighth of its size, as long as ``least`` pixels
+    are left each way: several times faster, and further from the whole image by less than another
+    filter for resizing would be.
     """
     root = Path(image_root).resolve()
     full = (root / path).resolve()
@@ -67,11 +81,16 @@ def _decoded(image_root: str | Path, path: str, least: int | None = None) -> tup
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue; of 16-bit greys the upper eight. Raises ``ValueError`` for pixels that are numbers without a scale."""
+    """Eight bits of red, green and blue; of 16-bit greys the upper eight. Raises ``ValueError``
+    for pixels that are numbers without a scale.
+    """
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("F", "I"):
-        raise ValueError(f"its pixels are numbers without a scale (mode {image.mode}): save it with 8 bits a channel")
+        raise ValueError(
+            f"its pixels are numbers without a scale (mode {image.mode}): save it with 8 bits a"
+            " channel"
+        )
     return image.convert("RGB")
 
 
@@ -87,14 +106,23 @@ def draw_on(image: Image.Image, regions: Sequence[Region], size: int) -> Image.I
     return highlight(square, resize_regions(regions, image.size, (size, size)))
 
 
-def drawn_pixels(views: Sequence[View], image_root: str | Path, size: int, each: Callable = map) -> Tensor:
+def drawn_pixels(
+    views: Sequence[View], image_root: str | Path, size: int, each: Callable = map
+) -> Tensor:
     """Views as the model sees them, (B, size, size, 3) uint8; ``each`` may be the map of a pool."""
-    return torch.from_numpy(np.stack(list(each(lambda view: np.asarray(draw(view, image_root, size)), views))))
+    return torch.from_numpy(
+        np.stack(list(each(lambda view: np.asarray(draw(view, image_root, size)), views)))
+    )
 
 
 def normalised(drawn: Tensor) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, as BLIP-2 was trained on: on the model's device, to move a quarter of the bytes there."""
-    mean, std = (torch.tensor(values, device=drawn.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, as BLIP-2 was trained on: on the model's
+    device, to move a quarter of the bytes there.
+    """
+    mean, std = (
+        torch.tensor(values, device=drawn.device)[:, None, None]
+        for values in (PIXEL_MEAN, PIXEL_STD)
+    )
     return drawn.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std)
 
 
@@ -105,11 +133,15 @@ def encode_drawn(student: Student, drawn: Tensor, bf16: bool = True) -> Tensor:
         return student.encode_images(normalised(drawn.to(student.device, non_blocking=True)))
 
 
-def passes(keys: Sequence[str], lengths: Sequence[int], at_once: int) -> Iterator[tuple[list[int], list[list[int]]]]:
-    """How to score many texts about few views so that each view is encoded once: rows are texts, ``keys`` the views they are about.
+def scoring_passes(
+    keys: Sequence[str], lengths: Sequence[int], at_once: int
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """How to score many texts about few views so that each view is encoded once: rows are texts,
+    ``keys`` the views they are about.
 
-    Yields B views, each by the number of one of its rows, and the passes over their texts: row numbers, as many of each view, those of one view
-    next to each other, ``at_once`` in a pass or B. A view that has fewer texts than the others it goes with repeats its last. Views with as many
+    Yields B views, each by the number of one of its rows, and the passes over their texts: row
+    numbers, as many of each view, those of one view next to each other, ``at_once`` in a pass or B.
+    A view that has fewer texts than the others it goes with repeats its last. Views with as many
     texts of like length go together; ``lengths`` are those of the texts, in any unit.
     """
     rows_of: dict[str, list[int]] = {}
@@ -118,18 +150,30 @@ def passes(keys: Sequence[str], lengths: Sequence[int], at_once: int) -> Iterato
     left = deque(sorted(rows_of.values(), key=lambda rows: (len(rows), lengths[rows[-1]])))
     while left:
         fewest, together = len(left[0]), [left.popleft()]
-        while left and len(left[0]) <= fewest * 5 / 4 and (len(together) + 1) * len(left[0]) <= at_once:
+        while (
+            left
+            and len(left[0]) <= fewest * 5 / 4
+            and (len(together) + 1) * len(left[0]) <= at_once
+        ):
             together.append(left.popleft())
         most = len(together[-1])
         padded = [rows + rows[-1:] * (most - len(rows)) for rows in together]
         each = max(at_once // len(together), 1)
-        yield [rows[0] for rows in together], [[row for rows in padded for row in rows[start : start + each]] for start in range(0, most, each)]
+        yield (
+            [rows[0] for rows in together],
+            [
+                [row for rows in padded for row in rows[start : start + each]]
+                for start in range(0, most, each)
+            ],
+        )
 
 
-class FrozenViews:
-    """Features of views by a frozen vision encoder: computed on demand, or all at once into ``folder`` and shared.
+class FrozenFeatures:
+    """Features of views by a frozen vision encoder: computed on demand, or all at once into
+    ``folder`` and shared.
 
-    ``features(views)`` gives (B, patches + 1, width): bf16 from the folder, else as the encoder computes them.
+    ``features(views)`` gives (B, patches + 1, width): bf16 from the folder, else as the encoder
+    computes them.
     """
 
     def __init__(self, student: Student, image_root: str | Path, folder: str | Path | None = None):
@@ -150,20 +194,33 @@ class FrozenViews:
 
     def _open(self) -> None:
         """Open the store; one that is shorter than its index says is passed over, and made anew."""
-        rows, store = json.loads((self.folder / "index.json").read_text()), self.folder / "views.bf16"
+        rows, store = (
+            json.loads((self.folder / "index.json").read_text()),
+            self.folder / "views.bf16",
+        )
         whole = len(rows) * int(np.prod(self.shape))
         if rows and store.exists() and store.stat().st_size >= 2 * whole:
-            self._rows, self._stored = rows, np.memmap(store, dtype=np.int16, mode="r")[:whole].reshape(-1, *self.shape)
+            self._rows, self._stored = (
+                rows,
+                np.memmap(store, dtype=np.int16, mode="r")[:whole].reshape(-1, *self.shape),
+            )
 
     def encode(self, views: Sequence[View]) -> Tensor:
         """Draw and encode, nothing kept."""
         with ThreadPoolExecutor(2) as readers:  # decoding and resizing release Python's lock
-            return encode_drawn(self.student, drawn_pixels(views, self.image_root, self.student.image_size, readers.map))
+            return encode_drawn(
+                self.student,
+                drawn_pixels(views, self.image_root, self.student.image_size, readers.map),
+            )
 
     def prepare(self, views: Iterable[View], batch: int = 64) -> int:
-        """Compute what is missing into the folder; return how many views were. A killed call leaves the old index."""
+        """Compute what is missing into the folder; return how many views were. A killed call
+        leaves the old index.
+        """
         if self.folder is None:
-            raise ValueError("FrozenViews was made without a folder: features are computed on demand")
+            raise ValueError(
+                "FrozenFeatures was made without a folder: features are computed on demand"
+            )
         missing = list({v.key: v for v in views if v.key not in self._rows}.values())
         if not missing:
             return 0
@@ -176,7 +233,14 @@ class FrozenViews:
                 store.seek(0, os.SEEK_END)
                 for start in range(0, len(missing), batch):
                     part = missing[start : start + batch]
-                    store.write(self.encode(part).to(torch.bfloat16).cpu().view(torch.int16).numpy().tobytes())
+                    store.write(
+                        self.encode(part)
+                        .to(torch.bfloat16)
+                        .cpu()
+                        .view(torch.int16)
+                        .numpy()
+                        .tobytes()
+                    )
                     rows.update({v.key: len(rows) + i for i, v in enumerate(part)})
         with atomic_path(self.folder / "index.json") as temporary:
             temporary.write_text(json.dumps(rows))
@@ -192,4 +256,6 @@ class FrozenViews:
         """Features from the store; None where it lacks some."""
         if self._stored is None or any(v.key not in self._rows for v in views):
             return None
-        return torch.from_numpy(self._stored[[self._rows[v.key] for v in views]]).view(torch.bfloat16)
+        return torch.from_numpy(self._stored[[self._rows[v.key] for v in views]]).view(
+            torch.bfloat16
+        )

@@ -1,9 +1,10 @@
 """Asking through OpenAI's Batch API: files of requests, answered within a day at half the price.
 
-https://platform.openai.com/docs/guides/batch: a JSONL file of at most 50,000 requests and 200 MB is uploaded and submitted; when the batch
-has ended, answers lie in an output file, errors in another. A batch is written down before it is submitted, with a name that the server
-keeps with it, and its id afterwards: a call that was killed, at whatever moment, finds its batches again and submits no request twice.
-OpenAI itself has not been asked; the mini teacher's server speaks the same protocol.
+https://platform.openai.com/docs/guides/batch: a JSONL file of at most 50,000 requests and 200 MB is
+uploaded and submitted; when the batch has ended, answers lie in an output file, errors in another.
+A batch is written down before it is submitted, with a name that the server keeps with it, and its
+id afterwards: a call that was killed, at whatever moment, finds its batches again and submits no
+request twice. OpenAI itself has not been asked; the mini teacher's server speaks the same protocol.
 """
 
 import json
@@ -14,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lskd_nb.teacher.cache import OpenBatch
-from lskd_nb.teacher.client import Asked, raise_unreachable
-from lskd_nb.teacher.parsing import reply_of
-from lskd_nb.teacher.requests import TeacherSettings, api_key, without_key
+from lskd_nb.teacher.client import SamplingJob, raise_unreachable
+from lskd_nb.teacher.parsing import read_completion
+from lskd_nb.teacher.requests import TeacherSettings, api_key, redact_key
 
 if TYPE_CHECKING:
     import openai
@@ -30,21 +31,28 @@ SPENT = "budget in USD used up"
 CLOCKS = 3600.0  # seconds by which the server's clock may differ from ours
 
 
-def ask_in_batches(asked: Asked, keys: Sequence[str]) -> None:
-    """Submit these requests, wait for their batches, and store the replies. Batches of an earlier call are waited for as well.
+def ask_in_batches(asked: SamplingJob, keys: Sequence[str]) -> None:
+    """Submit these requests, wait for their batches, and store the replies. Batches of an earlier
+    call are waited for as well.
 
-    Raises ``RuntimeError`` where the server can't be reached, refuses a batch, or does not know one; another call then goes on from there.
+    Raises ``RuntimeError`` where the server can't be reached, refuses a batch, or does not know
+    one; another call then goes on from there.
     """
     import openai
 
     settings = asked.settings
     with openai.OpenAI(
-        api_key=api_key(settings), base_url=settings.base_url, max_retries=settings.max_retries, timeout=settings.timeout,
+        api_key=api_key(settings),
+        base_url=settings.base_url,
+        max_retries=settings.max_retries,
+        timeout=settings.timeout,
     ) as client:
         try:
             _find_again(client, asked)
             waiting = _resume(asked)
-            to_send = [key for key in keys if key not in {k for batch in waiting for k in batch.requests}]
+            to_send = [
+                key for key in keys if key not in {k for batch in waiting for k in batch.requests}
+            ]
             pause = min(1.0, settings.poll_seconds)
             while True:
                 to_send = _submit(client, asked, to_send, waiting)
@@ -61,22 +69,37 @@ def ask_in_batches(asked: Asked, keys: Sequence[str]) -> None:
                 asked.arrived(key, {"unsent": SPENT})
         except openai.APIError as error:
             raise_unreachable(error, settings)
-            told = without_key(str(error), settings)
-            raise RuntimeError(f"the Batch API at {settings.base_url} says: {told}; what is submitted is kept: run it again to go on") from None
+            told = redact_key(str(error), settings)
+            raise RuntimeError(
+                f"the Batch API at {settings.base_url} says: {told}; what is submitted is kept: run"
+                " it again to go on"
+            ) from None
 
 
-def _resume(asked: Asked) -> list[OpenBatch]:
-    """The batches of earlier calls that hold something that is still missing; what they may cost is reserved."""
-    found = [batch for batch in asked.cache.open_batches(asked.settings.base_url) if batch.id and batch.requests.keys() & asked.missing.keys()]
+def _resume(asked: SamplingJob) -> list[OpenBatch]:
+    """The batches of earlier calls that hold something that is still missing; what they may cost
+    is reserved.
+    """
+    found = [
+        batch
+        for batch in asked.cache.open_batches(asked.settings.base_url)
+        if batch.id and batch.requests.keys() & asked.missing.keys()
+    ]
     for batch in found:
         for worst in batch.requests.values():
             asked.purse.hold(worst)
     return found
 
 
-def _find_again(client: "openai.OpenAI", asked: Asked) -> None:
-    """Of batches that were about to be submitted when a call died, learn the id, or that the server never got them."""
-    lost = {batch.name: batch for batch in asked.cache.open_batches(asked.settings.base_url) if batch.id is None}
+def _find_again(client: "openai.OpenAI", asked: SamplingJob) -> None:
+    """Of batches that were about to be submitted when a call died, learn the id, or that the
+    server never got them.
+    """
+    lost = {
+        batch.name: batch
+        for batch in asked.cache.open_batches(asked.settings.base_url)
+        if batch.id is None
+    }
     if not lost:
         return
     for batch in client.batches.list(limit=100):  # newest first; the package turns the pages
@@ -90,8 +113,12 @@ def _find_again(client: "openai.OpenAI", asked: Asked) -> None:
         asked.cache.forget_batch(name)
 
 
-def _submit(client: "openai.OpenAI", asked: Asked, keys: Sequence[str], waiting: list[OpenBatch]) -> list[str]:
-    """Submit what the budget covers, file by file, adding to ``waiting``; return what it does not cover yet."""
+def _submit(
+    client: "openai.OpenAI", asked: SamplingJob, keys: Sequence[str], waiting: list[OpenBatch]
+) -> list[str]:
+    """Submit what the budget covers, file by file, adding to ``waiting``; return what it does
+    not cover yet.
+    """
     left: list[str] = []
     for lines, worst in _files(asked, keys, left):
         name = uuid.uuid4().hex
@@ -106,12 +133,20 @@ def _submit(client: "openai.OpenAI", asked: Asked, keys: Sequence[str], waiting:
     return left
 
 
-def _files(asked: Asked, keys: Sequence[str], left: list[str]) -> Iterator[tuple[list[bytes], dict[str, float]]]:
-    """The lines of each file and the most that each of its requests may cost, which is reserved; ``left`` takes what the budget does not cover."""
+def _files(
+    asked: SamplingJob, keys: Sequence[str], left: list[str]
+) -> Iterator[tuple[list[bytes], dict[str, float]]]:
+    """The lines of each file and the most that each of its requests may cost, which is reserved;
+    ``left`` takes what the budget does not cover.
+    """
     lines, worst, size = [], {}, 0
     for key in keys:
         body = asked.body(key)
-        line = b'{"custom_id": "%s", "method": "POST", "url": "%s", "body": %s}\n' % (key.encode(), ENDPOINT.encode(), body)
+        line = b'{"custom_id": "%s", "method": "POST", "url": "%s", "body": %s}\n' % (
+            key.encode(),
+            ENDPOINT.encode(),
+            body,
+        )
         if not asked.purse.take(most := asked.worst(len(body))):
             left.append(key)
             continue
@@ -124,38 +159,53 @@ def _files(asked: Asked, keys: Sequence[str], left: list[str]) -> Iterator[tuple
         yield lines, worst
 
 
-def _create(client: "openai.OpenAI", asked: Asked, file_id: str, name: str) -> "Batch":
-    """Submit an uploaded file, once: where nobody knows whether the server got it, the next call asks the server."""
+def _create(client: "openai.OpenAI", asked: SamplingJob, file_id: str, name: str) -> "Batch":
+    """Submit an uploaded file, once: where nobody knows whether the server got it, the next call
+    asks the server.
+    """
     import openai
 
     try:
         return client.with_options(max_retries=0).batches.create(
-            input_file_id=file_id, endpoint=ENDPOINT, completion_window="24h", metadata={"lskd": name})
+            input_file_id=file_id,
+            endpoint=ENDPOINT,
+            completion_window="24h",
+            metadata={"lskd": name},
+        )
     except openai.APIStatusError as error:
         if error.status_code < 500:  # the server has looked at it and refused
             asked.cache.forget_batch(name)
         raise
 
 
-def _collected(client: "openai.OpenAI", asked: Asked, waiting: OpenBatch) -> bool:
-    """Whether a batch has ended; its replies are then stored, and its requests have all ended as well."""
+def _collected(client: "openai.OpenAI", asked: SamplingJob, waiting: OpenBatch) -> bool:
+    """Whether a batch has ended; its replies are then stored, and its requests have all ended as
+    well.
+    """
     import openai
 
     try:
         batch = client.batches.retrieve(waiting.id)
     except openai.NotFoundError:
         raise RuntimeError(
-            f"{asked.settings.base_url} does not know the batch {waiting.id} that was submitted there: is it another account's key? To submit its "
-            f"{len(waiting.requests):,} requests again, delete it from the table batches of {asked.cache.path}") from None
+            f"{asked.settings.base_url} does not know the batch {waiting.id} that was submitted"
+            f" there: is it another account's key? To submit its {len(waiting.requests):,} requests"
+            f" again, delete it from the table batches of {asked.cache.path}"
+        ) from None
     if batch.status not in ENDED:
         return False
     replies = _replies(client, batch, asked.settings)
     failed = {"error": _failure(batch, asked.settings)}
     ended = {key: replies.get(key, failed) for key in waiting.requests}
-    asked.cache.collect_batch(waiting.name, [(key, reply) for key, reply in ended.items() if "error" not in reply])
+    asked.cache.collect_batch(
+        waiting.name, [(key, reply) for key, reply in ended.items() if "error" not in reply]
+    )
     for key, reply in ended.items():
         usage = reply.get("usage")
-        asked.purse.settle(waiting.requests[key], asked.purse.price.of(usage) if usage and any(usage) else None if usage else 0.0)
+        asked.purse.settle(
+            waiting.requests[key],
+            asked.purse.price.of(usage) if usage and any(usage) else None if usage else 0.0,
+        )
         if key in asked.missing:
             asked.arrived(key, reply)
     return True
@@ -165,7 +215,11 @@ def _replies(client: "openai.OpenAI", batch: "Batch", settings: TeacherSettings)
     """Replies and errors by request, of a batch's output file and error file."""
     found: dict[str, dict] = {}
     for file_id in (batch.output_file_id, batch.error_file_id):
-        text = without_key(client.files.content(file_id).content.decode("utf-8", "replace"), settings) if file_id else ""
+        text = (
+            redact_key(client.files.content(file_id).content.decode("utf-8", "replace"), settings)
+            if file_id
+            else ""
+        )
         for line in text.split("\n"):
             try:
                 told = json.loads(line)
@@ -181,7 +235,7 @@ def _reply(told: dict) -> dict:
         return {"error": f"batch: {error.get('code')}"}
     if response["status_code"] != 200:
         return {"error": f"HTTP {response['status_code']}"}
-    return reply_of(response["body"])
+    return read_completion(response["body"])
 
 
 def _failure(batch: "Batch", settings: TeacherSettings) -> str:
@@ -189,4 +243,6 @@ def _failure(batch: "Batch", settings: TeacherSettings) -> str:
     if batch.status == "completed":
         return "missing in the files of its batch"
     told = [f"{e.code}: {e.message}" for e in (batch.errors.data or [] if batch.errors else [])[:3]]
-    return without_key(f"batch {batch.status}{': ' if told else ''}{'; '.join(told)}", settings)[:300]
+    return redact_key(f"batch {batch.status}{': ' if told else ''}{'; '.join(told)}", settings)[
+        :300
+    ]

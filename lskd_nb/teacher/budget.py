@@ -1,8 +1,10 @@
 """What requests cost, and a purse that is never overdrawn.
 
-Before a request goes out, the most it can cost is reserved: a token is at least one byte, so a body of n bytes is at most n tokens of
-input, and a reply is at most as long as ``max_tokens`` or the model allow. When it has been answered, what its usage says is booked and
-the rest is free again. An attempt of which nothing is heard (a timeout, a cut connection) may be on the bill: its reservation stays.
+Before a request goes out, the most it can cost is reserved: a token is at least one byte, so a body
+of n bytes is at most n tokens of input, and a reply is at most as long as ``max_tokens`` or the
+model allow. When it has been answered, what its usage says is booked and the rest is free again. An
+attempt of which nothing is heard (a timeout, a cut connection) may be on the bill: its reservation
+stays.
 """
 
 import asyncio
@@ -18,13 +20,15 @@ MILLION = 1e6
 PRICES = Path(__file__).with_name("prices.yaml")
 
 
-class BudgetUsedUp(Exception):
+class BudgetExceeded(Exception):
     """What is left of the budget does not cover the most that a request can cost."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """USD per million tokens of input and output, as they are paid (a batch's discount taken off), and the longest reply in tokens."""
+    """USD per million tokens of input and output, as they are paid (a batch's discount taken
+    off), and the longest reply in tokens.
+    """
 
     input: float
     output: float
@@ -50,34 +54,58 @@ FREE = Price(0.0, 0.0, 0)
 def price_of(settings: TeacherSettings) -> Price:
     """What the teacher costs; a server on this machine costs nothing.
 
-    Raises ``ValueError`` naming the price file where it is damaged, or has no price for the model of a server elsewhere.
+    Raises ``ValueError`` naming the price file where it is damaged, or has no price for the model
+    of a server elsewhere.
     """
     if is_loopback(settings.base_url) and not settings.budget_usd:
         return FREE
     path = Path(settings.prices or PRICES)
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
-        date, discount, models = str(told["date"]), float(told["batch_discount"]), dict(told["models"])
+        date, discount, models = (
+            str(told["date"]),
+            float(told["batch_discount"]),
+            dict(told["models"]),
+        )
         if not 0 <= discount < 1:
             raise ValueError("batch_discount must be 0 or more and less than 1")
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"price file {path}: expected date, batch_discount and models ({type(error).__name__}: {error})") from None
+        raise ValueError(
+            f"price file {path}: expected date, batch_discount and models ({type(error).__name__}:"
+            f" {error})"
+        ) from None
     if settings.model not in models:
-        raise ValueError(f"{path} has no price for the model {settings.model!r}: add it there (0 where nothing is paid); it has {', '.join(models)}")
-    return _price(models[settings.model], 1 - discount if settings.mode == "batch" else 1.0, date, f"{path}, model {settings.model}")
+        raise ValueError(
+            f"{path} has no price for the model {settings.model!r}: add it there (0 where nothing"
+            f" is paid); it has {', '.join(models)}"
+        )
+    return _price(
+        models[settings.model],
+        1 - discount if settings.mode == "batch" else 1.0,
+        date,
+        f"{path}, model {settings.model}",
+    )
 
 
 def _price(told: object, share: float, date: str, where: str) -> Price:
     names = ("input", "output", "max_output")
     numbers = [told.get(name) if isinstance(told, Mapping) else None for name in names]
-    if any(isinstance(n, bool) or not isinstance(n, int | float) or not 0 <= n < MILLION for n in numbers):
-        raise ValueError(f"{where}: expected input and output in USD per million tokens and max_output in tokens, not {told!r}")
+    if any(
+        isinstance(n, bool) or not isinstance(n, int | float) or not 0 <= n < MILLION
+        for n in numbers
+    ):
+        raise ValueError(
+            f"{where}: expected input and output in USD per million tokens and max_output in"
+            f" tokens, not {told!r}"
+        )
     return Price(numbers[0] * share, numbers[1] * share, int(numbers[2]), date)
 
 
 @dataclass
-class Purse:
-    """What has been paid for a set of prompts, may have been, and is reserved for requests under way; all in USD."""
+class Budget:
+    """What has been paid for a set of prompts, may have been, and is reserved for requests under
+    way; all in USD.
+    """
 
     price: Price = FREE
     limit: float | None = None
@@ -105,10 +133,12 @@ class Purse:
         self._under_way += 1
 
     async def reserve(self, worst: float) -> None:
-        """Reserve ``worst``, after requests under way have been settled where need be. Raises ``BudgetUsedUp`` when none is left that could free it."""
+        """Reserve ``worst``, after requests under way have been settled where need be. Raises
+        ``BudgetExceeded`` when none is left that could free it.
+        """
         while not self.take(worst):
             if not self._under_way:
-                raise BudgetUsedUp
+                raise BudgetExceeded
             await self._settled.wait()
 
     def settle(self, worst: float, cost: float | None) -> None:

@@ -1,4 +1,6 @@
-"""Where replies are kept as soon as they arrive, and what is known of batches under way: one SQLite file, which a SIGKILL does not harm."""
+"""Where replies are kept as soon as they arrive, and what is known of batches under way: one
+SQLite file, which a SIGKILL does not harm.
+"""
 
 import json
 import sqlite3
@@ -11,14 +13,22 @@ from pathlib import Path
 TABLES = (
     "CREATE TABLE IF NOT EXISTS replies (request TEXT PRIMARY KEY, reply TEXT NOT NULL)",
     # a batch is written down before it is submitted: id is null until the server has told it
-    "CREATE TABLE IF NOT EXISTS batches (name TEXT PRIMARY KEY, server TEXT, id TEXT, at REAL, collected INTEGER DEFAULT 0)",
-    "CREATE TABLE IF NOT EXISTS batched (name TEXT, request TEXT, worst_usd REAL, PRIMARY KEY (name, request)) WITHOUT ROWID",
+    (
+        "CREATE TABLE IF NOT EXISTS batches (name TEXT PRIMARY KEY, server TEXT, id TEXT, at REAL,"
+        " collected INTEGER DEFAULT 0)"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS batched (name TEXT, request TEXT, worst_usd REAL, PRIMARY KEY"
+        " (name, request)) WITHOUT ROWID"
+    ),
 )
 
 
 @dataclass(frozen=True)
 class OpenBatch:
-    """A batch that is not collected yet; ``requests`` are the hashes of its requests with the most that each may cost in USD."""
+    """A batch that is not collected yet; ``requests`` are the hashes of its requests with the
+    most that each may cost in USD.
+    """
 
     name: str
     id: str | None
@@ -27,7 +37,9 @@ class OpenBatch:
 
 
 class ResponseCache:
-    """Replies under the hash of their request, and batches by server. A stored reply survives a SIGKILL a moment later."""
+    """Replies under the hash of their request, and batches by server. A stored reply survives a
+    SIGKILL a moment later.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -58,7 +70,9 @@ class ResponseCache:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of what is written in the block, or none. Raises ``OSError`` naming the file where it can't be written."""
+        """All of what is written in the block, or none. Raises ``OSError`` naming the file where
+        it can't be written.
+        """
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -68,19 +82,28 @@ class ResponseCache:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
-            raise OSError(f"{self.path} can't be written, is the disk full? ({error}) Replies stored before are kept") from error
+            raise OSError(
+                f"{self.path} can't be written, is the disk full? ({error}) Replies stored before"
+                " are kept"
+            ) from error
 
     def _insert(self, replies: Iterable[tuple[str, dict]]) -> None:
         rows = ((request, json.dumps(reply, ensure_ascii=False)) for request, reply in replies)
         self._db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
 
-    # ------------------------------------------------------------------------------------------- batches
+    # -------------------------------------------------------------------------------------- batches
 
     def intend_batch(self, name: str, server: str, requests: dict[str, float]) -> None:
         """Write down a batch that is about to be submitted."""
         with self._transaction():
-            self._db.execute("INSERT INTO batches (name, server, at) VALUES (?, ?, ?)", (name, server, time.time()))
-            self._db.executemany("INSERT INTO batched VALUES (?, ?, ?)", ((name, request, worst) for request, worst in requests.items()))
+            self._db.execute(
+                "INSERT INTO batches (name, server, at) VALUES (?, ?, ?)",
+                (name, server, time.time()),
+            )
+            self._db.executemany(
+                "INSERT INTO batched VALUES (?, ?, ?)",
+                ((name, request, worst) for request, worst in requests.items()),
+            )
 
     def submitted_batch(self, name: str, batch_id: str) -> None:
         self._db.execute("UPDATE batches SET id = ? WHERE name = ?", (batch_id, name))
@@ -100,6 +123,20 @@ class ResponseCache:
 
     def open_batches(self, server: str) -> list[OpenBatch]:
         """The batches at a server that are not collected yet, oldest first."""
-        rows = self._db.execute("SELECT name, id, at FROM batches WHERE server = ? AND NOT collected ORDER BY at", (server,)).fetchall()
-        return [OpenBatch(name, batch_id, at, dict(self._db.execute("SELECT request, worst_usd FROM batched WHERE name = ?", (name,))))
-                for name, batch_id, at in rows]
+        rows = self._db.execute(
+            "SELECT name, id, at FROM batches WHERE server = ? AND NOT collected ORDER BY at",
+            (server,),
+        ).fetchall()
+        return [
+            OpenBatch(
+                name,
+                batch_id,
+                at,
+                dict(
+                    self._db.execute(
+                        "SELECT request, worst_usd FROM batched WHERE name = ?", (name,)
+                    )
+                ),
+            )
+            for name, batch_id, at in rows
+        ]

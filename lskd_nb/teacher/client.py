@@ -1,8 +1,10 @@
-"""Asking side by side: requests go out through the ``openai`` package, as many at once as the server bears, each paid for from the purse.
+"""Asking side by side: requests go out through the ``openai`` package, as many at once as the
+server bears, each paid for from the purse.
 
-The package makes the connections (aiohttp) and the retries, with jitter and by ``retry-after``. Every attempt passes through one place
-here, ``send``: there it waits for its turn, reserves its price, and tells the limiter what came back. Requests are sent as the bytes that
-were hashed, and replies read as plain JSON: building typed objects of both would take longer than all the rest.
+The package makes the connections (aiohttp) and the retries, with jitter and by ``retry-after``.
+Every attempt passes through one place here, ``send``: there it waits for its turn, reserves its
+price, and tells the limiter what came back. Requests are sent as the bytes that were hashed, and
+replies read as plain JSON: building typed objects of both would take longer than all the rest.
 """
 
 import asyncio
@@ -12,19 +14,19 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
-from lskd_nb.teacher.budget import BudgetUsedUp, Purse
+from lskd_nb.teacher.budget import Budget, BudgetExceeded
 from lskd_nb.teacher.cache import ResponseCache
-from lskd_nb.teacher.parsing import reply_of, sorted_reply
+from lskd_nb.teacher.parsing import read_completion, triples_and_rejects
 from lskd_nb.teacher.prompts import Prompt
-from lskd_nb.teacher.rate_limit import Limiter
+from lskd_nb.teacher.rate_limit import RateLimiter
 from lskd_nb.teacher.requests import (
     TeacherReport,
     TeacherSettings,
     api_key,
     encoded,
+    redact_key,
     request_body,
     request_hash,
-    without_key,
 )
 
 if TYPE_CHECKING:
@@ -33,31 +35,38 @@ if TYPE_CHECKING:
 ENDPOINT = "/chat/completions"
 TOGETHER = 0.005  # seconds in which replies gather to be committed together
 TELL_EVERY = 0.5  # seconds
-GIVE_UP = 100  # so many requests in a row without an answer: the server has had enough, or the account is empty
+# so many requests in a row without an answer: the server has had enough, or the account is empty
+GIVE_UP = 100
 
 Progress = Callable[[TeacherReport, int], None]
 
 
 @dataclass
-class Asked:
-    """A call under way: its prompts, what is still missing, and what each prompt's reply was worth."""
+class SamplingJob:
+    """A call under way: its prompts, what is still missing, and what each prompt's reply was
+    worth.
+    """
 
     prompts: Sequence[Prompt]
     settings: TeacherSettings
     cache: ResponseCache
     on_progress: Progress
-    purse: Purse = field(default_factory=Purse)
+    purse: Budget = field(default_factory=Budget)
     report: TeacherReport = field(default_factory=TeacherReport)
     begin: float = field(default_factory=time)
     missing: dict[str, int] = field(default_factory=dict)  # request hash -> a prompt that makes it
     places: dict[str, list[int]] = field(default_factory=dict)  # request hash -> its prompts
-    worth: dict[int, tuple[list[dict], list[dict]]] = field(default_factory=dict)  # prompt -> TRIPLES rows, REJECTS rows
+    worth: dict[int, tuple[list[dict], list[dict]]] = field(
+        default_factory=dict
+    )  # prompt -> TRIPLES rows, REJECTS rows
     _told: float = 0.0
 
     def look_up(self) -> None:
         """Find out what the cache has, and what that has cost."""
         for place, prompt in enumerate(self.prompts):
-            self.places.setdefault(request_hash(request_body(prompt, self.settings)), []).append(place)
+            self.places.setdefault(request_hash(request_body(prompt, self.settings)), []).append(
+                place
+            )
         for key, places in self.places.items():
             reply = self.cache.get(key)
             if reply is None:
@@ -76,10 +85,14 @@ class Asked:
     def sort(self, key: str, reply: dict | None) -> None:
         """Make of a reply what it is worth to every prompt that asked for it."""
         for place in self.places[key]:
-            rows, rejects = self.worth[place] = sorted_reply(self.prompts[place], key, reply, self.settings.model)
+            rows, rejects = self.worth[place] = triples_and_rejects(
+                self.prompts[place], key, reply, self.settings.model
+            )
             self.report.triples += len(rows)
             for reject in rejects:
-                self.report.rejects[reject["reason"]] = self.report.rejects.get(reject["reason"], 0) + 1
+                self.report.rejects[reject["reason"]] = (
+                    self.report.rejects.get(reject["reason"], 0) + 1
+                )
 
     def arrived(self, key: str, reply: dict) -> None:
         """A request has ended: with a reply that is stored by now, with an error, or unsent."""
@@ -103,14 +116,17 @@ class Asked:
             self.on_progress(self.report, len(self.places))
 
 
-async def ask_all(asked: Asked, keys: Sequence[str]) -> None:
+async def ask_all(asked: SamplingJob, keys: Sequence[str]) -> None:
     """Ask for the replies to these requests, side by side, and store them as they arrive."""
     import openai
 
     settings = asked.settings
-    limiter = Limiter(settings.concurrency)
+    limiter = RateLimiter(settings.concurrency)
     async with openai.AsyncOpenAI(
-        api_key=api_key(settings), base_url=settings.base_url, max_retries=settings.max_retries, timeout=settings.timeout,
+        api_key=api_key(settings),
+        base_url=settings.base_url,
+        max_retries=settings.max_retries,
+        timeout=settings.timeout,
         http_client=_paced_client(asked, limiter),
     ) as client:
         await _check_reachable(client, settings)
@@ -135,7 +151,7 @@ async def ask_all(asked: Asked, keys: Sequence[str]) -> None:
                 group.create_task(worker())
 
 
-def _paced_client(asked: Asked, limiter: Limiter) -> "openai.DefaultAioHttpClient":
+def _paced_client(asked: SamplingJob, limiter: RateLimiter) -> "openai.DefaultAioHttpClient":
     """The package's HTTP client, in which every attempt waits for its turn and its money."""
     import openai
 
@@ -155,7 +171,7 @@ def _paced_client(asked: Asked, limiter: Limiter) -> "openai.DefaultAioHttpClien
                 limiter.saw(response.status_code, response.headers, sent, size // 4)
                 cost = 0.0
                 if response.status_code < 300 and not purse.price.free:
-                    usage = reply_of(response.content).get("usage")
+                    usage = read_completion(response.content).get("usage")
                     cost = purse.price.of(usage) if usage and any(usage) else None
             finally:
                 purse.settle(worst, cost)
@@ -201,13 +217,20 @@ async def _check_reachable(client: "openai.AsyncOpenAI", settings: TeacherSettin
 
 
 def raise_unreachable(error: Exception, settings: TeacherSettings) -> None:
-    """Raise ``RuntimeError`` for an error that says that nothing will come of asking; others pass: some servers have no list of models."""
+    """Raise ``RuntimeError`` for an error that says that nothing will come of asking; others
+    pass: some servers have no list of models.
+    """
     import openai
 
     if isinstance(error, openai.APIConnectionError):
-        raise RuntimeError(f"teacher at {settings.base_url} can't be reached ({error}); is it running, is base_url right?") from None
+        raise RuntimeError(
+            f"teacher at {settings.base_url} can't be reached ({error}); is it running, is base_url"
+            " right?"
+        ) from None
     if isinstance(error, openai.AuthenticationError):
-        raise RuntimeError(f"teacher at {settings.base_url} refuses the key in {settings.api_key_env}") from None
+        raise RuntimeError(
+            f"teacher at {settings.base_url} refuses the key in {settings.api_key_env}"
+        ) from None
 
 
 async def _ask(client: "openai.AsyncOpenAI", body: bytes, settings: TeacherSettings) -> dict:
@@ -215,14 +238,16 @@ async def _ask(client: "openai.AsyncOpenAI", body: bytes, settings: TeacherSetti
     import openai
 
     try:
-        response = await client.post(ENDPOINT, cast_to=openai.HttpxBinaryResponseContent, content=body)
-    except BudgetUsedUp:
+        response = await client.post(
+            ENDPOINT, cast_to=openai.HttpxBinaryResponseContent, content=body
+        )
+    except BudgetExceeded:
         return {"unsent": "budget in USD used up"}
     except openai.APIStatusError as error:
         return {"error": f"HTTP {error.status_code}"}
     except openai.APIError as error:
         return {"error": type(error).__name__}
-    return reply_of(without_key(response.content.decode("utf-8", "replace"), settings))
+    return read_completion(redact_key(response.content.decode("utf-8", "replace"), settings))
 
 
 def run_to_end(coroutine: Coroutine) -> None:

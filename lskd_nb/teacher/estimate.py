@@ -1,7 +1,9 @@
-"""What asking would cost, said before anything is sent: ``lskd estimate PROFILE``, and the question that comes before a paid run.
+"""What asking would cost, said before anything is sent: ``lskd estimate PROFILE``, and the question
+that comes before a paid run.
 
-Tokens are counted by what the replies in the cache say of their own requests, as bytes per token and tokens per reply. Where there are
-none yet, a token is taken for four bytes (OpenAI's rule for English text), and a reply to be as long as the longest example in the prompt.
+Tokens are counted by what the replies in the cache say of their own requests, as bytes per token
+and tokens per reply. Where there are none yet, a token is taken for four bytes (OpenAI's rule for
+English text), and a reply to be as long as the longest example in the prompt.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +27,9 @@ TOKENS_PER_REPLY = 200  # where a prompt has no example
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is still to be asked, and what it is likely to cost, by ``how``; ``paid`` is what the cached replies have cost. In USD."""
+    """What is still to be asked, and what it is likely to cost, by ``how``; ``paid`` is what the
+    cached replies have cost. In USD.
+    """
 
     settings: TeacherSettings
     requests: int
@@ -40,19 +44,43 @@ class Estimate:
 
     def __str__(self) -> str:
         one = self.settings
-        asked = f"{self.requests:,} requests to {one.model} at {one.base_url} ({self.cached:,} are answered in the cache"
+        asked = (
+            f"{self.requests:,} requests to {one.model} at {one.base_url} ({self.cached:,} are"
+            " answered in the cache"
+        )
         asked += f", {self.beyond:,} are beyond budget_requests)" if self.beyond else ")"
-        counted = f"about {self.tokens[0]:,} tokens of input and {self.tokens[1]:,} of output, {self.how}"
+        counted = (
+            f"about {self.tokens[0]:,} tokens of input and {self.tokens[1]:,} of output, {self.how}"
+        )
         if self.price.free:
             return f"{asked}: {counted}: costs nothing"
-        per = f"at {self.price.input:g} and {self.price.output:g} USD per million tokens ({one.mode}, prices of {self.price.date})"
-        return f"{asked}: {counted}: about {self.usd:,.2f} USD {per}, in no case more than {self.worst:,.2f} USD without retries"
+        per = (
+            f"at {self.price.input:g} and {self.price.output:g} USD per million tokens ({one.mode},"
+            f" prices of {self.price.date})"
+        )
+        return (
+            f"{asked}: {counted}: about {self.usd:,.2f} USD {per}, in no case more than"
+            f" {self.worst:,.2f} USD without retries"
+        )
 
 
-def estimate(prompts: Sequence[Prompt], settings: TeacherSettings, cache: ResponseCache) -> Estimate:
-    """What asking for the prompts would cost that the cache has no reply to, and that are in no batch under way. Nothing is sent."""
+def estimate(
+    prompts: Sequence[Prompt], settings: TeacherSettings, cache: ResponseCache
+) -> Estimate:
+    """What asking for the prompts would cost that the cache has no reply to, and that are in no
+    batch under way. Nothing is sent.
+    """
     price, sizes, cached, known, usage = price_of(settings), {}, 0, 0, [0, 0, 0]
-    submitted = {key for batch in cache.open_batches(settings.base_url) if batch.id for key in batch.requests} if settings.mode == "batch" else set()
+    submitted = (
+        {
+            key
+            for batch in cache.open_batches(settings.base_url)
+            if batch.id
+            for key in batch.requests
+        }
+        if settings.mode == "batch"
+        else set()
+    )
     for prompt in prompts:
         body = encoded(request_body(prompt, settings))
         reply = cache.get(key := request_hash(body))
@@ -66,24 +94,47 @@ def estimate(prompts: Sequence[Prompt], settings: TeacherSettings, cache: Respon
             usage = [usage[0] + reply["usage"][0], usage[1] + reply["usage"][1], usage[2] + 1]
     if usage[0] and usage[2]:
         ratio, reply_tokens = known / usage[0], usage[1] / usage[2]
-        how = f"by {ratio:.1f} bytes per token and {reply_tokens:.0f} tokens per reply, measured on {usage[2]:,} replies in the cache"
+        how = (
+            f"by {ratio:.1f} bytes per token and {reply_tokens:.0f} tokens per reply, measured on"
+            f" {usage[2]:,} replies in the cache"
+        )
     else:
         ratio, reply_tokens = BYTES_PER_TOKEN, _example_tokens(prompts)
-        how = f"by a rule, {ratio:g} bytes per token and {reply_tokens:.0f} tokens per reply, as there is no reply in the cache to measure"
+        how = (
+            f"by a rule, {ratio:g} bytes per token and {reply_tokens:.0f} tokens per reply, as"
+            " there is no reply in the cache to measure"
+        )
     missing, sizes = len(sizes), dict(list(sizes.items())[: settings.budget_requests])
     tokens = (round(sum(sizes.values()) / ratio), round(len(sizes) * reply_tokens))
     worst = sum(price.worst(size, settings.max_tokens) for size in sizes.values())
     cost = min(price.of(tokens), worst)
-    return Estimate(settings, len(sizes), missing - len(sizes), cached, tokens, cost, worst, price.of(usage), how, price)
+    return Estimate(
+        settings,
+        len(sizes),
+        missing - len(sizes),
+        cached,
+        tokens,
+        cost,
+        worst,
+        price.of(usage),
+        how,
+        price,
+    )
 
 
 def _example_tokens(prompts: Sequence[Prompt]) -> float:
-    examples = [len(m["content"].encode()) for p in prompts[:1] for m in p.messages if m["role"] == "assistant"]
+    examples = [
+        len(m["content"].encode())
+        for p in prompts[:1]
+        for m in p.messages
+        if m["role"] == "assistant"
+    ]
     return max(examples) / BYTES_PER_TOKEN if examples else TOKENS_PER_REPLY
 
 
-def agreed(told: Estimate, ask: Callable[[str], str] = input) -> None:
-    """Return where a call costs nothing, or its cost has been agreed to: by ``max_cost_usd``, or by the answer of who is asked.
+def require_consent(told: Estimate, ask: Callable[[str], str] = input) -> None:
+    """Return where a call costs nothing, or its cost has been agreed to: by ``max_cost_usd``, or by
+    the answer of who is asked.
 
     Raises ``RuntimeError`` with the estimate and how to agree to it.
     """
@@ -95,13 +146,22 @@ def agreed(told: Estimate, ask: Callable[[str], str] = input) -> None:
         left = settings.budget_usd - told.paid if settings.budget_usd else told.usd
         if min(told.usd, max(left, 0.0)) <= settings.max_cost_usd:
             return
-        raise RuntimeError(f"not sent: {told}. That is beyond max_cost_usd = {settings.max_cost_usd:g}: raise it to agree, "
-                           "or set budget_usd to stop at an amount")
+        raise RuntimeError(
+            f"not sent: {told}. That is beyond max_cost_usd = {settings.max_cost_usd:g}: raise it"
+            " to agree, or set budget_usd to stop at an amount"
+        )
     stop = f"; it stops at {min(limits):g} USD" if limits else ""
     try:
         answer = ask(f"{told}{stop}. Send them? [y/N] ")
-    except (EOFError, OSError, NotImplementedError):  # nobody there to ask: no terminal, or a notebook that runs headless
-        raise RuntimeError(f"not sent: {told}. Agree with the parameter max_cost_usd, for example -p 02.max_cost_usd={_rounded_up(told.usd)}") from None
+    except (
+        EOFError,
+        OSError,
+        NotImplementedError,
+    ):  # nobody there to ask: no terminal, or a notebook that runs headless
+        raise RuntimeError(
+            f"not sent: {told}. Agree with the parameter max_cost_usd, for example -p"
+            f" 02.max_cost_usd={_rounded_up(told.usd)}"
+        ) from None
     if answer.strip().lower() not in ("y", "yes"):
         raise RuntimeError("not sent: not agreed to")
 
@@ -122,11 +182,18 @@ def estimate_profile(values: Mapping[str, object], root: Path) -> Estimate:
     images = located_images(read_parquet(folder / "regions.parquet", REGIONS))
     lines = read_parquet(folder / "verbalizations.parquet", VERBALIZATIONS).to_pylist()
     given = {name: values[name] for name in ("model", "temperature", "seed", "mode")}
-    limits = {name: values[name] or None for name in ("max_tokens", "budget_requests", "budget_usd", "max_cost_usd")}
+    limits = {
+        name: values[name] or None
+        for name in ("max_tokens", "budget_requests", "budget_usd", "max_cost_usd")
+    }
     prices = root / str(values["prices"]) if values["prices"] else None
-    settings = TeacherSettings(str(values["base_url"]) or "http://localhost", **given, **limits, prices=prices)
+    settings = TeacherSettings(
+        str(values["base_url"]) or "http://localhost", **given, **limits, prices=prices
+    )
     cache = ResponseCache(folder / "teacher_cache.sqlite")
     try:
-        return estimate(build_prompts(images, lines, number=int(values["triples"])), settings, cache)
+        return estimate(
+            build_prompts(images, lines, number=int(values["triples"])), settings, cache
+        )
     finally:
         cache.close()

@@ -1,18 +1,21 @@
-"""The teacher: prompts go to an LLM behind OpenAI's protocol, and come back as triples or as rejects with a reason.
+"""The teacher: prompts go to an LLM behind OpenAI's protocol, and come back as triples or as
+rejects with a reason.
 
-Each reply is kept in an SQLite cache (reply_cache) under the hash of its whole request as soon as it arrives: a killed run asks for
-nothing it already has. ``base_url`` and ``model`` choose between OpenAI, vLLM, llama.cpp or the mini world's rule-based writer;
-requests go out side by side (sampling) or through the Batch API (batch_api), and cost no more than was agreed to (estimating, spending).
+Each reply is kept in an SQLite cache (reply_cache) under the hash of its whole request as soon as
+it arrives: a killed run asks for nothing it already has. ``base_url`` and ``model`` choose between
+OpenAI, vLLM, llama.cpp or the mini world's rule-based writer; requests go out side by side
+(sampling) or through the Batch API (batch_api), and cost no more than was agreed to (estimating,
+spending).
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lskd_nb.teacher.batch_api import ask_in_batches
-from lskd_nb.teacher.budget import Purse, price_of
+from lskd_nb.teacher.budget import Budget, price_of
 from lskd_nb.teacher.cache import ResponseCache
-from lskd_nb.teacher.client import Asked, Progress, ask_all, run_to_end
-from lskd_nb.teacher.estimate import agreed, estimate
+from lskd_nb.teacher.client import Progress, SamplingJob, ask_all, run_to_end
+from lskd_nb.teacher.estimate import estimate, require_consent
 from lskd_nb.teacher.prompts import Prompt
 from lskd_nb.teacher.requests import TeacherReport, TeacherSettings
 
@@ -24,20 +27,22 @@ def generate_triples(
     on_progress: Progress = lambda report, total: None,
     ask: Callable[[str], str] = input,
 ) -> tuple[list[dict], list[dict], TeacherReport]:
-    """Ask for every prompt that the cache has no reply to; return triple rows, reject rows and a report.
+    """Ask for every prompt that the cache has no reply to; return triple rows, reject rows and a
+    report.
 
-    ``on_progress`` is told twice a second and at the end, with the report so far and the number of requests;
-    ``ask`` is put the question before a paid call.
-    Raises ``RuntimeError`` naming ``base_url``, the model and the key's variable when the teacher can't be reached or refuses the key, and
-    where the cost has not been agreed to; ``ValueError`` where a cost is not known, or the cache is damaged.
+    ``on_progress`` is told twice a second and at the end, with the report so far and the number of
+    requests; ``ask`` is put the question before a paid call. Raises ``RuntimeError`` naming
+    ``base_url``, the model and the key's variable when the teacher can't be reached or refuses the
+    key, and where the cost has not been agreed to; ``ValueError`` where a cost is not known, or the
+    cache is damaged.
     """
-    purse = Purse(price_of(settings))
+    purse = Budget(price_of(settings))
     cache = ResponseCache(cache_path)
     try:
-        asked = Asked(prompts, settings, cache, on_progress, purse)
+        asked = SamplingJob(prompts, settings, cache, on_progress, purse)
         asked.look_up()
         if asked.missing and not purse.price.free:
-            agreed(estimate(prompts, settings, cache), ask)
+            require_consent(estimate(prompts, settings, cache), ask)
         limits = (settings.budget_usd, settings.max_cost_usd and purse.paid + settings.max_cost_usd)
         purse.limit = min((limit for limit in limits if limit), default=None)
         _ask(asked)
@@ -49,10 +54,14 @@ def generate_triples(
             asked.sort(key, None)
     asked.tell(now=True)
     ordered = [asked.worth[place] for place in range(len(prompts))]
-    return [row for rows, _ in ordered for row in rows], [reject for _, rejects in ordered for reject in rejects], asked.report
+    return (
+        [row for rows, _ in ordered for row in rows],
+        [reject for _, rejects in ordered for reject in rejects],
+        asked.report,
+    )
 
 
-def _ask(asked: Asked) -> None:
+def _ask(asked: SamplingJob) -> None:
     keys = list(asked.missing)[: asked.settings.budget_requests]
     if keys and asked.settings.mode == "batch":
         ask_in_batches(asked, keys)
@@ -61,10 +70,17 @@ def _ask(asked: Asked) -> None:
 
 
 def progress_line(report: TeacherReport, total: int) -> str:
-    """A call so far in one line: how many of ``total`` requests are done, rejects, the rate, what is spent, and the time left."""
+    """A call so far in one line: how many of ``total`` requests are done, rejects, the rate,
+    what is spent, and the time left.
+    """
     done = report.cached + report.requests + report.failed + report.not_sent
     rate = (report.requests + report.failed) / report.seconds if report.seconds > 0 else 0.0
-    parts = [f"{done:,} of {total:,} done", f"{sum(report.rejects.values()):,} rejects", f"{rate * 60:,.0f} requests/min", f"{report.usd:,.2f} USD spent"]
+    parts = [
+        f"{done:,} of {total:,} done",
+        f"{sum(report.rejects.values()):,} rejects",
+        f"{rate * 60:,.0f} requests/min",
+        f"{report.usd:,.2f} USD spent",
+    ]
     if report.in_batches:
         parts.append(f"{report.in_batches:,} in batches")
     elif done < total:
@@ -74,4 +90,10 @@ def progress_line(report: TeacherReport, total: int) -> str:
 
 def _duration(seconds: float) -> str:
     minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
-    return f"{round(seconds)} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{hours:g} h"
+    return (
+        f"{round(seconds)} s"
+        if seconds < 90
+        else f"{minutes} min"
+        if minutes < 90
+        else f"{hours:g} h"
+    )

@@ -1,6 +1,8 @@
-"""What a teacher's reply is, and what makes it triples: a schema, and the rule that every region mentioned was offered.
+"""What a teacher's reply is, and what makes it triples: a schema, and the rule that every region
+mentioned was offered.
 
-Structured outputs are asked for and not trusted. Whatever comes back, a reply of any shape ends as triples or as rejects with a reason.
+Structured outputs are asked for and not trusted. Whatever comes back, a reply of any shape ends as
+triples or as rejects with a reason.
 """
 
 import json
@@ -33,14 +35,18 @@ class Triples(BaseModel):
 
 def _response_format() -> dict:
     schema = Triples.model_json_schema()
-    return {"type": "json_schema", "json_schema": {"name": "triples", "strict": True, "schema": schema}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "triples", "strict": True, "schema": schema},
+    }
 
 
 RESPONSE_FORMAT = _response_format()
 
 
-def reply_of(body: bytes | str | object) -> dict:
-    """A chat completion, as bytes or as parsed JSON, as it is kept: its text, why it ended, and its token counts [input, output].
+def read_completion(body: bytes | str | object) -> dict:
+    """A chat completion, as bytes or as parsed JSON, as it is kept: its text, why it ended, and its
+    token counts [input, output].
 
     What is no chat completion becomes ``{"error": reason}``, which is not kept.
     """
@@ -54,7 +60,12 @@ def reply_of(body: bytes | str | object) -> dict:
     if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
         return {"error": "body is no chat completion"}
     if not body["choices"]:
-        return {"text": None, "finish": "empty", "refusal": None, "usage": _usage(body.get("usage"))}
+        return {
+            "text": None,
+            "finish": "empty",
+            "refusal": None,
+            "usage": _usage(body.get("usage")),
+        }
     choice = body["choices"][0]
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
@@ -68,7 +79,10 @@ def reply_of(body: bytes | str | object) -> dict:
 
 
 def _usage(usage: object) -> list[int]:
-    counts = [usage.get(name) if isinstance(usage, dict) else 0 for name in ("prompt_tokens", "completion_tokens")]
+    counts = [
+        usage.get(name) if isinstance(usage, dict) else 0
+        for name in ("prompt_tokens", "completion_tokens")
+    ]
     return [n if type(n) is int and 0 <= n < 2**40 else 0 for n in counts]
 
 
@@ -112,9 +126,14 @@ def _checked(item: object, offered: Iterable[int]) -> tuple[Triple, list[int]] |
         triple = Triple.model_validate(item)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        return f"bad field {_storable('.'.join(map(str, first['loc']))) or 'triple'}: {first['type']}"
+        return (
+            f"bad field {_storable('.'.join(map(str, first['loc']))) or 'triple'}: {first['type']}"
+        )
     try:
-        asked, said = mentions(triple.question), mentions(" ".join((triple.question, triple.answer, triple.rationale)))
+        asked, said = (
+            mentions(triple.question),
+            mentions(" ".join((triple.question, triple.answer, triple.rationale))),
+        )
     except ValueError:  # more digits than Python reads as a number
         return UNKNOWN
     if not asked:
@@ -122,12 +141,23 @@ def _checked(item: object, offered: Iterable[int]) -> tuple[Triple, list[int]] |
     return UNKNOWN if set(said) - set(offered) else (triple, said)
 
 
-def sorted_reply(prompt: Prompt, key: str, reply: dict | None, model: str) -> tuple[list[dict], list[dict]]:
-    """The TRIPLES rows and the REJECTS rows that a reply to ``prompt`` is worth; ``key`` is the hash of its request."""
+def triples_and_rejects(
+    prompt: Prompt, key: str, reply: dict | None, model: str
+) -> tuple[list[dict], list[dict]]:
+    """The TRIPLES rows and the REJECTS rows that a reply to ``prompt`` is worth; ``key`` is the
+    hash of its request.
+    """
     record = f"{prompt.image_id}-{prompt.family}"
     parsed = parse_reply(reply)
     if isinstance(parsed, str):
-        return [], [dict(stage="teacher", record=record, reason=parsed, detail=_detail(reply) if reply else "")]
+        return [], [
+            dict(
+                stage="teacher",
+                record=record,
+                reason=parsed,
+                detail=_detail(reply) if reply else "",
+            )
+        ]
     rows, rejects = [], []
     for number, item in enumerate(parsed):
         name, checked = f"{record}-{number}", _checked(item, prompt.offered)
@@ -135,9 +165,21 @@ def sorted_reply(prompt: Prompt, key: str, reply: dict | None, model: str) -> tu
             rejects.append(dict(stage="teacher", record=name, reason=checked, detail=_detail(item)))
             continue
         triple, mentioned = checked
-        rows.append(dict(
-            triple_id=name, image_id=prompt.image_id, family=prompt.family, question=triple.question, answer=triple.answer,
-            rationale=triple.rationale, regions=mentioned, regions_offered=list(prompt.offered), model=model, prompt=prompt.name, request=key))
+        rows.append(
+            dict(
+                triple_id=name,
+                image_id=prompt.image_id,
+                family=prompt.family,
+                question=triple.question,
+                answer=triple.answer,
+                rationale=triple.rationale,
+                regions=mentioned,
+                regions_offered=list(prompt.offered),
+                model=model,
+                prompt=prompt.name,
+                request=key,
+            )
+        )
     return rows, rejects
 
 

@@ -1,7 +1,9 @@
-"""Prompts: what is known of an image, in words, and what the teacher is asked to write about it (LSKD, section 3.1).
+"""Prompts: what is known of an image, in words, and what the teacher is asked to write about it
+(LSKD, section 3.1).
 
-There are two families. By *id*, a text points with "[2]" alone; by *description* it says what the region is and adds the id when it
-is first mentioned. Texts and few-shot examples are files in ``prompts/``, and every triple records the hash of those it came from.
+There are two families. By *id*, a text points with "[2]" alone; by *description* it says what the
+region is and adds the id when it is first mentioned. Texts and few-shot examples are files in
+``prompts/``, and every triple records the hash of those it came from.
 """
 
 import hashlib
@@ -34,21 +36,33 @@ class Prompt:
 def context_text(image: LocatedImage, lines: Sequence[Mapping], limit: int = 400) -> str:
     """What is known of an image, one thing a line.
 
-    ``lines`` are rows of records.VERBALIZATIONS about it. Each region has one line, "[id] label: description", with the texts of all
-    local verbalizers joined by ";". Texts longer than ``limit`` characters are cut there.
+    ``lines`` are rows of records.VERBALIZATIONS about it. Each region has one line, "[id] label:
+    description", with the texts of all local verbalizers joined by ";". Texts longer than ``limit``
+    characters are cut there.
     """
     by: dict[str, list[Mapping]] = {}
     for line in lines:
-        by.setdefault(line["verbalizer"] if line["kind"] == "global" else line["kind"], []).append(line)
-    out = [f"{title}: {', '.join(r['text'] for r in by[name])}" for title, name in CLIP_LINES if name in by]
+        by.setdefault(line["verbalizer"] if line["kind"] == "global" else line["kind"], []).append(
+            line
+        )
+    out = [
+        f"{title}: {', '.join(r['text'] for r in by[name])}"
+        for title, name in CLIP_LINES
+        if name in by
+    ]
     known = {name for _, name in CLIP_LINES} | {"local", "dynamic"}
-    out += [f"Caption: {_clean(r['text'], limit)}" for name in by if name not in known for r in by[name]]
+    out += [
+        f"Caption: {_clean(r['text'], limit)}" for name in by if name not in known for r in by[name]
+    ]
     out.append("Regions:")
     local: dict[int, list[str]] = {}
     for r in by.get("local", []):
         local.setdefault(r["region"], []).append(_clean(r["text"], limit))
     for region in image.regions:
-        out.append(f"[{region.id}] {region.label}: {'; '.join(dict.fromkeys(local.get(region.id, []))) or region.label}")
+        out.append(
+            f"[{region.id}] {region.label}:"
+            f" {'; '.join(dict.fromkeys(local.get(region.id, []))) or region.label}"
+        )
     if "dynamic" in by:
         out.append("Questions:")
         out += [f"{_clean(r['question'], limit)} {_clean(r['text'], limit)}" for r in by["dynamic"]]
@@ -63,12 +77,22 @@ def _clean(text: str, limit: int) -> str:
 def _files(family: str) -> tuple[str, str, tuple[dict, ...], str]:
     if family not in FAMILIES:
         raise ValueError(f"no prompt family {family!r}; there are {FAMILIES}")
-    texts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("system.txt", f"{family}.txt", "examples.yaml")]
+    texts = [
+        (TEMPLATES / name).read_text(encoding="utf-8")
+        for name in ("system.txt", f"{family}.txt", "examples.yaml")
+    ]
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
-    return texts[0].strip(), texts[1].strip(), tuple(yaml.safe_load(texts[2])[family]), f"{family}-{digest}"
+    return (
+        texts[0].strip(),
+        texts[1].strip(),
+        tuple(yaml.safe_load(texts[2])[family]),
+        f"{family}-{digest}",
+    )
 
 
-def build_prompt(image: LocatedImage, lines: Sequence[Mapping], family: str, number: int = 3) -> Prompt:
+def build_prompt(
+    image: LocatedImage, lines: Sequence[Mapping], family: str, number: int = 3
+) -> Prompt:
     """The request about one image: system text, the examples as earlier turns, then this image."""
     import json
 
@@ -77,14 +101,31 @@ def build_prompt(image: LocatedImage, lines: Sequence[Mapping], family: str, num
     messages = [{"role": "system", "content": f"{system}\n\n{asked}"}]
     for example in examples:
         messages.append({"role": "user", "content": example["context"].strip()})
-        messages.append({"role": "assistant", "content": json.dumps({"triples": example["triples"]}, ensure_ascii=False)})
+        messages.append(
+            {
+                "role": "assistant",
+                "content": json.dumps({"triples": example["triples"]}, ensure_ascii=False),
+            }
+        )
     messages.append({"role": "user", "content": context_text(image, lines)})
     return Prompt(image.image_id, family, tuple(r.id for r in image.regions), tuple(messages), name)
 
 
-def build_prompts(images: Iterable[LocatedImage], lines: Iterable[Mapping], families: Sequence[str] = FAMILIES, number: int = 3) -> list[Prompt]:
-    """One prompt for each image and family. An image without regions has nothing to point at and gets none."""
+def build_prompts(
+    images: Iterable[LocatedImage],
+    lines: Iterable[Mapping],
+    families: Sequence[str] = FAMILIES,
+    number: int = 3,
+) -> list[Prompt]:
+    """One prompt for each image and family. An image without regions has nothing to point at and
+    gets none.
+    """
     of: dict[str, list[Mapping]] = {}
     for line in lines:
         of.setdefault(line["image_id"], []).append(line)
-    return [build_prompt(i, of.get(i.image_id, []), f, number) for i in images if i.regions for f in families]
+    return [
+        build_prompt(i, of.get(i.image_id, []), f, number)
+        for i in images
+        if i.regions
+        for f in families
+    ]

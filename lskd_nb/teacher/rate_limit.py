@@ -1,7 +1,9 @@
-"""How many requests may be under way at once: as many as the server bears, which is found out while asking.
+"""How many requests may be under way at once: as many as the server bears, which is found out while
+asking.
 
-Additive increase, multiplicative decrease, as TCP shares a line: every answer lets a little more through, a 429 halves it, and what the
-server's headers say (``retry-after``, ``x-ratelimit-remaining-*``, ``x-ratelimit-reset-*``) is obeyed before it has to say 429.
+Additive increase, multiplicative decrease, as TCP shares a line: every answer lets a little more
+through, a 429 halves it, and what the server's headers say (``retry-after``,
+``x-ratelimit-remaining-*``, ``x-ratelimit-reset-*``) is obeyed before it has to say 429.
 """
 
 import asyncio
@@ -18,8 +20,10 @@ _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "": 1.0}
 
 
 @dataclass
-class Limiter:
-    """Admits requests: ``async with limiter`` around each attempt, then ``saw`` with what came back. At most ``most`` are under way."""
+class RateLimiter:
+    """Admits requests: ``async with limiter`` around each attempt, then ``saw`` with what came
+    back. At most ``most`` are under way.
+    """
 
     most: int
     allowed: float = 0.0  # how many may be under way now: 1 to ``most``
@@ -35,7 +39,7 @@ class Limiter:
             raise ValueError(f"concurrency must be at least 1, not {self.most}")
         self.allowed = float(min(self.most, START))
 
-    async def __aenter__(self) -> "Limiter":
+    async def __aenter__(self) -> "RateLimiter":
         while True:
             pause = self.not_before - monotonic()
             if pause > 0:
@@ -53,32 +57,51 @@ class Limiter:
         self._admit()
 
     def saw(self, status: int, headers: Mapping[str, str], sent: float, tokens: int = 1) -> None:
-        """An attempt sent at ``sent`` (monotonic) was answered; ``tokens`` is about what one such request takes."""
+        """An attempt sent at ``sent`` (monotonic) was answered; ``tokens`` is about what one
+        such request takes.
+        """
         if status in BUSY:
             self.throttled += 1
-            if sent > self._lowered:  # those sent before the last decrease say nothing about what is allowed since
+            if (
+                sent > self._lowered
+            ):  # those sent before the last decrease say nothing about what is allowed since
                 self._lower(self.allowed / 2)
             self._pause(wait_of(headers))
         elif status < 400:
-            self.allowed = min(self.most, self.allowed + (1.0 if self._doubling else 1.0 / self.allowed))
+            self.allowed = min(
+                self.most, self.allowed + (1.0 if self._doubling else 1.0 / self.allowed)
+            )
         for kind, need in (("requests", 1), ("tokens", max(tokens, 1))):
             self._obey(headers, kind, need)
         self._admit()
 
     def _obey(self, headers: Mapping[str, str], kind: str, need: int) -> None:
-        """Of what remains of a limit, no more is taken; where one request is too much, wait until as much has come back."""
+        """Of what remains of a limit, no more is taken; where one request is too much, wait
+        until as much has come back.
+        """
         remaining = _number(headers.get(f"x-ratelimit-remaining-{kind}"))
         if remaining is None:
             return
         if remaining // need < self.allowed:
             self._lower(remaining // need)
         if remaining < need:
-            limit, reset = _number(headers.get(f"x-ratelimit-limit-{kind}")), seconds_of(headers.get(f"x-ratelimit-reset-{kind}"))
-            share = (need - remaining) / (limit - remaining) if limit is not None and limit > need else 1.0  # reset: until all of it is back
+            limit, reset = (
+                _number(headers.get(f"x-ratelimit-limit-{kind}")),
+                seconds_of(headers.get(f"x-ratelimit-reset-{kind}")),
+            )
+            share = (
+                (need - remaining) / (limit - remaining)
+                if limit is not None and limit > need
+                else 1.0
+            )  # reset: until all of it is back
             self._pause(reset and reset * share)
 
     def _lower(self, allowed: float) -> None:
-        self.allowed, self._doubling, self._lowered = min(max(1.0, allowed), self.most), False, monotonic()
+        self.allowed, self._doubling, self._lowered = (
+            min(max(1.0, allowed), self.most),
+            False,
+            monotonic(),
+        )
 
     def _pause(self, seconds: float | None) -> None:
         if seconds:
@@ -95,18 +118,29 @@ class Limiter:
 
 
 def wait_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by ``retry-after-ms`` or ``retry-after``; a date there is left to the client library."""
+    """Seconds to wait by ``retry-after-ms`` or ``retry-after``; a date there is left to the
+    client library.
+    """
     milliseconds = _number(headers.get("retry-after-ms"))
     return milliseconds / 1000 if milliseconds is not None else _number(headers.get("retry-after"))
 
 
 def seconds_of(text: str | None) -> float | None:
-    """Seconds of a duration as OpenAI writes it ("6m0s", "1.5s", "20ms"), or of a bare number; None for anything else."""
+    """Seconds of a duration as OpenAI writes it ("6m0s", "1.5s", "20ms"), or of a bare number;
+    None for anything else.
+    """
     text = (text or "").strip().lower()
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+|\d+(\.\d+)?", text, re.ASCII):
         return None
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)", text))
+    return sum(
+        float(number) * _UNITS[unit]
+        for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)", text)
+    )
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", (text or "").strip(), re.ASCII) else None
+    return (
+        float(text)
+        if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", (text or "").strip(), re.ASCII)
+        else None
+    )

@@ -1,4 +1,6 @@
-"""What is asked, of whom, and on which conditions: the settings of a teacher, its requests, and the report of a call."""
+"""What is asked, of whom, and on which conditions: the settings of a teacher, its requests, and
+the report of a call.
+"""
 
 import hashlib
 import json
@@ -18,11 +20,14 @@ MODES = ("async", "batch")
 class TeacherSettings:
     """Whom to ask, and how.
 
-    ``concurrency`` is the most requests under way at once: how many really are, the server's limits decide (pacing.Limiter).
-    ``budget_requests`` is the most requests sent in one call, ``budget_usd`` the most that their prompts may cost in all calls
-    together (at this call's prices), None without a limit; ``max_cost_usd`` agrees to an estimate up to it, and limits what one call may cost. In mode
-    "batch" requests go through the Batch API, within 24 hours and at half the price, and are looked after every ``poll_seconds`` at the latest.
-    ``prices`` is a file like prompts/prices.yaml, which is the default. Raises ``ValueError`` for a mode that there is not.
+    ``concurrency`` is the most requests under way at once: how many really are, the server's limits
+    decide (pacing.RateLimiter). ``budget_requests`` is the most requests sent in one call,
+    ``budget_usd`` the most that their prompts may cost in all calls together (at this call's
+    prices), None without a limit; ``max_cost_usd`` agrees to an estimate up to it, and limits what
+    one call may cost. In mode "batch" requests go through the Batch API, within 24 hours and at
+    half the price, and are looked after every ``poll_seconds`` at the latest. ``prices`` is a file
+    like prompts/prices.yaml, which is the default. Raises ``ValueError`` for a mode that there is
+    not.
     """
 
     base_url: str
@@ -57,7 +62,9 @@ class TeacherReport:
     in_batches: int = 0  # submitted to the Batch API and not answered yet
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    usd: float = 0.0  # paid for these prompts, by earlier calls too; attempts of which that is not known count as paid
+    # paid for these prompts, by earlier calls too; attempts of which that is not known count as
+    # paid
+    usd: float = 0.0
     triples: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -65,7 +72,12 @@ class TeacherReport:
 
 def request_body(prompt: Prompt, settings: TeacherSettings) -> dict:
     """The whole request about a prompt, as it is sent and hashed."""
-    body = dict(model=settings.model, messages=list(prompt.messages), temperature=settings.temperature, response_format=RESPONSE_FORMAT)
+    body = dict(
+        model=settings.model,
+        messages=list(prompt.messages),
+        temperature=settings.temperature,
+        response_format=RESPONSE_FORMAT,
+    )
     if settings.seed is not None:
         body["seed"] = settings.seed
     if settings.max_tokens is not None:
@@ -89,16 +101,20 @@ def is_loopback(base_url: str) -> bool:
 
 
 def api_key(settings: TeacherSettings) -> str:
-    """The key from the environment. Raises ``RuntimeError`` naming the variable where a server elsewhere needs one."""
+    """The key from the environment. Raises ``RuntimeError`` naming the variable where a server
+    elsewhere needs one.
+    """
     key = os.environ.get(settings.api_key_env)
     if key:
         return key
     if is_loopback(settings.base_url):
         return "none-needed"
-    raise RuntimeError(f"no API key: set the environment variable {settings.api_key_env} for {settings.base_url}")
+    raise RuntimeError(
+        f"no API key: set the environment variable {settings.api_key_env} for {settings.base_url}"
+    )
 
 
-def without_key(text: str, settings: TeacherSettings) -> str:
+def redact_key(text: str, settings: TeacherSettings) -> str:
     """``text`` of a server, in which it may have echoed the key."""
     key = os.environ.get(settings.api_key_env)
     return text.replace(key, f"[{settings.api_key_env}]") if key else text

@@ -1,8 +1,10 @@
-"""What each step of distillation sees: rows of the corpus drawn as views, and their hard negatives (LSKD, section 3.3).
+"""What each step of distillation sees: rows of the corpus drawn as views, and their hard negatives
+(LSKD, section 3.3).
 
-Each time a row is drawn its regions are shuffled, half the time all that were offered and half the time those it mentions,
-and its texts are renumbered to match. A *region swap* is the same text with two ids exchanged, false about this very image; an
-*exchange* has the answer or the rationale of another row that asks the same, as VCR's wrong choices have.
+Each time a row is drawn its regions are shuffled, half the time all that were offered and half the
+time those it mentions, and its texts are renumbered to match. A *region swap* is the same text with
+two ids exchanged, false about this very image; an *exchange* has the answer or the rationale of
+another row that asks the same, as VCR's wrong choices have.
 """
 
 import zlib
@@ -34,11 +36,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Sample:
     """A row as one step sees it: its view, and texts renumbered to the view's ids.
 
-    Its own hard negatives are (question, text) or None: ``swapped`` has two regions exchanged, ``exchanged`` the answer or the
-    rationale of a row that asks the same.
+    Its own hard negatives are (question, text) or None: ``swapped`` has two regions exchanged,
+    ``exchanged`` the answer or the rationale of a row that asks the same.
     """
 
     view: View
@@ -49,21 +51,29 @@ class Drawn:
 
 
 def corpus_rows(path: str | Path) -> list[Row]:
-    """Rows of a corpus. Raises ``ValueError`` naming the triple whose texts mention a region it does not have."""
+    """Rows of a corpus. Raises ``ValueError`` naming the triple whose texts mention a region it
+    does not have.
+    """
     rows = []
     for r in read_parquet(path, CORPUS).to_pylist():
         regions = tuple(region_of(g) for g in r["references"])
         mentioned = tuple(mentions(" ".join((r["question"], r["answer"], r["rationale"]))))
         unknown = set(mentioned) - {g.id for g in regions}
         if unknown:
-            raise ValueError(f"{path}: triple {r['triple_id']} mentions the regions {sorted(unknown)} that it has no boxes for")
+            raise ValueError(
+                f"{path}: triple {r['triple_id']} mentions the regions {sorted(unknown)} that it"
+                " has no boxes for"
+            )
         rows.append(Row(r["image"], r["question"], r["answer"], r["rationale"], regions, mentioned))
     return rows
 
 
 def rehearsal_rows(path: str | Path) -> list[Row]:
     """Plain pairs (image, question, text); the question may be empty. Nothing is drawn."""
-    return [Row(r["image"], r["question"], r["text"], "", (), ()) for r in read_parquet(path, REHEARSAL).to_pylist()]
+    return [
+        Row(r["image"], r["question"], r["text"], "", (), ())
+        for r in read_parquet(path, REHEARSAL).to_pylist()
+    ]
 
 
 def by_question(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -79,7 +89,9 @@ def _unnumbered(question: str) -> str:
 
 
 def answer_text(answer: str, rationale: str = "") -> str:
-    """What follows the question: with the rationale or without (LSKD trains on either, half each)."""
+    """What follows the question: with the rationale or without (LSKD trains on either, half
+    each).
+    """
     return f"Answer: {answer} Rationale: {rationale}" if rationale else f"Answer: {answer}"
 
 
@@ -90,25 +102,52 @@ def fixed_view(row: Row, which: int) -> View:
 
 def _fixed_shuffle(row: Row, which: int):
     mentioned = row.mentioned if which % 2 else ()  # in turn: all regions, the mentioned ones
-    return shuffle_ids(row.regions, mentioned, np.random.default_rng([image_number(row.image), which, *row.mentioned]) if which % 2 else
-                       np.random.default_rng([image_number(row.image), which]), share_mentioned=1.0)
+    return shuffle_ids(
+        row.regions,
+        mentioned,
+        (
+            np.random.default_rng([image_index(row.image), which, *row.mentioned])
+            if which % 2
+            else np.random.default_rng([image_index(row.image), which])
+        ),
+        share_mentioned=1.0,
+    )
 
 
-def drawn_row(row: Row, views: int, rng: np.random.Generator, asked: Mapping[str, Sequence[Row]] | None = None) -> Drawn:
-    """Shuffle a row's regions and renumber its texts. With ``views`` > 0 the shuffle is one of that many fixed ones.
+def draw_sample(
+    row: Row, views: int, rng: np.random.Generator, asked: Mapping[str, Sequence[Row]] | None = None
+) -> Sample:
+    """Shuffle a row's regions and renumber its texts. With ``views`` > 0 the shuffle is one of that
+    many fixed ones.
 
     ``asked``: rows by question, of which one is drawn for the exchange.
     """
     rival = _rival(row, asked or {}, rng)
     if not row.regions:
         text = answer_text(row.answer) if row.question else row.answer
-        return Drawn(View(row.image), row.question, text, None, (row.question, answer_text(rival.answer)) if rival else None)
-    regions, mapping = _fixed_shuffle(row, int(rng.integers(views))) if views else shuffle_ids(row.regions, row.mentioned, rng)
+        return Sample(
+            View(row.image),
+            row.question,
+            text,
+            None,
+            (row.question, answer_text(rival.answer)) if rival else None,
+        )
+    regions, mapping = (
+        _fixed_shuffle(row, int(rng.integers(views)))
+        if views
+        else shuffle_ids(row.regions, row.mentioned, rng)
+    )
     question, answer = renumber(row.question, mapping), renumber(row.answer, mapping)
     rationale = renumber(row.rationale, mapping) if rng.random() < 0.5 else ""
     text = answer_text(answer, rationale)
-    drawn = Drawn(View(row.image, regions), question, text, _swap(question, text, len(regions), rng))
-    return replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng)) if rival else drawn
+    drawn = Sample(
+        View(row.image, regions), question, text, _swap(question, text, len(regions), rng)
+    )
+    return (
+        replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng))
+        if rival
+        else drawn
+    )
 
 
 def _rival(row: Row, asked: Mapping[str, Sequence[Row]], rng: np.random.Generator) -> Row | None:
@@ -121,8 +160,12 @@ def _rival(row: Row, asked: Mapping[str, Sequence[Row]], rng: np.random.Generato
     return None
 
 
-def _exchange(drawn: Drawn, answer: str, rationale: str, rival: Row, rng: np.random.Generator) -> tuple[str, str] | None:
-    """The rival's answer, rationale, or both in place of the row's, told of the row's regions in the order of mention."""
+def _exchange(
+    drawn: Sample, answer: str, rationale: str, rival: Row, rng: np.random.Generator
+) -> tuple[str, str] | None:
+    """The rival's answer, rationale, or both in place of the row's, told of the row's regions in
+    the order of mention.
+    """
     own = mentions(f"{drawn.question} {drawn.text}")
     ids = own + [r.id for r in drawn.view.regions if r.id not in own]
     if len(rival.mentioned) > len(ids):
@@ -135,7 +178,7 @@ def _exchange(drawn: Drawn, answer: str, rationale: str, rival: Row, rng: np.ran
     return drawn.question, answer_text(answer, rationale if " Rationale: " in drawn.text else "")
 
 
-def image_number(path: str) -> int:
+def image_index(path: str) -> int:
     """A number that stands for an image in seeds and in ITC's exclusions."""
     return zlib.crc32(path.encode())
 
@@ -151,18 +194,33 @@ def _swap(question: str, text: str, drawn: int, rng: np.random.Generator) -> tup
     return renumber(question, mapping), renumber(text, mapping)
 
 
-def batch_at(step: int, rows: Sequence[Row], plain: Sequence[Row], asked: Mapping[str, Sequence[Row]], batch: int, rehearsal_share: float,
-             views: int, seed: int) -> list[Drawn]:
-    """The rows of a step, a function of the seed and the step alone: a resumed run sees what an unbroken one would."""
+def batch_at(
+    step: int,
+    rows: Sequence[Row],
+    plain: Sequence[Row],
+    asked: Mapping[str, Sequence[Row]],
+    batch: int,
+    rehearsal_share: float,
+    views: int,
+    seed: int,
+) -> list[Sample]:
+    """The rows of a step, a function of the seed and the step alone: a resumed run sees what an
+    unbroken one would.
+    """
     rng = np.random.default_rng([seed, 1, step])
     rehearsed = round(batch * rehearsal_share) if plain else 0
     picked = [rows[i] for i in epoch_indices(len(rows), batch - rehearsed, step, seed)]
     picked += [plain[i] for i in rng.integers(len(plain), size=rehearsed)] if rehearsed else []
-    return [drawn_row(row, views, rng, asked) for row in picked]
+    return [draw_sample(row, views, rng, asked) for row in picked]
 
 
 def epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:
-    """Indices of one step when rows are shuffled anew each epoch and epochs follow each other without a gap."""
+    """Indices of one step when rows are shuffled anew each epoch and epochs follow each other
+    without a gap.
+    """
     positions = range(step * batch, (step + 1) * batch)
-    orders = {e: np.random.default_rng([seed, 2, e]).permutation(size) for e in {p // size for p in positions}}
+    orders = {
+        e: np.random.default_rng([seed, 2, e]).permutation(size)
+        for e in {p // size for p in positions}
+    }
     return [int(orders[p // size][p % size]) for p in positions]

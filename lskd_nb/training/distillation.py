@@ -1,16 +1,22 @@
-"""Distillation: the student learns the filtered corpus from images with its regions drawn on them (LSKD, section 3.3).
+"""Distillation: the student learns the filtered corpus from images with its regions drawn on them
+(LSKD, section 3.3).
 
-Each step draws rows, shuffles which regions are shown and under which ids, and sums BLIP-2's losses. The vision encoder is
-frozen. Four choices go beyond the published recipe, each a parameter:
+Each step draws rows, shuffles which regions are shown and under which ids, and sums BLIP-2's
+losses. The vision encoder is frozen. Four choices go beyond the published recipe, each a parameter:
 
-- rows of one image are never each other's negatives in ITC, and ITM gets *region swaps* as hard negatives: the same text with
-  two ids exchanged, which is wrong about this very image;
-- the LM loss also runs *question-conditioned*: the queries see the question before the answer and rationale are generated;
-- a share of each batch rehearses plain captions and questions, so that the student does not forget what it could do;
-- what is saved may lie between the base and the trained weights, which forgets less still (WiSE-FT, Wortsman et al. 2022).
+- rows of one image are never each other's negatives in ITC, and ITM gets *region swaps* as hard
+  negatives: the same text with two ids exchanged, which is wrong about this very image;
+- the LM loss also runs *question-conditioned*: the queries see the question before the answer and
+  rationale are generated;
+- a share of each batch rehearses plain captions and questions, so that the student does not forget
+  what it could do;
+- what is saved may lie between the base and the trained weights, which forgets less still (WiSE-FT,
+  Wortsman et al. 2022).
 
-Run as ``accelerate launch -m lskd_nb.training.distillation CONFIG.json``, on any number of processes: it writes ``metrics.jsonl`` as it goes and a
-checkpoint every so many steps, and a killed run goes on from there with the same numbers. Without dropout the losses are those of a single process.
+Run as ``accelerate launch -m lskd_nb.training.distillation CONFIG.json``, on any number of
+processes: it writes ``metrics.jsonl`` as it goes and a checkpoint every so many steps, and a killed
+run goes on from there with the same numbers. Without dropout the losses are those of a single
+process.
 """
 
 import hashlib
@@ -29,15 +35,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
 from lskd_nb.students.loading import load_student
-from lskd_nb.students.views import FrozenViews, drawn_pixels, encode_drawn
+from lskd_nb.students.views import FrozenFeatures, drawn_pixels, encode_drawn
 from lskd_nb.training import distributed
 from lskd_nb.training.batches import (
-    Drawn,
     Row,
+    Sample,
     batch_at,
     by_question,
     corpus_rows,
-    image_number,
+    image_index,
     rehearsal_rows,
 )
 from lskd_nb.training.loop import (
@@ -63,7 +69,8 @@ class DistillationConfig:
     out: str  # folder of the trained student
     steps: int
     batch: int = 64  # rows of a step, all processes together
-    accumulation: int = 1  # parts that a batch is learned in, one after the other; each has its negatives within itself
+    # parts that a batch is learned in, one after the other; each has its negatives within itself
+    accumulation: int = 1
     lr: float = 1e-5
     min_lr: float = 1e-6
     weight_decay: float = 0.05
@@ -75,7 +82,9 @@ class DistillationConfig:
     lm_conditioned: float = 0.0
     swaps: float = 0.0  # share of ITM's second negatives that are region swaps
     exchanges: float = 0.0  # share of its first ones that have another row's answer or rationale
-    embedding_lr: float = 1.0  # of the word embeddings, as a multiple: ids are words whose meaning is all new
+    embedding_lr: float = (
+        1.0  # of the word embeddings, as a multiple: ids are words whose meaning is all new
+    )
     rehearsal: str | None = None  # Parquet of plain image-text pairs: image, question, text
     rehearsal_share: float = 0.0
     base_share: float = 0.0  # of the base in the weights that are saved
@@ -83,29 +92,56 @@ class DistillationConfig:
     view_store: str | None = None
     checkpoint_every: int = 50
     max_tokens: int = 128
-    image_size: int | None = None  # pixels, the position embeddings interpolated; None: the base's own
+    image_size: int | None = (
+        None  # pixels, the position embeddings interpolated; None: the base's own
+    )
     backend: str = "hf"  # "lavis": LAVIS's own Q-Former
     bf16: bool = True  # where the hardware multiplies it fast; weights and sums stay in float32
-    shard: bool = False  # weights, gradients and optimizer state parted among the processes (FSDP2), not copied
+    # weights, gradients and optimizer state parted among the processes (FSDP2), not copied
+    shard: bool = False
     gradient_checkpointing: bool = False  # less memory, about a third more time
-    workers: int = 0  # processes that draw images ahead, for each training process; of no use where features are stored
+    # processes that draw images ahead, for each training process; of no use where features are
+    # stored
+    workers: int = 0
     threads: int = 0  # 0: torch's choice
 
 
-FREE = ("out", "threads", "workers", "checkpoint_every", "view_store", "gradient_checkpointing", "shard")  # fields on which no number depends
+FREE = (
+    "out",
+    "threads",
+    "workers",
+    "checkpoint_every",
+    "view_store",
+    "gradient_checkpointing",
+    "shard",
+)  # fields on which no number depends
 
 
-def losses(student: Student, image: Tensor, batch: list[Drawn], config: DistillationConfig, rng: np.random.Generator) -> dict[str, Tensor]:
-    """ITC, ITM, LM and question-conditioned LM of a batch; ``image`` is (B / W, patches + 1, width), of this process's part of it.
+def losses(
+    student: Student,
+    image: Tensor,
+    batch: list[Sample],
+    config: DistillationConfig,
+    rng: np.random.Generator,
+) -> dict[str, Tensor]:
+    """ITC, ITM, LM and question-conditioned LM of a batch; ``image`` is (B / W, patches + 1,
+    width), of this process's part of it.
 
-    The mean over W processes is the loss of the batch: ITC is the whole batch's in each, the others are of the process's own rows.
+    The mean over W processes is the loss of the batch: ITC is the whole batch's in each, the others
+    are of the process's own rows.
     """
-    seen, mine = student.look(image), distributed.own(range(len(batch)))
+    seen, mine = student.image_keys_values(image), distributed.local_part(range(len(batch)))
     texts = student.tokenize([batch[i].question for i in mine], [batch[i].text for i in mine])
-    image_ids = torch.tensor([image_number(d.view.image) for d in batch], device=image.device)
-    queries, words = (distributed.gathered(features) for features in (student.query_features(seen), student.text_features(texts)))
+    image_ids = torch.tensor([image_index(d.view.image) for d in batch], device=image.device)
+    queries, words = (
+        distributed.all_gather_with_gradient(features)
+        for features in (student.query_features(seen), student.text_features(texts))
+    )
     itc, similarity = itc_loss(queries, words, image_ids, student.temperature)
-    three = [(d.question, d.text) for d in batch], *negative_texts(batch, similarity, config.swaps, config.exchanges, rng)
+    three = (
+        [(d.question, d.text) for d in batch],
+        *itm_negatives(batch, similarity, config.swaps, config.exchanges, rng),
+    )
     by_image = [three[k][i] for i in mine for k in range(3)]
     match = student.itm_logits(seen, student.tokenize(*zip(*by_image, strict=True)))
     target = torch.zeros(len(by_image), dtype=torch.long, device=image.device)
@@ -114,70 +150,114 @@ def losses(student: Student, image: Tensor, batch: list[Drawn], config: Distilla
     for name, conditioned in (("lm", False), ("lm_conditioned", True)):
         if getattr(config, name) > 0:
             log_probability, counted = student.lm_log_probabilities(seen, texts, conditioned)
-            found[name] = lm_loss(log_probability, counted, texts.ids[:, 1:], distributed.summed(counted.sum()) / distributed.world())
+            found[name] = lm_loss(
+                log_probability,
+                counted,
+                texts.ids[:, 1:],
+                distributed.all_reduce_sum(counted.sum()) / distributed.world_size(),
+            )
     return found
 
 
-def negative_texts(
-    batch: list[Drawn], similarity: Tensor, swaps: float, exchanges: float, rng: np.random.Generator
+def itm_negatives(
+    batch: list[Sample],
+    similarity: Tensor,
+    swaps: float,
+    exchanges: float,
+    rng: np.random.Generator,
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Two wrong (question, text) for each image: hard ones of the batch, as ITC finds them like the image, or the row's own.
+    """Two wrong (question, text) for each image: hard ones of the batch, as ITC finds them like the
+    image, or the row's own.
 
-    BLIP-2 draws a hard text for each image and a hard image for each text. Both are pairs of the batch that do not belong together;
-    drawn by image, the features of each image are used where they are. Of the first negatives a share ``exchanges`` is the row's
-    exchange, of the second ones a share ``swaps`` its region swap, where it has them.
+    BLIP-2 draws a hard text for each image and a hard image for each text. Both are pairs of the
+    batch that do not belong together; drawn by image, the features of each image are used where
+    they are. Of the first negatives a share ``exchanges`` is the row's exchange, of the second ones
+    a share ``swaps`` its region swap, where it has them.
     """
-    likely = similarity.softmax(1)  # nan where the whole batch is of one image: then any other row will do
-    likely = torch.where(likely.isnan(), 1.0001 - torch.eye(len(batch), device=likely.device), likely)
-    hard = distributed.from_first(torch.multinomial(likely, 2, replacement=True)).tolist()
+    likely = similarity.softmax(
+        1
+    )  # nan where the whole batch is of one image: then any other row will do
+    likely = torch.where(
+        likely.isnan(), 1.0001 - torch.eye(len(batch), device=likely.device), likely
+    )
+    hard = distributed.broadcast_from_first(torch.multinomial(likely, 2, replacement=True)).tolist()
     chosen: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
     for row, others in zip(batch, hard, strict=True):
         for place, (own, share) in enumerate(((row.exchanged, exchanges), (row.swapped, swaps))):
             other = batch[others[place]]
-            chosen[place].append(own if own is not None and rng.random() < share else (other.question, other.text))
+            chosen[place].append(
+                own if own is not None and rng.random() < share else (other.question, other.text)
+            )
     return chosen
 
 
 class Objectives(nn.Module):
-    """A process's part of a step as one module, which DistributedDataParallel can wrap: drawn images or stored features -> losses."""
+    """A process's part of a step as one module, which DistributedDataParallel can wrap: drawn
+    images or stored features -> losses.
+    """
 
     def __init__(self, student: Student, config: DistillationConfig):
         super().__init__()
         self.student, self.config = student, config
 
-    def forward(self, seen: Tensor, batch: list[Drawn], rng: np.random.Generator) -> dict[str, Tensor]:
-        image = encode_drawn(self.student, seen, self.config.bf16) if seen.dtype == torch.uint8 else seen.to(self.student.device)
+    def forward(
+        self, seen: Tensor, batch: list[Sample], rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        image = (
+            encode_drawn(self.student, seen, self.config.bf16)
+            if seen.dtype == torch.uint8
+            else seen.to(self.student.device)
+        )
         with autocast(self.student.device, self.config.bf16):
             return losses(self.student, image, batch, self.config, rng)
 
 
 @dataclass(frozen=True)
 class Steps(Dataset):
-    """What each step needs before the model is asked: the parts of its batch, and of each the process's own images, drawn or their stored features."""
+    """What each step needs before the model is asked: the parts of its batch, and of each the
+    process's own images, drawn or their stored features.
+    """
 
     rows: list[Row]
     plain: list[Row]
     asked: dict[str, list[Row]]
     config: DistillationConfig
-    views: FrozenViews
+    views: FrozenFeatures
     place: tuple[int, int]  # this process, and how many there are
 
-    def __getitem__(self, step: int) -> list[tuple[list[Drawn], Tensor]]:
+    def __getitem__(self, step: int) -> list[tuple[list[Sample], Tensor]]:
         told = self.config
-        batch = batch_at(step, self.rows, self.plain, self.asked, told.batch, told.rehearsal_share, told.views, told.seed)
+        batch = batch_at(
+            step,
+            self.rows,
+            self.plain,
+            self.asked,
+            told.batch,
+            told.rehearsal_share,
+            told.views,
+            told.seed,
+        )
         size = told.batch // told.accumulation
-        return [(part, self._seen(distributed.own(part, *self.place))) for part in (batch[k : k + size] for k in range(0, told.batch, size))]
+        return [
+            (part, self._seen(distributed.local_part(part, *self.place)))
+            for part in (batch[k : k + size] for k in range(0, told.batch, size))
+        ]
 
-    def _seen(self, own: list[Drawn]) -> Tensor:
+    def _seen(self, own: list[Sample]) -> Tensor:
         views = [d.view for d in own]
         stored = self.views.stored(views)
-        return drawn_pixels(views, self.views.image_root, self.views.student.image_size) if stored is None else stored
+        return (
+            drawn_pixels(views, self.views.image_root, self.views.student.image_size)
+            if stored is None
+            else stored
+        )
 
 
 def train(config: DistillationConfig) -> Path:
     """Train, or go on training, and save the student under ``config.out``; returns that folder.
 
-    Raises ``ValueError`` where ``batch`` can't be cut into ``accumulation`` equal parts for the processes, or LAVIS's network is to do what it can't.
+    Raises ``ValueError`` where ``batch`` can't be cut into ``accumulation`` equal parts for the
+    processes, or LAVIS's network is to do what it can't.
     """
     if finished(config):
         return Path(config.out)
@@ -189,13 +269,26 @@ def train(config: DistillationConfig) -> Path:
         student.blip2.qformer.gradient_checkpointing = True
     rows = corpus_rows(config.corpus)
     plain = rehearsal_rows(config.rehearsal) if config.rehearsal else []
-    steps = Steps(rows, plain, by_question([*rows, *plain]), config, FrozenViews(student, config.image_root, config.view_store),
-                  (distributed.rank(), distributed.world()))
+    steps = Steps(
+        rows,
+        plain,
+        by_question([*rows, *plain]),
+        config,
+        FrozenFeatures(student, config.image_root, config.view_store),
+        (distributed.rank(), distributed.world_size()),
+    )
     student.to(accelerator.device)
     objectives = Objectives(student, config)
     if config.shard:
-        distributed.shard(objectives, list(student.blip2.vision_model.encoder.layers), [student.temperature], accelerator.device)
-    optimizer = optimizer_of(student, student.word_embeddings, config.weight_decay, config.embedding_lr)
+        distributed.shard_model(
+            objectives,
+            list(student.blip2.vision_model.encoder.layers),
+            [student.temperature],
+            accelerator.device,
+        )
+    optimizer = optimizer_of(
+        student, student.word_embeddings, config.weight_decay, config.embedding_lr
+    )
     if not config.shard:
         objectives = accelerator.prepare(objectives)
     torch.manual_seed(config.seed + distributed.rank())
@@ -204,74 +297,128 @@ def train(config: DistillationConfig) -> Path:
 
     def step_of(step: int) -> dict:
         if not ahead:
-            own_seed = torch.Generator()  # the loader draws a seed for its workers: not from the numbers that the model draws from
-            ahead.append(iter(DataLoader(steps, None, sampler=range(step, config.steps), num_workers=config.workers, generator=own_seed)))
+            # the loader draws a seed for its workers: not from the numbers that the model draws
+            # from
+            own_seed = torch.Generator()
+            ahead.append(
+                iter(
+                    DataLoader(
+                        steps,
+                        None,
+                        sampler=range(step, config.steps),
+                        num_workers=config.workers,
+                        generator=own_seed,
+                    )
+                )
+            )
         return _step(step, config, student, optimizer, accelerator, objectives, next(ahead[0]))
 
     def save(folder: Path) -> None:
-        weights = {name: distributed.whole(weight) for name, weight in student.state_dict().items()}
+        weights = {
+            name: distributed.full_tensor(weight) for name, weight in student.state_dict().items()
+        }
         if distributed.rank() == 0:
             trained_student = _base(config).eval()
             trained_student.load_state_dict(weights)
             if config.base_share:
-                mix(trained_student, _base(config), config.base_share)
+                average_with_base(trained_student, _base(config), config.base_share)
             trained_student.save(folder)
 
-    return train_resumably(config.out, identity_of(config), student, optimizer, config.steps, config.checkpoint_every, step_of, save)
+    return train_resumably(
+        config.out,
+        identity_of(config),
+        student,
+        optimizer,
+        config.steps,
+        config.checkpoint_every,
+        step_of,
+        save,
+    )
 
 
 def _processes(config: DistillationConfig):
     """The accelerator, with or without other processes."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # the class has weights that no objective needs, and losses may be left out
+    unused = DistributedDataParallelKwargs(
+        find_unused_parameters=True
+    )  # the class has weights that no objective needs, and losses may be left out
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
     if config.backend != "hf" and (config.shard or config.gradient_checkpointing):
         raise ValueError("shard and gradient_checkpointing need backend 'hf'")
-    if config.batch % (config.accumulation * distributed.world()):
-        raise ValueError(f"batch is {config.batch}: expected a multiple of accumulation × processes, {config.accumulation} × {distributed.world()}")
+    if config.batch % (config.accumulation * distributed.world_size()):
+        raise ValueError(
+            f"batch is {config.batch}: expected a multiple of accumulation × processes,"
+            f" {config.accumulation} × {distributed.world_size()}"
+        )
     return accelerator
 
 
 def _base(config: DistillationConfig) -> Student:
-    return load_student(config.student, config.max_tokens, image_size=config.image_size, backend=config.backend)
+    return load_student(
+        config.student, config.max_tokens, image_size=config.image_size, backend=config.backend
+    )
 
 
 @torch.no_grad()
-def mix(student: Student, base: Student, share: float) -> None:
-    """Move every trained weight of ``student`` towards that of ``base``: (1 - share) · student + share · base."""
+def average_with_base(student: Student, base: Student, share: float) -> None:
+    """Move every trained weight of ``student`` towards that of ``base``: (1 - share) · student +
+    share · base.
+    """
     for weight, old in zip(student.parameters(), base.parameters(), strict=True):
         if weight.requires_grad:
             weight.lerp_(old.to(weight.device), share)
 
 
 def finished(config: DistillationConfig) -> bool:
-    """Whether ``config.out`` holds the student that this very configuration trains from these very files."""
+    """Whether ``config.out`` holds the student that this very configuration trains from these
+    very files.
+    """
     return trained(config.out, identity_of(config))
 
 
 def identity_of(config: DistillationConfig) -> str:
-    """What a trained student depends on, as JSON: the configuration, less where and how fast it runs, and its files' hashes."""
+    """What a trained student depends on, as JSON: the configuration, less where and how fast it
+    runs, and its files' hashes.
+    """
     recipe = {k: v for k, v in asdict(config).items() if k not in FREE}
-    hashes = {p: hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in (config.corpus, config.rehearsal) if p}
+    hashes = {
+        p: hashlib.sha256(Path(p).read_bytes()).hexdigest()
+        for p in (config.corpus, config.rehearsal)
+        if p
+    }
     return json.dumps(recipe | {"files": hashes}, indent=1, sort_keys=True)
 
 
-def _step(step: int, config: DistillationConfig, student: Student, optimizer: torch.optim.Optimizer, accelerator, objectives: nn.Module,
-          parts: list[tuple[list[Drawn], Tensor]]) -> dict:
+def _step(
+    step: int,
+    config: DistillationConfig,
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    accelerator,
+    objectives: nn.Module,
+    parts: list[tuple[list[Sample], Tensor]],
+) -> dict:
     set_learning_rate(optimizer, learning_rate(step, config))
     rng = np.random.default_rng([config.seed, 3, step])
     told: dict[str, Tensor] = {}
     for number, (batch, seen) in enumerate(parts, 1):
         with nullcontext() if number == len(parts) else accelerator.no_sync(objectives):
             found = objectives(seen, batch, rng)
-            (sum(getattr(config, name) * value for name, value in found.items()) / len(parts)).backward()
-        told = {name: told.get(name, 0) + value.detach() / len(parts) for name, value in found.items()}
+            (
+                sum(getattr(config, name) * value for name, value in found.items()) / len(parts)
+            ).backward()
+        told = {
+            name: told.get(name, 0) + value.detach() / len(parts) for name, value in found.items()
+        }
     clip_gradients(optimizer)
     optimizer.step()
     optimizer.zero_grad()
     student.temperature.data.clamp_(0.001, 0.5)
-    return {name: round((distributed.summed(value) / distributed.world()).item(), 5) for name, value in told.items()}
+    return {
+        name: round((distributed.all_reduce_sum(value) / distributed.world_size()).item(), 5)
+        for name, value in told.items()
+    }
 
 
 if __name__ == "__main__":

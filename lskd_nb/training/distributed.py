@@ -1,11 +1,13 @@
-"""What the processes of one training tell each other, so that W of them learn what one would from the same batch.
+"""What the processes of one training tell each other, so that W of them learn what one would from
+the same batch.
 
-Every process draws the whole batch (texts are cheap) and looks at its own part of the images. The contrast needs all of them: features are gathered
-with their gradient, and each process computes the loss of the whole batch. DistributedDataParallel averages gradients over processes, which is the
+Every process draws the whole batch (texts are cheap) and looks at its own part of the images. The
+contrast needs all of them: features are gathered with their gradient, and each process computes the
+loss of the whole batch. DistributedDataParallel averages gradients over processes, which is the
 gradient of the mean of their losses. In a single process all of this does nothing.
 
-Weights may also be *sharded* (FSDP2): each process keeps its part of every weight, gradient and optimizer state, and gathers the others' when a layer is
-at work.
+Weights may also be *sharded* (FSDP2): each process keeps its part of every weight, gradient and
+optimizer state, and gathers the others' when a layer is at work.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 Item = TypeVar("Item")
 
 
-def world() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -28,24 +30,32 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def own(batch: Sequence[Item], this: int | None = None, many: int | None = None) -> Sequence[Item]:
-    """A process's part of a batch, this one's unless told otherwise: neighbours, as many for each."""
-    each = len(batch) // (many or world())
+def local_part(
+    batch: Sequence[Item], this: int | None = None, many: int | None = None
+) -> Sequence[Item]:
+    """A process's part of a batch, this one's unless told otherwise: neighbours, as many for
+    each.
+    """
+    each = len(batch) // (many or world_size())
     place = rank() if this is None else this
     return batch[place * each : (place + 1) * each]
 
 
-def gathered(features: Tensor) -> Tensor:
-    """(B / W, …) features of each process -> (B, …) of all, in order; their gradients find the way back."""
-    return _Gathered.apply(features.contiguous()) if world() > 1 else features
+def all_gather_with_gradient(features: Tensor) -> Tensor:
+    """(B / W, …) features of each process -> (B, …) of all, in order; their gradients find the
+    way back.
+    """
+    return _Gathered.apply(features.contiguous()) if world_size() > 1 else features
 
 
 class _Gathered(torch.autograd.Function):
-    """Every process's loss depends on every part: a part's gradient is the sum of what all of them found for it."""
+    """Every process's loss depends on every part: a part's gradient is the sum of what all of
+    them found for it.
+    """
 
     @staticmethod
     def forward(ctx, part: Tensor) -> Tensor:
-        parts = [torch.empty_like(part) for _ in range(world())]
+        parts = [torch.empty_like(part) for _ in range(world_size())]
         dist.all_gather(parts, part)
         return torch.cat(parts)
 
@@ -53,66 +63,73 @@ class _Gathered(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        return own(gradient)
+        return local_part(gradient)
 
 
-def summed(value: Tensor) -> Tensor:
+def all_reduce_sum(value: Tensor) -> Tensor:
     """The sum over processes of a number without gradient."""
-    if world() > 1:
+    if world_size() > 1:
         value = value.clone()
         dist.all_reduce(value)
     return value
 
 
-def from_first(value: Tensor) -> Tensor:
+def broadcast_from_first(value: Tensor) -> Tensor:
     """The first process's ``value``, for what is drawn at random and must be the same for all."""
-    if world() > 1:
+    if world_size() > 1:
         dist.broadcast(value, 0)
     return value
 
 
-def listed(item: Item) -> list[Item]:
+def all_gather_objects(item: Item) -> list[Item]:
     """The ``item`` of each process."""
-    items: list = [item] * world()
-    if world() > 1:
+    items: list = [item] * world_size()
+    if world_size() > 1:
         dist.all_gather_object(items, item)
     return items
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all have come here."""
-    if world() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
-# ------------------------------------------------------------------------------------------------ shards
+# ------------------------------------------------------------------------------------------- shards
 
 
-def shard(model: nn.Module, layers: Sequence[nn.Module], alone: Sequence[nn.Parameter], device: torch.device) -> None:
-    """Shard the weights of ``model`` among the processes, those of each of ``layers`` by themselves; ``alone`` are kept whole by all."""
+def shard_model(
+    model: nn.Module,
+    layers: Sequence[nn.Module],
+    alone: Sequence[nn.Parameter],
+    device: torch.device,
+) -> None:
+    """Shard the weights of ``model`` among the processes, those of each of ``layers`` by
+    themselves; ``alone`` are kept whole by all.
+    """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(device.type, (world(),))
+    mesh = init_device_mesh(device.type, (world_size(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=set(alone))
 
 
-def whole(value: Tensor) -> Tensor:
+def full_tensor(value: Tensor) -> Tensor:
     """A weight, gathered where it is sharded: all processes must ask for it."""
-    return value.full_tensor() if sharded(value) else value
+    return value.full_tensor() if is_sharded(value) else value
 
 
-def share_of(value: Tensor, like: Tensor) -> Tensor:
+def local_shard(value: Tensor, like: Tensor) -> Tensor:
     """This process's part of a whole ``value``, sharded as ``like`` is."""
-    if not sharded(like):
+    if not is_sharded(like):
         return value
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
-def sharded(value: Tensor) -> bool:
+def is_sharded(value: Tensor) -> bool:
     """Whether each process keeps only its part of ``value``."""
     return hasattr(value, "full_tensor")

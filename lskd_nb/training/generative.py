@@ -1,8 +1,9 @@
-"""Training generative students: the language-model loss on "Answer: ... Rationale: ..." alone (LSKD, section 4.3).
+"""Training generative students: the language-model loss on "Answer: ... Rationale: ..." alone
+(LSKD, section 4.3).
 
-Query tokens, Q-Former and projection are trained; LoRA adapters (Hu et al. 2021) in the language model
-too, where ``lora_rank`` is given. Run as ``python -m lskd_nb.training.generative CONFIG.json``; a killed
-run goes on with the same numbers.
+Query tokens, Q-Former and projection are trained; LoRA adapters (Hu et al. 2021) in the language
+model too, where ``lora_rank`` is given. Run as ``python -m lskd_nb.training.generative
+CONFIG.json``; a killed run goes on with the same numbers.
 """
 
 import json
@@ -19,7 +20,7 @@ from lskd_nb.students.blip2 import autocast
 from lskd_nb.students.generative import GenerativeStudent, add_lora
 from lskd_nb.students.loading import load_generative
 from lskd_nb.students.minigpt4 import mini_gpt4
-from lskd_nb.students.views import FrozenViews
+from lskd_nb.students.views import FrozenFeatures
 from lskd_nb.training.batches import Row, batch_at, corpus_rows
 from lskd_nb.training.loop import (
     clip_gradients,
@@ -34,7 +35,9 @@ from lskd_nb.training.loop import (
 
 @dataclass(frozen=True)
 class GenerativeConfig:
-    """Everything that a generative student depends on. ``language_model`` and ``projection`` are for Mini-GPT4 alone."""
+    """Everything that a generative student depends on. ``language_model`` and ``projection`` are
+    for Mini-GPT4 alone.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -43,7 +46,9 @@ class GenerativeConfig:
     image_root: str
     out: str  # folder of the trained student
     steps: int
-    language_model: str | None = None  # name or folder of a LLaMA or Vicuna in place of the BLIP-2's own
+    language_model: str | None = (
+        None  # name or folder of a LLaMA or Vicuna in place of the BLIP-2's own
+    )
     projection: str | None = None  # Mini-GPT4's checkpoint
     lora_rank: int = 0  # 0: the language model stays as it is
     lora_alpha: int = 16
@@ -63,7 +68,8 @@ class GenerativeConfig:
 def train(config: GenerativeConfig) -> Path:
     """Train, or go on training, and save the student under ``config.out``; returns that folder.
 
-    A line of metrics has the loss of its step, and how many of its targets were cut at ``max_tokens``.
+    A line of metrics has the loss of its step, and how many of its targets were cut at
+    ``max_tokens``.
     """
     identity = identity_of(config)
     if trained(config.out, identity):
@@ -75,7 +81,7 @@ def train(config: GenerativeConfig) -> Path:
     if config.lora_rank:
         add_lora(student, config.lora_rank, config.lora_alpha)
     rows = [whole(row) for row in corpus_rows(config.corpus)]
-    views = FrozenViews(student, config.image_root, config.view_store)
+    views = FrozenFeatures(student, config.image_root, config.view_store)
     optimizer = optimizer_of(student, student.blip2.query_tokens, config.weight_decay, 1.0)
     student.train()
 
@@ -83,16 +89,30 @@ def train(config: GenerativeConfig) -> Path:
         batch = batch_at(step, rows, [], {}, config.batch, 0.0, config.views, config.seed)
         set_learning_rate(optimizer, learning_rate(step, config))
         image = views.features([d.view for d in batch])
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0]))  # dropout is a function of the step
+        torch.manual_seed(
+            int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
+        )  # dropout is a function of the step
         with autocast(student.device):
             loss = student.loss(image, [d.question for d in batch], [d.text for d in batch])
         loss.backward()
         clip_gradients(optimizer)
         optimizer.step()
         optimizer.zero_grad()
-        return {"lm": round(loss.item(), 5), "cut": sum(student.target_ids(d.text)[1] for d in batch)}
+        return {
+            "lm": round(loss.item(), 5),
+            "cut": sum(student.target_ids(d.text)[1] for d in batch),
+        }
 
-    return train_resumably(config.out, identity, student, optimizer, config.steps, config.checkpoint_every, step_of, student.save)
+    return train_resumably(
+        config.out,
+        identity,
+        student,
+        optimizer,
+        config.steps,
+        config.checkpoint_every,
+        step_of,
+        student.save,
+    )
 
 
 def base_of(config: GenerativeConfig) -> GenerativeStudent:
@@ -105,14 +125,32 @@ def base_of(config: GenerativeConfig) -> GenerativeStudent:
 
 
 def whole(row: Row) -> Row:
-    """A row whose answer always brings its rationale along: what a generative student is to say is both."""
-    return replace(row, answer=f"{row.answer} Rationale: {row.rationale}", rationale="") if row.rationale else row
+    """A row whose answer always brings its rationale along: what a generative student is to say
+    is both.
+    """
+    return (
+        replace(row, answer=f"{row.answer} Rationale: {row.rationale}", rationale="")
+        if row.rationale
+        else row
+    )
 
 
 def identity_of(config: GenerativeConfig) -> str:
-    """What a trained student depends on, as JSON: the configuration, less where and how fast it runs, and its files' hashes."""
-    recipe = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "checkpoint_every", "view_store")}
-    return json.dumps(recipe | {"files": {f: hash_of([Path(f)]) for f in (config.corpus, config.projection) if f}}, indent=1, sort_keys=True)
+    """What a trained student depends on, as JSON: the configuration, less where and how fast it
+    runs, and its files' hashes.
+    """
+    recipe = {
+        k: v
+        for k, v in asdict(config).items()
+        if k not in ("out", "threads", "checkpoint_every", "view_store")
+    }
+    return json.dumps(
+        recipe
+        | {"files": {f: hash_of([Path(f)]) for f in (config.corpus, config.projection) if f}},
+        indent=1,
+        sort_keys=True,
+    )
+
 
 if __name__ == "__main__":
     train(read_config(sys.argv[1], GenerativeConfig))

@@ -1,7 +1,8 @@
-"""Trainings as processes of their own: started with ``accelerate launch``, and followed through the metrics they write.
+"""Trainings as processes of their own: started with ``accelerate launch``, and followed through the
+metrics they write.
 
-A notebook that trains in its own kernel loses everything with the kernel, and holds one GPU. Here the notebook only looks on: it can be closed, run
-again, and finds each training where it is.
+A notebook that trains in its own kernel loses everything with the kernel, and holds one GPU. Here
+the notebook only looks on: it can be closed, run again, and finds each training where it is.
 """
 
 import json
@@ -23,38 +24,76 @@ Curves = dict[str, list[dict]]  # the metrics of each training, a line a step
 
 
 def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[str]:
-    """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some. For several machines see the README.
+    """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some.
+    For several machines see the README.
 
-    ``accelerate launch`` starts no more than one process on CPUs (several need MPI there); what it calls for GPUs, ``torch.distributed.run``, does.
+    ``accelerate launch`` starts no more than one process on CPUs (several need MPI there); what it
+    calls for GPUs, ``torch.distributed.run``, does.
     """
     import torch
 
     gpu = torch.cuda.is_available()
     module = ["-m", "lskd_nb.training.distillation", str(config)]
     if processes > 1 and not gpu:
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *module]
-    how = ["--cpu"] if not gpu else ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
-    return [sys.executable, "-m", "accelerate.commands.launch", *how, "--num_processes", str(processes), "--num_machines", "1", "--mixed_precision", "no",
-            "--dynamo_backend", "no", "--num_cpu_threads_per_process", str(threads), *module]
+        return [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(processes),
+            *module,
+        ]
+    how = (
+        ["--cpu"]
+        if not gpu
+        else ["--multi_gpu", "--main_process_port", "0"]
+        if processes > 1
+        else []
+    )
+    return [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *how,
+        "--num_processes",
+        str(processes),
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--num_cpu_threads_per_process",
+        str(threads),
+        *module,
+    ]
 
 
-def curve(config: DistillationConfig) -> list[dict]:
+def loss_curve(config: DistillationConfig) -> list[dict]:
     """The metrics that a training has written so far, finished or not."""
     out = Path(config.out)
     for log in (out.with_name(out.name + ".training") / METRICS, out / METRICS):
         if log.exists():
-            return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]  # the last may be half written
+            return [
+                json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")
+            ]  # the last may be half written
     return []
 
 
 def train_all(
-    configs: Mapping[str, DistillationConfig], at_once: int = 1, processes: int = 1,
-    on_steps: Callable[[Curves], None] = lambda curves: None, look: float = 2.0,
+    configs: Mapping[str, DistillationConfig],
+    at_once: int = 1,
+    processes: int = 1,
+    on_steps: Callable[[Curves], None] = lambda curves: None,
+    look: float = 2.0,
 ) -> Curves:
-    """Train those of ``configs`` that are not trained yet, ``at_once`` side by side, each in ``processes`` processes; returns all their metrics.
+    """Train those of ``configs`` that are not trained yet, ``at_once`` side by side, each in
+    ``processes`` processes; returns all their metrics.
 
-    ``on_steps`` is told the metrics so far, every ``look`` seconds while they grow. A configuration and what its training says lie beside its ``out``.
-    Raises ``RuntimeError`` with a training's last words where one fails. The others end with it, as they do when the caller is interrupted.
+    ``on_steps`` is told the metrics so far, every ``look`` seconds while they grow. A configuration
+    and what its training says lie beside its ``out``. Raises ``RuntimeError`` with a training's
+    last words where one fails. The others end with it, as they do when the caller is interrupted.
     """
     waiting = [name for name, config in configs.items() if not finished(config)]
     running: dict[str, subprocess.Popen] = {}
@@ -65,15 +104,18 @@ def train_all(
                 running[name] = _start(configs[name := waiting.pop(0)], processes)
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 if (status := running.pop(name).returncode) != 0:
-                    raise RuntimeError(f"training {name!r} ended with status {status}: {_last_words(configs[name])}")
-            curves = {name: curve(config) for name, config in configs.items()}
+                    raise RuntimeError(
+                        f"training {name!r} ended with status {status}:"
+                        f" {_last_words(configs[name])}"
+                    )
+            curves = {name: loss_curve(config) for name, config in configs.items()}
             if steps != (steps := sum(map(len, curves.values()))):
                 on_steps(curves)
             _pause(running, look)
     finally:
         for process in running.values():
             _end(process)
-    return {name: curve(config) for name, config in configs.items()}
+    return {name: loss_curve(config) for name, config in configs.items()}
 
 
 def _beside(config: DistillationConfig, suffix: str) -> Path:
@@ -92,21 +134,34 @@ def _start(config: DistillationConfig, processes: int) -> subprocess.Popen:
 def _last_words(config: DistillationConfig) -> str:
     """The line of a training's log that names its error, or its last one."""
     lines = _beside(config, ".log").read_text(errors="replace").strip().splitlines()
-    named = [line for line in lines if line.split(":")[0].rsplit(".")[-1].endswith("Error") and "ChildFailed" not in line and "CalledProcess" not in line]
+    named = [
+        line
+        for line in lines
+        if line.split(":")[0].rsplit(".")[-1].endswith("Error")
+        and "ChildFailed" not in line
+        and "CalledProcess" not in line
+    ]
     return (named or lines or ["nothing was said"])[0 if named else -1][:400]
 
 
 def _pause(running: Mapping[str, subprocess.Popen], look: float) -> None:
     """Wait ``look`` seconds, or until one of the trainings ends."""
     until = time.monotonic() + look
-    while running and time.monotonic() < until and all(process.poll() is None for process in running.values()):
+    while (
+        running
+        and time.monotonic() < until
+        and all(process.poll() is None for process in running.values())
+    ):
         time.sleep(0.1)
 
 
 def _end(process: subprocess.Popen) -> None:
     """End a launcher and what it has launched."""
     try:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        family = [
+            *psutil.Process(process.pid).children(recursive=True),
+            psutil.Process(process.pid),
+        ]
     except psutil.NoSuchProcess:
         return
     for member in family:

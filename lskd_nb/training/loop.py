@@ -1,8 +1,10 @@
 """What all trainings share: a schedule, an optimizer, and that they may be killed.
 
-Training leaves a line of metrics for each step, a checkpoint every so many, and a folder that is there only when it is whole.
-A step must be a function of its number alone (its batch, and what is random in it). Then a run that was killed goes on from its last
-checkpoint with the numbers an unbroken one would have had. Of several processes that train together (``ranks``) the first writes the files.
+Training leaves a line of metrics for each step, a checkpoint every so many, and a folder that is
+there only when it is whole. A step must be a function of its number alone (its batch, and what is
+random in it). Then a run that was killed goes on from its last checkpoint with the numbers an
+unbroken one would have had. Of several processes that train together (``ranks``) the first writes
+the files.
 """
 
 import json
@@ -44,8 +46,12 @@ def learning_rate(step: int, config: Schedule) -> float:
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def optimizer_of(model: nn.Module, words: nn.Parameter, weight_decay: float, embedding_lr: float) -> torch.optim.AdamW:
-    """AdamW over what is trained; the word embeddings are a group whose rate ``set_learning_rate`` multiplies by ``embedding_lr``."""
+def optimizer_of(
+    model: nn.Module, words: nn.Parameter, weight_decay: float, embedding_lr: float
+) -> torch.optim.AdamW:
+    """AdamW over what is trained; the word embeddings are a group whose rate
+    ``set_learning_rate`` multiplies by ``embedding_lr``.
+    """
     others = [p for p in model.parameters() if p.requires_grad and p is not words]
     groups = [{"params": [words], "multiple": embedding_lr}, {"params": others, "multiple": 1.0}]
     return torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98))
@@ -58,9 +64,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def clip_gradients(optimizer: torch.optim.Optimizer, norm: float = 1.0) -> None:
     """Scale all gradients so that together they are no longer than ``norm``."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    parts = [[p for p in parameters if distributed.sharded(p) == kind] for kind in (True, False)]
-    lengths = [distributed.whole(nn.utils.get_total_norm([p.grad for p in part])) for part in parts if part]
+    parameters = [
+        p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+    parts = [[p for p in parameters if distributed.is_sharded(p) == kind] for kind in (True, False)]
+    lengths = [
+        distributed.full_tensor(nn.utils.get_total_norm([p.grad for p in part]))
+        for part in parts
+        if part
+    ]
     total = torch.stack(lengths).norm() if len(lengths) > 1 else lengths[0]
     for part in parts:
         nn.utils.clip_grads_with_norm_(part, norm, total)
@@ -72,13 +84,24 @@ def trained(out: str | Path, identity: str) -> bool:
     return told.exists() and told.read_text() == identity
 
 
-def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, checkpoint_every: int,
-                    step_of: Callable[[int], dict], save: Callable[[Path], None]) -> Path:
-    """Call ``step_of(step)``, which learns and returns what is to be logged, for the steps that are still to be done; then ``save(folder)``.
+def train_resumably(
+    out: str | Path,
+    identity: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    checkpoint_every: int,
+    step_of: Callable[[int], dict],
+    save: Callable[[Path], None],
+) -> Path:
+    """Call ``step_of(step)``, which learns and returns what is to be logged, for the steps that are
+    still to be done; then ``save(folder)``.
 
-    ``identity`` is what the model depends on, as text: a checkpoint of another identity is not used. Checkpoints hold the parameters of ``model``
-    that are trained, and ``optimizer``. ``out`` gets what ``save`` writes, ``metrics.jsonl`` and the identity; until then the work lies beside it.
-    All processes call ``save``, since it may have to gather what they share; the first is the one to write.
+    ``identity`` is what the model depends on, as text: a checkpoint of another identity is not
+    used. Checkpoints hold the parameters of ``model`` that are trained, and ``optimizer``. ``out``
+    gets what ``save`` writes, ``metrics.jsonl`` and the identity; until then the work lies beside
+    it. All processes call ``save``, since it may have to gather what they share; the first is the
+    one to write.
     """
     out, first = Path(out), distributed.rank() == 0
     work = out.with_name(out.name + ".training")
@@ -90,19 +113,24 @@ def train_resumably(out: str | Path, identity: str, model: nn.Module, optimizer:
         line = step_of(step)
         if first:
             with place_for(work / METRICS), open(work / METRICS, "a") as log:
-                log.write(json.dumps({"step": step + 1, **line, "seconds": round(time.time() - started, 2)}) + "\n")
+                log.write(
+                    json.dumps(
+                        {"step": step + 1, **line, "seconds": round(time.time() - started, 2)}
+                    )
+                    + "\n"
+                )
         if (step + 1) % checkpoint_every == 0 and step + 1 < steps:
             _checkpoint(work, step + 1, identity, model, optimizer)
     with room_for(work):
         save(work)
-    distributed.wait()
+    distributed.barrier()
     if first:
         (work / CHECKPOINT).unlink(missing_ok=True)
         (work / IDENTITY).write_text(identity)
         if out.exists():
             shutil.rmtree(out)
         os.replace(work, out)
-    distributed.wait()
+    distributed.barrier()
     return out
 
 
@@ -111,9 +139,21 @@ def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimize
     state = {
         "step": step,
         "identity": identity,
-        "weights": {n: distributed.whole(p.detach()) for n, p in model.named_parameters() if p.requires_grad},
-        "optimizer": moments | {"state": {n: {k: distributed.whole(v) for k, v in one.items()} for n, one in moments["state"].items()}},
-        "random": distributed.listed(_random_state()),
+        "weights": {
+            n: distributed.full_tensor(p.detach())
+            for n, p in model.named_parameters()
+            if p.requires_grad
+        },
+        "optimizer": (
+            moments
+            | {
+                "state": {
+                    n: {k: distributed.full_tensor(v) for k, v in one.items()}
+                    for n, one in moments["state"].items()
+                }
+            }
+        ),
+        "random": distributed.all_gather_objects(_random_state()),
     }
     if distributed.rank() == 0:
         with atomic_path(work / CHECKPOINT) as temporary, room_for(work / CHECKPOINT):
@@ -122,22 +162,30 @@ def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimize
 
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Write weights. Raises ``OSError`` naming ``path`` where their libraries can't; they say so in errors of their own."""
+    """Write weights. Raises ``OSError`` naming ``path`` where their libraries can't; they say so
+    in errors of their own.
+    """
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
-        raise OSError(f"{path} can't be written, is the disk full? ({' '.join(str(error).split())[:200]})") from error
+        raise OSError(
+            f"{path} can't be written, is the disk full? ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def _random_state() -> list[torch.Tensor]:
     """State of the random numbers of the CPU and of the GPU in use, if any."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else [])]
+    return [
+        torch.get_rng_state(),
+        *([torch.cuda.get_rng_state()] if torch.cuda.is_available() else []),
+    ]
 
 
 def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
     """The step to go on from; 0 where there is no checkpoint of this configuration.
 
-    Where as many processes go on as there were, each gets its random state back; others keep the one they began with.
+    Where as many processes go on as there were, each gets its random state back; others keep the
+    one they began with.
     """
     path = work / CHECKPOINT
     if not path.exists():
@@ -145,20 +193,35 @@ def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({error}); remove it to train from the start") from error
+        raise ValueError(
+            f"{path} is not a readable checkpoint ({error}); remove it to train from the start"
+        ) from error
     if state.get("identity") != identity:
         return 0
     named = dict(model.named_parameters())
-    misfits = [n for n, weight in state["weights"].items() if n not in named or named[n].shape != weight.shape]
+    misfits = [
+        n
+        for n, weight in state["weights"].items()
+        if n not in named or named[n].shape != weight.shape
+    ]
     if misfits:
-        raise ValueError(f"{path} is of a model of another size: {misfits[0]} does not fit; remove it to train from the start")
+        raise ValueError(
+            f"{path} is of a model of another size: {misfits[0]} does not fit; remove it to train"
+            " from the start"
+        )
     with torch.no_grad():
         for name, weight in state["weights"].items():
-            named[name].copy_(distributed.share_of(weight, named[name]))
+            named[name].copy_(distributed.local_shard(weight, named[name]))
     optimizer.load_state_dict(state["optimizer"])
     for parameter, moments in optimizer.state.items():
-        moments.update({k: distributed.share_of(v, parameter) for k, v in moments.items() if v.shape == parameter.shape and v.dim()})
-    if len(state["random"]) == distributed.world():
+        moments.update(
+            {
+                k: distributed.local_shard(v, parameter)
+                for k, v in moments.items()
+                if v.shape == parameter.shape and v.dim()
+            }
+        )
+    if len(state["random"]) == distributed.world_size():
         cpu, *gpu = state["random"][distributed.rank()]
         torch.set_rng_state(cpu)
         if gpu and torch.cuda.is_available():
@@ -173,9 +236,13 @@ def _cut_log(log: Path, step: int) -> None:
 
 
 def read_config(path: str | Path, kind: type[Config]) -> Config:
-    """Read a JSON configuration into the dataclass ``kind``. Raises ``ValueError`` naming the keys that are unknown, missing or of another type."""
+    """Read a JSON configuration into the dataclass ``kind``. Raises ``ValueError`` naming the
+    keys that are unknown, missing or of another type.
+    """
     try:
         return TypeAdapter(kind).validate_json(Path(path).read_bytes())
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors())
+        told = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors()
+        )
         raise ValueError(f"{path}: {told}") from error

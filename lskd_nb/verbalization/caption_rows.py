@@ -1,8 +1,10 @@
-"""What a captioner is finetuned on: texts that people wrote about boxes in images, or about whole images, from several data sets.
+"""What a captioner is finetuned on: texts that people wrote about boxes in images, or about whole
+images, from several data sets.
 
-LSKD's region captioner learned from RefCOCO/+/g's expressions, Sherlock's clues and Visual Genome's region descriptions; its
-narrator from Localized Narratives (section 3.1). Each set has its reader in ``sources``; here what they read becomes rows of one
-schema, which ``captioning`` trains on. A text's boxes are its own, not those of a corpus' regions.
+LSKD's region captioner learned from RefCOCO/+/g's expressions, Sherlock's clues and Visual Genome's
+region descriptions; its narrator from Localized Narratives (section 3.1). Each set has its reader
+in ``sources``; here what they read becomes rows of one schema, which ``captioning`` trains on. A
+text's boxes are its own, not those of a corpus' regions.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,24 +34,42 @@ CAPTIONS = pa.schema(
         ("image", pa.string()),  # path relative to the image root
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("boxes", pa.list_(BOX)),  # that bound the one thing spoken of, xyxy pixels; none: the whole image
+        (
+            "boxes",
+            pa.list_(BOX),
+        ),  # that bound the one thing spoken of, xyxy pixels; none: the whole image
         ("text", pa.string()),
         ("origin", pa.string()),  # data set
     ]
 )
 
 
-def caption_row(image: LocatedImage, boxes: Sequence[Box], text: str, origin: str, below: str = "") -> dict:
-    """One row of CAPTIONS. ``below`` is the folder, under the image root of all sets, that this set's own paths are relative to."""
+def caption_row(
+    image: LocatedImage, boxes: Sequence[Box], text: str, origin: str, below: str = ""
+) -> dict:
+    """One row of CAPTIONS. ``below`` is the folder, under the image root of all sets, that this
+    set's own paths are relative to.
+    """
     path = f"{below.rstrip('/')}/{image.path}" if below else image.path
-    return dict(image=path, width=image.width, height=image.height, boxes=[list(b) for b in boxes], text=text, origin=origin)
+    return dict(
+        image=path,
+        width=image.width,
+        height=image.height,
+        boxes=[list(b) for b in boxes],
+        text=text,
+        origin=origin,
+    )
 
 
-def visual_genome_rows(folder: str | Path, images: Iterable[LocatedImage], below: str = "") -> tuple[list[dict], list[Rejected], int]:
-    """Visual Genome's region descriptions with their own boxes, of ``images`` (as ``read_visual_genome`` gives them) only.
+def visual_genome_rows(
+    folder: str | Path, images: Iterable[LocatedImage], below: str = ""
+) -> tuple[list[dict], list[Rejected], int]:
+    """Visual Genome's region descriptions with their own boxes, of ``images`` (as
+    ``read_visual_genome`` gives them) only.
 
-    Returns rows, what was left out (no phrase, no number, no area inside the image), and how many boxes were cut to the image. Raises
-    ``FileNotFoundError`` or ``ValueError`` where ``region_descriptions.json`` is missing or damaged.
+    Returns rows, what was left out (no phrase, no number, no area inside the image), and how many
+    boxes were cut to the image. Raises ``FileNotFoundError`` or ``ValueError`` where
+    ``region_descriptions.json`` is missing or damaged.
     """
     wanted = {image.image_id: image for image in images}
     rows, rejects, clamped = [], [], 0
@@ -64,7 +84,9 @@ def visual_genome_rows(folder: str | Path, images: Iterable[LocatedImage], below
         for index, region in enumerate(regions):
             try:
                 box, cut = _region_box(region, image)
-                rows.append(caption_row(image, [box], text_of(region, "phrase"), "visual_genome", below))
+                rows.append(
+                    caption_row(image, [box], text_of(region, "phrase"), "visual_genome", below)
+                )
                 clamped += cut
             except BadRecord as error:
                 rejects.append(error.of(f"{name}, region {index}"))
@@ -72,17 +94,29 @@ def visual_genome_rows(folder: str | Path, images: Iterable[LocatedImage], below
 
 
 def sherlock_rows(clues: Iterable[Clue], below: str = "") -> list[dict]:
-    """Sherlock's clues: what people saw in the boxes that bound it together (not what they inferred)."""
-    return [caption_row(c.image, [r.box for r in c.image.regions], c.clue, "sherlock", below) for c in clues]
+    """Sherlock's clues: what people saw in the boxes that bound it together (not what they
+    inferred).
+    """
+    return [
+        caption_row(c.image, [r.box for r in c.image.regions], c.clue, "sherlock", below)
+        for c in clues
+    ]
 
 
 def refcoco_rows(refs: Iterable[Referring], below: str = "") -> list[dict]:
     """Every expression of RefCOCO, RefCOCO+ or RefCOCOg with the box of what it refers to."""
-    return [caption_row(r.image, [r.image.regions[0].box], text, r.image.source, below) for r in refs for text in r.expressions]
+    return [
+        caption_row(r.image, [r.image.regions[0].box], text, r.image.source, below)
+        for r in refs
+        for text in r.expressions
+    ]
 
 
-def narrative_rows(narratives: Iterable[Narrative], image_root: str | Path, below: str = "") -> tuple[list[dict], list[Rejected]]:
-    """Localized Narratives' captions of whole images, and the narratives whose image is missing or damaged.
+def narrative_rows(
+    narratives: Iterable[Narrative], image_root: str | Path, below: str = ""
+) -> tuple[list[dict], list[Rejected]]:
+    """Localized Narratives' captions of whole images, and the narratives whose image is missing or
+    damaged.
 
     The files don't say how large an image is: each is opened once, below ``image_root``/``below``.
     """
@@ -98,7 +132,9 @@ def narrative_rows(narratives: Iterable[Narrative], image_root: str | Path, belo
         if isinstance(size, BadRecord):
             rejects.append(size.of(f"{told.dataset_id}, image {told.image_id}"))
         else:
-            image = LocatedImage(told.image_id, told.image, *size, (), "localized_narratives", told.dataset_id)
+            image = LocatedImage(
+                told.image_id, told.image, *size, (), "localized_narratives", told.dataset_id
+            )
             rows.append(caption_row(image, [], told.caption, "localized_narratives", below))
     return rows, rejects
 

@@ -1,14 +1,16 @@
-"""Verbalization: an image and its regions put into words, for an LLM that cannot see (LSKD, section 3.1).
+"""Verbalization: an image and its regions put into words, for an LLM that cannot see (LSKD, section
+3.1).
 
 Three kinds of descriptors, each by models of Hugging Face's loaded by name or path:
 
-- **global**: CLIP retrieves places, objects and concepts from vocabularies; a captioner describes the whole image, and a narrator,
-  finetuned on Localized Narratives, tells more of it;
+- **global**: CLIP retrieves places, objects and concepts from vocabularies; a captioner describes
+  the whole image, and a narrator, finetuned on Localized Narratives, tells more of it;
 - **local**: a region captioner describes each region, highlighted or cropped;
-- **dynamic**: a question generator reads what is known so far and asks, a VQA model answers from the image.
+- **dynamic**: a question generator reads what is known so far and asks, a VQA model answers from
+  the image.
 
-A ``dataset`` verbalizer passes on what humans wrote about the image instead, and ``written_captions`` what OFA-Huge wrote. Each line
-says which model and version wrote it.
+A ``dataset`` verbalizer passes on what humans wrote about the image instead, and
+``external_captions`` what OFA-Huge wrote. Each line says which model and version wrote it.
 """
 
 import base64
@@ -34,13 +36,16 @@ from lskd_nb.regions import (
     regions_table,
     resize_regions,
 )
-from lskd_nb.shards import LOCAL, Engine, Work, in_parts
+from lskd_nb.shards import LOCAL, Engine, Work, in_shards
 from lskd_nb.sources import BadRecord, Rejected, first_of, read_records, text_of
 from lskd_nb.students.views import open_image
-from lskd_nb.verbalization.retrieval import VOCABULARIES as VOCABULARIES
 from lskd_nb.verbalization.retrieval import Retriever
-from lskd_nb.verbalization.retrieval import read_vocabulary as read_vocabulary
-from lskd_nb.verbalization.verbalizers import Asker, Settings, Speaker, Verbalizers
+from lskd_nb.verbalization.verbalizers import (
+    PromptedBlip2,
+    QuestionGenerator,
+    Settings,
+    Verbalizers,
+)
 
 
 def verbalize(
@@ -52,22 +57,32 @@ def verbalize(
     human: Iterable[Mapping] = (),
     part: int = 512,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    voices: "Voices | None" = None,
+    loaded: "LoadedVerbalizers | None" = None,
     engine: Engine = LOCAL,
 ) -> tuple[Path, Path]:
-    """Verbalize ``images`` into ``out`` (records.VERBALIZATIONS); unreadable images go to ``out``'s rejects file.
+    """Verbalize ``images`` into ``out`` (records.VERBALIZATIONS); unreadable images go to ``out``'s
+    rejects file.
 
-    Works in parts of ``part`` images, each written when it is done, so that a killed call goes on where it was. ``human`` are ready
-    rows, of a dataset verbalizer or of ``written_captions``. ``voices`` are these verbalizers with these settings, where they are
-    loaded already. ``engine`` says who does the parts. Returns the paths of both files.
+    Works in parts of ``part`` images, each written when it is done, so that a killed call goes on
+    where it was. ``human`` are ready rows, of a dataset verbalizer or of ``external_captions``.
+    ``loaded`` are these verbalizers with these settings, where they are loaded already. ``engine``
+    says who does the parts. Returns the paths of both files.
     """
     settings, out = settings or Settings(), Path(out)
     settings = replace(settings, cache=settings.cache or str(out.parent / "text_features"))
     folder = out.with_suffix(".parts") / _plan(images, verbalizers, settings, part)
-    load = (lambda: partial(_speak, voices, image_root)) if voices and engine.name == "local" else partial(_speaking, verbalizers, settings, image_root)
-    lines, bad = in_parts(regions_table(images), folder, part, load, VERBALIZATIONS, on_progress, engine)
+    load = (
+        (lambda: partial(_speak, loaded, image_root))
+        if loaded and engine.name == "local"
+        else partial(_speaking, verbalizers, settings, image_root)
+    )
+    lines, bad = in_shards(
+        regions_table(images), folder, part, load, VERBALIZATIONS, on_progress, engine
+    )
     known = {i.image_id for i in images}
-    ready = pa.Table.from_pylist([row for row in human if row["image_id"] in known], schema=VERBALIZATIONS)
+    ready = pa.Table.from_pylist(
+        [row for row in human if row["image_id"] in known], schema=VERBALIZATIONS
+    )
     rejected = out.with_name(out.stem + ".rejects.parquet")
     write_parquet(bad, rejected, REJECTS)
     write_parquet(pa.concat_tables([lines, ready]).combine_chunks(), out, VERBALIZATIONS)
@@ -75,40 +90,65 @@ def verbalize(
 
 
 def _speaking(verbalizers: Verbalizers, settings: Settings, image_root: str | Path) -> Work:
-    return partial(_speak, Voices(verbalizers, settings), image_root)
+    return partial(_speak, LoadedVerbalizers(verbalizers, settings), image_root)
 
 
-def _speak(voices: "Voices", image_root: str | Path, images: pa.Table) -> tuple[list[dict], list[dict]]:
-    return voices(located_images(images), image_root)
+def _speak(
+    loaded: "LoadedVerbalizers", image_root: str | Path, images: pa.Table
+) -> tuple[list[dict], list[dict]]:
+    return loaded(located_images(images), image_root)
 
 
-class Voices:
+class LoadedVerbalizers:
     """The loaded models, each model loaded once however many parts it speaks."""
 
     def __init__(self, verbalizers: Verbalizers, settings: Settings):
         if bool(verbalizers.vqa) != bool(verbalizers.question_generator):
-            raise ValueError("dynamic descriptors need both a question_generator and a vqa model; only one is set")
+            raise ValueError(
+                "dynamic descriptors need both a question_generator and a vqa model; only one"
+                " is set"
+            )
         self.settings = settings
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        speakers: dict[str, Speaker] = {}
+        speakers: dict[str, PromptedBlip2] = {}
 
-        def speaker(name: str | None) -> Speaker | None:
+        def speaker(name: str | None) -> PromptedBlip2 | None:
             if name is not None and name not in speakers:
-                speakers[name] = Speaker(name, device)
+                speakers[name] = PromptedBlip2(name, device)
             return speakers.get(name)
 
-        self.clip = Retriever(verbalizers.clip, settings.vocabularies, device, settings.cache) if verbalizers.clip else None
-        self.captioner, self.region_captioner = speaker(verbalizers.captioner), speaker(verbalizers.region_captioner)
+        self.clip = (
+            Retriever(verbalizers.clip, settings.vocabularies, device, settings.cache)
+            if verbalizers.clip
+            else None
+        )
+        self.captioner, self.region_captioner = (
+            speaker(verbalizers.captioner),
+            speaker(verbalizers.region_captioner),
+        )
         self.vqa, self.narrator = speaker(verbalizers.vqa), speaker(verbalizers.narrator)
-        self.asker = Asker(verbalizers.question_generator, device) if verbalizers.question_generator else None
+        self.asker = (
+            QuestionGenerator(verbalizers.question_generator, device)
+            if verbalizers.question_generator
+            else None
+        )
 
-    def __call__(self, images: Sequence[LocatedImage], image_root: str | Path) -> tuple[list[dict], list[dict]]:
+    def __call__(
+        self, images: Sequence[LocatedImage], image_root: str | Path
+    ) -> tuple[list[dict], list[dict]]:
         rows, rejects, batch = [], [], []
         for image in images:
             try:
                 batch.append((image, open_image(image_root, image.path)))
             except (OSError, ValueError) as error:
-                rejects.append(dict(stage="verbalization", record=image.image_id, reason="unreadable image", detail=str(error)))
+                rejects.append(
+                    dict(
+                        stage="verbalization",
+                        record=image.image_id,
+                        reason="unreadable image",
+                        detail=str(error),
+                    )
+                )
             if len(batch) == self.settings.batch:
                 rows += self._batch(batch)
                 batch = []
@@ -119,13 +159,21 @@ class Voices:
         settings, rows = self.settings, []
         if self.clip:
             for image, found in zip(located, self.clip(pictures, settings.top), strict=True):
-                rows += [_row(image, "global", f"clip-{kind}", word, self.clip, p) for kind, word, p in found]
+                rows += [
+                    _row(image, "global", f"clip-{kind}", word, self.clip, p)
+                    for kind, word, p in found
+                ]
         narrating = replace(settings, max_new_tokens=settings.narrative_tokens)
-        for name, model, prompt, how in (("captioner", self.captioner, settings.caption_prompt, settings),
-                                         ("narrator", self.narrator, settings.narrative_prompt, narrating)):
+        for name, model, prompt, how in (
+            ("captioner", self.captioner, settings.caption_prompt, settings),
+            ("narrator", self.narrator, settings.narrative_prompt, narrating),
+        ):
             if model:
                 spoken = model(pictures, [prompt] * len(pictures), how)
-                rows += [_row(i, "global", name, t, model, p) for i, (t, p) in zip(located, spoken, strict=True)]
+                rows += [
+                    _row(i, "global", name, t, model, p)
+                    for i, (t, p) in zip(located, spoken, strict=True)
+                ]
         if self.region_captioner:
             rows += self._regions(located, pictures)
         if self.asker and self.vqa and settings.questions > 0:
@@ -137,12 +185,22 @@ class Voices:
         size = model.model.config.vision_config.image_size
         regions = [(i, r, p) for i, p in zip(located, pictures, strict=True) for r in i.regions]
         with ThreadPoolExecutor(2) as drawing:
-            views = list(drawing.map(lambda one: region_view(one[2], one[1], size, self.settings.region_view), regions))
+            views = list(
+                drawing.map(
+                    lambda one: region_view(one[2], one[1], size, self.settings.region_view),
+                    regions,
+                )
+            )
         pairs = [(i, r, view) for (i, r, _), view in zip(regions, views, strict=True)]
         for start in range(0, len(pairs), self.settings.batch):
             part = pairs[start : start + self.settings.batch]
-            spoken = model([p for _, _, p in part], [self.settings.region_prompt] * len(part), self.settings)
-            rows += [_row(i, "local", "region-captioner", t, model, p, region=r.id) for (i, r, _), (t, p) in zip(part, spoken, strict=True)]
+            spoken = model(
+                [p for _, _, p in part], [self.settings.region_prompt] * len(part), self.settings
+            )
+            rows += [
+                _row(i, "local", "region-captioner", t, model, p, region=r.id)
+                for (i, r, _), (t, p) in zip(part, spoken, strict=True)
+            ]
         return rows
 
     def _questions(self, located, pictures, rows: list[dict]) -> list[dict]:
@@ -155,40 +213,72 @@ class Voices:
         found = []
         for start in range(0, len(pairs), self.settings.batch):
             part = pairs[start : start + self.settings.batch]
-            spoken = self.vqa([p for _, p, _ in part], [self.settings.vqa_prompt.format(q) for _, _, q in part], self.settings)
-            found += [_row(i, "dynamic", "vqa", t, self.vqa, s, question=q) for (i, _, q), (t, s) in zip(part, spoken, strict=True)]
+            spoken = self.vqa(
+                [p for _, p, _ in part],
+                [self.settings.vqa_prompt.format(q) for _, _, q in part],
+                self.settings,
+            )
+            found += [
+                _row(i, "dynamic", "vqa", t, self.vqa, s, question=q)
+                for (i, _, q), (t, s) in zip(part, spoken, strict=True)
+            ]
         return found
 
 
-# ------------------------------------------------------------------------------------------------ lines that are there already
+# --------------------------------------------------------------------- lines that are there already
 
 
-def human_rows(image_id: str, texts: Iterable[tuple[int | None, str | None, str]], source: str) -> Iterator[dict]:
-    """Rows of the dataset verbalizer from (region, question, text): a region's description, a question and answer, or a caption."""
+def human_rows(
+    image_id: str, texts: Iterable[tuple[int | None, str | None, str]], source: str
+) -> Iterator[dict]:
+    """Rows of the dataset verbalizer from (region, question, text): a region's description, a
+    question and answer, or a caption.
+    """
     for region, question, text in texts:
         kind = "dynamic" if question else "global" if region is None else "local"
-        yield dict(image_id=image_id, kind=kind, verbalizer="dataset", region=region, question=question, text=text, score=None, model="human", version=source)
+        yield dict(
+            image_id=image_id,
+            kind=kind,
+            verbalizer="dataset",
+            region=region,
+            question=question,
+            text=text,
+            score=None,
+            model="human",
+            version=source,
+        )
 
 
-def write_ofa_input(images: Iterable[LocatedImage], image_root: str | Path, path: str | Path) -> Path:
-    """The tab-separated file that OFA's ``evaluate.py --task=caption`` reads with ``selected_cols=1,4,2``.
+def write_ofa_input(
+    images: Iterable[LocatedImage], image_root: str | Path, path: str | Path
+) -> Path:
+    """The tab-separated file that OFA's ``evaluate.py --task=caption`` reads with
+    ``selected_cols=1,4,2``.
 
-    Five columns: row number, image id, caption (empty), objects (empty), the image file in base64 (URL-safe, as OFA decodes it).
+    Five columns: row number, image id, caption (empty), objects (empty), the image file in base64
+    (URL-safe, as OFA decodes it).
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="ascii") as lines:
         for number, image in enumerate(images):
-            content = base64.urlsafe_b64encode((Path(image_root) / image.path).read_bytes()).decode()
+            content = base64.urlsafe_b64encode(
+                (Path(image_root) / image.path).read_bytes()
+            ).decode()
             lines.write(f"{number}\t{image.image_id}\t\t\t{content}\n")
     return Path(path)
 
 
-def written_captions(path: str | Path, images: Iterable[LocatedImage], model: str = "ofa-huge") -> tuple[list[dict], list[Rejected]]:
-    """Captions that OFA wrote by itself, as rows of records.VERBALIZATIONS, and the images it wrote none about.
+def external_captions(
+    path: str | Path, images: Iterable[LocatedImage], model: str = "ofa-huge"
+) -> tuple[list[dict], list[Rejected]]:
+    """Captions that OFA wrote by itself, as rows of records.VERBALIZATIONS, and the images it wrote
+    none about.
 
-    OFA-Huge's classes are in no current release of transformers, so its own repository (OFA-Sys/OFA) is run beside this one:
-    ``write_ofa_input`` writes what its ``run_scripts/caption/evaluate_caption_huge.sh`` reads, and ``path`` is the
-    ``test_predict.json`` it leaves, a list of {"image_id", "caption"}. Captions of other images are passed over. The version of the
-    lines is a hash of the file. Raises ``ValueError`` naming file and row where one lacks a field or contradicts an earlier one.
+    OFA-Huge's classes are in no current release of transformers, so its own repository
+    (OFA-Sys/OFA) is run beside this one: ``write_ofa_input`` writes what its
+    ``run_scripts/caption/evaluate_caption_huge.sh`` reads, and ``path`` is the
+    ``test_predict.json`` it leaves, a list of {"image_id", "caption"}. Captions of other images are
+    passed over. The version of the lines is a hash of the file. Raises ``ValueError`` naming file
+    and row where one lacks a field or contradicts an earlier one.
     """
     path, captions = Path(path), {}
     for number, row in enumerate(read_records(path)):
@@ -197,36 +287,80 @@ def written_captions(path: str | Path, images: Iterable[LocatedImage], model: st
         except BadRecord as error:
             raise ValueError(f"{path}, row {number}: {error}") from error
         if captions.setdefault(image_id, text) != text:
-            raise ValueError(f"{path}, row {number}: image_id {image_id!r} has a second caption, {text!r} after {captions[image_id]!r}")
+            raise ValueError(
+                f"{path}, row {number}: image_id {image_id!r} has a second caption, {text!r} after"
+                f" {captions[image_id]!r}"
+            )
     version, images = hash_of([path])[:12], list(images)
-    common = dict(kind="global", verbalizer=model, region=None, question=None, score=None, model=model, version=version)
-    rows = [dict(image_id=i.image_id, text=captions[i.image_id]) | common for i in images if i.image_id in captions]
-    return rows, [Rejected(i.image_id, "no caption", f"{path} has none") for i in images if i.image_id not in captions]
+    common = dict(
+        kind="global",
+        verbalizer=model,
+        region=None,
+        question=None,
+        score=None,
+        model=model,
+        version=version,
+    )
+    rows = [
+        dict(image_id=i.image_id, text=captions[i.image_id]) | common
+        for i in images
+        if i.image_id in captions
+    ]
+    return rows, [
+        Rejected(i.image_id, "no caption", f"{path} has none")
+        for i in images
+        if i.image_id not in captions
+    ]
 
 
-# ------------------------------------------------------------------------------------------------ views and rows
+# ----------------------------------------------------------------------------------- views and rows
 
 
 def region_view(picture: Image.Image, region: Region, size: int, how: str) -> Image.Image:
-    """What the region captioner looks at: the image with the region highlighted in the first colour, or a crop around it."""
+    """What the region captioner looks at: the image with the region highlighted in the first
+    colour, or a crop around it.
+    """
     return boxes_view(picture, [region.box], size, how)
 
 
 def boxes_view(picture: Image.Image, boxes: Sequence[Box], size: int, how: str) -> Image.Image:
-    """The same of several boxes (xyxy pixels) that bound one thing; without any, the whole image."""
+    """The same of several boxes (xyxy pixels) that bound one thing; without any, the whole
+    image.
+    """
     if how not in ("highlight", "crop"):
         raise ValueError(f"region_view is {how!r}; expected 'highlight' or 'crop'")
     if not boxes:
         return picture
     if how == "highlight":
         square = picture.resize((size, size), Image.Resampling.BICUBIC)
-        return highlight(square, resize_regions([Region(0, tuple(b)) for b in boxes], picture.size, (size, size)))
-    x0, y0, x1, y1 = *(min(b[k] for b in boxes) for k in (0, 1)), *(max(b[k] for b in boxes) for k in (2, 3))
+        return highlight(
+            square, resize_regions([Region(0, tuple(b)) for b in boxes], picture.size, (size, size))
+        )
+    x0, y0, x1, y1 = (
+        *(min(b[k] for b in boxes) for k in (0, 1)),
+        *(max(b[k] for b in boxes) for k in (2, 3)),
+    )
     margin = 0.1 * max(x1 - x0, y1 - y0)
-    return picture.crop((max(x0 - margin, 0), max(y0 - margin, 0), min(x1 + margin, picture.width), min(y1 + margin, picture.height)))
+    return picture.crop(
+        (
+            max(x0 - margin, 0),
+            max(y0 - margin, 0),
+            min(x1 + margin, picture.width),
+            min(y1 + margin, picture.height),
+        )
+    )
 
 
-def _row(image: LocatedImage, kind: str, verbalizer: str, text: str, model, score: float, region: int | None = None, question: str | None = None) -> dict:
+def _row(
+    image: LocatedImage,
+    kind: str,
+    verbalizer: str,
+    text: str,
+    model,
+    score: float,
+    region: int | None = None,
+    question: str | None = None,
+) -> dict:
     return dict(
         image_id=image.image_id,
         kind=kind,
@@ -241,14 +375,28 @@ def _row(image: LocatedImage, kind: str, verbalizer: str, text: str, model, scor
 
 
 def short_name(name: str) -> str:
-    """A hub name as it is; of a folder its last two parts, since absolute paths mean nothing elsewhere."""
+    """A hub name as it is; of a folder its last two parts, since absolute paths mean nothing
+    elsewhere.
+    """
     return "/".join(Path(name).parts[-2:]) if Path(name).is_dir() else name
 
 
-def _plan(images: Sequence[LocatedImage], verbalizers: Verbalizers, settings: Settings, part: int) -> str:
-    """A name for the parts of this very call: other images, models, weights, vocabularies or settings do not find them."""
-    files = [f for name in (*vars(verbalizers).values(), settings.vocabularies) if name and Path(name).is_dir() for f in sorted(Path(name).iterdir())]
+def _plan(
+    images: Sequence[LocatedImage], verbalizers: Verbalizers, settings: Settings, part: int
+) -> str:
+    """A name for the parts of this very call: other images, models, weights, vocabularies or
+    settings do not find them.
+    """
+    files = [
+        f
+        for name in (*vars(verbalizers).values(), settings.vocabularies)
+        if name and Path(name).is_dir()
+        for f in sorted(Path(name).iterdir())
+    ]
     weights = [(str(f), hash_of([f])) for f in dict.fromkeys(files) if f.is_file()]
     located = [(i.image_id, i.path, [r.box for r in i.regions]) for i in images]
-    told = json.dumps([located, vars(verbalizers), vars(replace(settings, cache=None)), weights, part], default=str)
+    told = json.dumps(
+        [located, vars(verbalizers), vars(replace(settings, cache=None)), weights, part],
+        default=str,
+    )
     return hashlib.sha256(told.encode()).hexdigest()[:12]

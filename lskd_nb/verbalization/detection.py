@@ -1,9 +1,12 @@
-"""Regions from a detector: OWL-ViT or OWLv2 (Minderer et al. 2022, 2023) looks for every word of a vocabulary in an image.
+"""Regions from a detector: OWL-ViT or OWLv2 (Minderer et al. 2022, 2023) looks for every word of a
+vocabulary in an image.
 
-The published corpus' Visual Genome boxes carry LVIS names, so a detector of LVIS' vocabulary drew them; here it is any zero-shot
-detector of the OWL family from the hub, which takes that vocabulary as texts (``retrieval.vocabulary_from_lvis``). The texts are
-encoded once, each image once. Grounding DINO reads a sentence of a few dozen words together with the image and would have to look
-forty times for LVIS: it is not supported. Run with tiny random models only; the hub's have not been run here.
+The published corpus' Visual Genome boxes carry LVIS names, so a detector of LVIS' vocabulary drew
+them; here it is any zero-shot detector of the OWL family from the hub, which takes that vocabulary
+as texts (``retrieval.vocabulary_from_lvis``). The texts are encoded once, each image once.
+Grounding DINO reads a sentence of a few dozen words together with the image and would have to look
+forty times for LVIS: it is not supported. Run with tiny random models only; the hub's have not been
+run here.
 """
 
 import hashlib
@@ -22,7 +25,7 @@ from torch import Tensor
 
 from lskd_nb.records import REGIONS, hash_of
 from lskd_nb.regions import LocatedImage, Region, clamp, located_images, regions_table
-from lskd_nb.shards import LOCAL, Engine, Work, in_parts
+from lskd_nb.shards import LOCAL, Engine, Work, in_shards
 from lskd_nb.sources import Rejected, reject_rows
 from lskd_nb.sources.visual_genome import ious
 from lskd_nb.students.blip2 import autocast
@@ -35,7 +38,9 @@ CHUNK = 256  # texts encoded at once
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """Which boxes become regions: the surest, unless they are too small or nearly copies of a surer one."""
+    """Which boxes become regions: the surest, unless they are too small or nearly copies of a
+    surer one.
+    """
 
     prompt: str = "a photo of a {}"
     threshold: float = 0.1  # probability that the best word is there
@@ -46,9 +51,13 @@ class DetectionSettings:
 
 
 class Detector:
-    """An OWL-ViT or OWLv2 with a vocabulary, in float32: half precision would shift boxes by some pixels."""
+    """An OWL-ViT or OWLv2 with a vocabulary, in float32: half precision would shift boxes by
+    some pixels.
+    """
 
-    def __init__(self, name: str, vocabulary: Sequence[str], settings: DetectionSettings | None = None):
+    def __init__(
+        self, name: str, vocabulary: Sequence[str], settings: DetectionSettings | None = None
+    ):
         from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoTokenizer
 
         kind = AutoConfig.from_pretrained(name).model_type
@@ -58,10 +67,15 @@ class Detector:
             raise ValueError("the vocabulary is empty: there is nothing to look for")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.settings, self.vocabulary = settings or DetectionSettings(), list(vocabulary)
-        self.model = load_model(AutoModelForZeroShotObjectDetection, name, self.device, torch.float32)
+        self.model = load_model(
+            AutoModelForZeroShotObjectDetection, name, self.device, torch.float32
+        )
         self.prepare = image_processor(name)
         if self.prepare is None:
-            raise ValueError(f"{name} has no preprocessor_config.json, which says how a detector's images are resized or padded")
+            raise ValueError(
+                f"{name} has no preprocessor_config.json, which says how a detector's images are"
+                " resized or padded"
+            )
         self.queries = self._encode_texts(AutoTokenizer.from_pretrained(name))
 
     @torch.no_grad()
@@ -70,27 +84,53 @@ class Detector:
         texts = [self.settings.prompt.format(word) for word in self.vocabulary]
         longest, found = self.model.config.text_config.max_position_embeddings, []
         for start in range(0, len(texts), CHUNK):
-            tokens = tokenizer(texts[start : start + CHUNK], padding=True, truncation=True, max_length=longest, return_tensors="pt").to(self.device)
-            found.append(self.model.base_model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output)
+            tokens = tokenizer(
+                texts[start : start + CHUNK],
+                padding=True,
+                truncation=True,
+                max_length=longest,
+                return_tensors="pt",
+            ).to(self.device)
+            found.append(
+                self.model.base_model.get_text_features(
+                    input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+                ).pooler_output
+            )
         return torch.cat(found)
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Image.Image]) -> list[tuple[Region, ...]]:
-        """Regions of each picture, the surest first, xyxy pixels of the picture, labelled by the best word and its probability."""
+        """Regions of each picture, the surest first, xyxy pixels of the picture, labelled by the
+        best word and its probability.
+        """
         from transformers.models.owlvit.modeling_owlvit import OwlViTObjectDetectionOutput
 
-        shown = self.prepare(images=list(pictures), return_tensors="pt").pixel_values.to(self.device)
+        shown = self.prepare(images=list(pictures), return_tensors="pt").pixel_values.to(
+            self.device
+        )
         with autocast(self.device):
             grid = self.model.image_embedder(pixel_values=shown)[0].float()  # (B, rows, columns, d)
         seen = grid.flatten(1, 2)
         logits, _ = self.model.class_predictor(seen, self.queries.expand(len(seen), -1, -1))
-        output = OwlViTObjectDetectionOutput(logits=logits, pred_boxes=self.model.box_predictor(seen, grid))
-        # the processor knows whether it has stretched the picture (OWL-ViT) or padded it on the right and below (OWLv2)
-        found = self.prepare.post_process_object_detection(output, self.settings.threshold, [(p.height, p.width) for p in pictures])
-        return [self._choose(p, *(f[k].cpu().numpy() for k in ("boxes", "scores", "labels"))) for p, f in zip(pictures, found, strict=True)]
+        output = OwlViTObjectDetectionOutput(
+            logits=logits, pred_boxes=self.model.box_predictor(seen, grid)
+        )
+        # the processor knows whether it has stretched the picture (OWL-ViT) or padded it on the
+        # right and below (OWLv2)
+        found = self.prepare.post_process_object_detection(
+            output, self.settings.threshold, [(p.height, p.width) for p in pictures]
+        )
+        return [
+            self._choose(p, *(f[k].cpu().numpy() for k in ("boxes", "scores", "labels")))
+            for p, f in zip(pictures, found, strict=True)
+        ]
 
-    def _choose(self, picture: Image.Image, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> tuple[Region, ...]:
-        """Non-maximum suppression over all words together, of boxes (N, 4) cut to the picture; what lies in padding has no area there."""
+    def _choose(
+        self, picture: Image.Image, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray
+    ) -> tuple[Region, ...]:
+        """Non-maximum suppression over all words together, of boxes (N, 4) cut to the picture;
+        what lies in padding has no area there.
+        """
         settings, kept = self.settings, []
         for index in np.argsort(-scores, kind="stable"):
             try:
@@ -98,8 +138,17 @@ class Detector:
             except ValueError:
                 continue
             large = (box[2:] - box[:2]).prod() >= settings.min_area * picture.width * picture.height
-            if large and (not kept or ious(box, np.array([r.box for r in kept])).max() <= settings.max_iou):
-                kept.append(Region(len(kept), tuple(box.tolist()), self.vocabulary[labels[index]], float(scores[index])))
+            if large and (
+                not kept or ious(box, np.array([r.box for r in kept])).max() <= settings.max_iou
+            ):
+                kept.append(
+                    Region(
+                        len(kept),
+                        tuple(box.tolist()),
+                        self.vocabulary[labels[index]],
+                        float(scores[index]),
+                    )
+                )
             if len(kept) == settings.max_regions:
                 break
         return tuple(kept)
@@ -116,21 +165,29 @@ def detect_regions(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     engine: Engine = LOCAL,
 ) -> tuple[list[LocatedImage], list[Rejected]]:
-    """``images`` with the regions that a detector finds, in place of those they have; and what was left out.
+    """``images`` with the regions that a detector finds, in place of those they have; and what was
+    left out.
 
-    ``model`` is a hub name or folder of the OWL family. With a folder ``parts``, each ``part`` images are written there when they are
-    done, and a killed call goes on where it was. Rejected: images that are unreadable or of another size, and those in which nothing
-    is found. Raises ``ValueError`` for a model of another kind or an empty vocabulary.
+    ``model`` is a hub name or folder of the OWL family. With a folder ``parts``, each ``part``
+    images are written there when they are done, and a killed call goes on where it was. Rejected:
+    images that are unreadable or of another size, and those in which nothing is found. Raises
+    ``ValueError`` for a model of another kind or an empty vocabulary.
     """
     settings = settings or DetectionSettings()
     with TemporaryDirectory() as scratch:
         folder = Path(parts or scratch) / _plan(images, model, vocabulary, settings, part)
         load = partial(_looking, model, tuple(vocabulary), settings, image_root)
-        table, bad = in_parts(regions_table(images), folder, part, load, REGIONS, on_progress, engine)
-    return located_images(table), [Rejected(r["record"], r["reason"], r["detail"]) for r in bad.to_pylist()]
+        table, bad = in_shards(
+            regions_table(images), folder, part, load, REGIONS, on_progress, engine
+        )
+    return located_images(table), [
+        Rejected(r["record"], r["reason"], r["detail"]) for r in bad.to_pylist()
+    ]
 
 
-def _looking(model: str, vocabulary: Sequence[str], settings: DetectionSettings, image_root: str | Path) -> Work:
+def _looking(
+    model: str, vocabulary: Sequence[str], settings: DetectionSettings, image_root: str | Path
+) -> Work:
     detector = Detector(model, vocabulary, settings)
 
     def look(images: pa.Table) -> tuple[pa.Table, list[dict]]:
@@ -140,7 +197,9 @@ def _looking(model: str, vocabulary: Sequence[str], settings: DetectionSettings,
     return look
 
 
-def _detected(detector: Detector, images: Sequence[LocatedImage], image_root: str | Path) -> tuple[list[LocatedImage], list[Rejected]]:
+def _detected(
+    detector: Detector, images: Sequence[LocatedImage], image_root: str | Path
+) -> tuple[list[LocatedImage], list[Rejected]]:
     found, rejects, size = [], [], detector.settings.batch
     for start in range(0, len(images), size):
         batch = []
@@ -153,17 +212,48 @@ def _detected(detector: Detector, images: Sequence[LocatedImage], image_root: st
             if picture.size == (image.width, image.height):
                 batch.append((image, picture))
             else:
-                rejects.append(Rejected(image.image_id, "image size differs", f"{image.path} has {picture.size} pixels, expected {image.width, image.height}"))
-        for (image, _), regions in zip(batch, detector([p for _, p in batch]) if batch else [], strict=True):
+                rejects.append(
+                    Rejected(
+                        image.image_id,
+                        "image size differs",
+                        f"{image.path} has {picture.size} pixels, expected"
+                        f" {image.width, image.height}",
+                    )
+                )
+        for (image, _), regions in zip(
+            batch, detector([p for _, p in batch]) if batch else [], strict=True
+        ):
             if regions:
                 found.append(replace(image, regions=regions))
             else:
-                rejects.append(Rejected(image.image_id, "no regions", f"nothing is as sure as {detector.settings.threshold} and large enough"))
+                rejects.append(
+                    Rejected(
+                        image.image_id,
+                        "no regions",
+                        f"nothing is as sure as {detector.settings.threshold} and large enough",
+                    )
+                )
     return found, rejects
 
 
-def _plan(images: Sequence[LocatedImage], model: str, vocabulary: Sequence[str], settings: DetectionSettings, part: int) -> str:
+def _plan(
+    images: Sequence[LocatedImage],
+    model: str,
+    vocabulary: Sequence[str],
+    settings: DetectionSettings,
+    part: int,
+) -> str:
     """A name for the parts of this very call."""
-    weights = hash_of(sorted(f for f in Path(model).iterdir() if f.is_file())) if Path(model).is_dir() else model
-    told = [[(i.image_id, i.path, i.width, i.height) for i in images], weights, list(vocabulary), vars(settings), part]
+    weights = (
+        hash_of(sorted(f for f in Path(model).iterdir() if f.is_file()))
+        if Path(model).is_dir()
+        else model
+    )
+    told = [
+        [(i.image_id, i.path, i.width, i.height) for i in images],
+        weights,
+        list(vocabulary),
+        vars(settings),
+        part,
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]

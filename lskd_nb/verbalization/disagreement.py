@@ -1,18 +1,24 @@
-"""Where verbalizers disagree: two lines that can hardly both be right, or a word that nobody else says.
+"""Where verbalizers disagree: two lines that can hardly both be right, or a word that nobody else
+says.
 
-The plain words of lines are compared; nothing is understood, so "a girl" contradicts "a young woman". Content words are what is left without
-scikit-learn's English stop words, in small letters, a plural's s off. The head noun of a line is the last content word before its first preposition, verb
-form in -ing or -ed, or other stop word: "dog" of "a brown dog running on the beach".
+The plain words of lines are compared; nothing is understood, so "a girl" contradicts "a young
+woman". Content words are what is left without scikit-learn's English stop words, in small letters,
+a plural's s off. The head noun of a line is the last content word before its first preposition,
+verb form in -ing or -ed, or other stop word: "dog" of "a brown dog running on the beach".
 
-- Lines of two verbalizers about one region (the data set's label counts as one) **contradict** each other if they share no content word, are about
-  another thing (neither's head noun is among the other's words), or name other colours or other numbers.
-- A region's line and a line about the whole image contradict each other if the latter names the region's head noun, which is no other region's, but other
-  colours or numbers. That it leaves a region out is no contradiction: captions name some of what is there. Retrieval, which names what is likely, is
-  not compared.
-- A word is **lonely** if one verbalizer alone says it of the image; a label's words are not, since a label says so little.
+- Lines of two verbalizers about one region (the data set's label counts as one) **contradict** each
+  other if they share no content word, are about another thing (neither's head noun is among the
+  other's words), or name other colours or other numbers.
+- A region's line and a line about the whole image contradict each other if the latter names the
+  region's head noun, which is no other region's, but other colours or numbers. That it leaves a
+  region out is no contradiction: captions name some of what is there. Retrieval, which names what
+  is likely, is not compared.
+- A word is **lonely** if one verbalizer alone says it of the image; a label's words are not, since
+  a label says so little.
 
-A region's disagreement is 1 for each contradiction among its own lines, ½ for each with a line about the whole image, and the share of its words, its
-label's aside, that are lonely. An image's disagreement is that of its worst region.
+A region's disagreement is 1 for each contradiction among its own lines, ½ for each with a line
+about the whole image, and the share of its words, its label's aside, that are lonely. An image's
+disagreement is that of its worst region.
 """
 
 import re
@@ -29,9 +35,43 @@ from lskd_nb.run_folder import RunFolder
 
 LABEL = "label"  # what the data set calls a region, as a verbalizer
 RETRIEVAL = "clip-"  # what the names of verbalizers that retrieve words begin with
-COLORS = frozenset(("black", "white", "gray", "silver", "red", "maroon", "pink", "orange", "yellow", "gold", "green", "teal", "turquoise", "blue", "navy",
-                    "purple", "violet", "brown", "tan", "beige"))
-NUMBERS = dict(two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10", eleven="11", twelve="12")
+COLORS = frozenset(
+    (
+        "black",
+        "white",
+        "gray",
+        "silver",
+        "red",
+        "maroon",
+        "pink",
+        "orange",
+        "yellow",
+        "gold",
+        "green",
+        "teal",
+        "turquoise",
+        "blue",
+        "navy",
+        "purple",
+        "violet",
+        "brown",
+        "tan",
+        "beige",
+    )
+)
+NUMBERS = dict(
+    two="2",
+    three="3",
+    four="4",
+    five="5",
+    six="6",
+    seven="7",
+    eight="8",
+    nine="9",
+    ten="10",
+    eleven="11",
+    twelve="12",
+)
 SAME = NUMBERS | {"grey": "gray", "golden": "gold"}
 _WORD = re.compile(r"[^\W_]+")
 
@@ -90,7 +130,9 @@ class Said:
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Two lines, as places in ``Told.lines``, that can hardly both be right of a region: "no word in common", "another thing", "colour" or "number"."""
+    """Two lines, as places in ``Told.lines``, that can hardly both be right of a region: "no
+    word in common", "another thing", "colour" or "number".
+    """
 
     region: int
     one: int
@@ -100,8 +142,9 @@ class Contradiction:
 
 @dataclass(frozen=True)
 class Told:
-    """All that was said of an image: rows of records.VERBALIZATIONS, the data set's labels after them; its contradictions; its lonely words; and each
-    region's disagreement."""
+    """All that was said of an image: rows of records.VERBALIZATIONS, the data set's labels after
+    them; its contradictions; its lonely words; and each region's disagreement.
+    """
 
     lines: list[dict]
     contradictions: list[Contradiction]
@@ -137,7 +180,12 @@ def said(text: str) -> Said:
         words[word] = None
         if in_phrase:
             head = word
-    return Said(tuple(words), head, tuple(w for w in words if w in COLORS), tuple(w for w in words if w.isdigit()))
+    return Said(
+        tuple(words),
+        head,
+        tuple(w for w in words if w in COLORS),
+        tuple(w for w in words if w.isdigit()),
+    )
 
 
 def retrieved(verbalizer: str) -> bool:
@@ -156,14 +204,19 @@ def marked(text: str, words: Iterable[str]) -> list[tuple[str, bool]]:
 
 
 class Disagreements:
-    """Where the verbalizers of a run disagree. Only what is asked for is read: one image's lines, or, for the order of all, the words of each different line.
+    """Where the verbalizers of a run disagree. Only what is asked for is read: one image's lines,
+    or, for the order of all, the words of each different line.
 
-    Raises ``FileNotFoundError`` where notebook 01 has written nothing yet; ``of`` and ``images`` raise ``ValueError`` for damaged files.
+    Raises ``FileNotFoundError`` where notebook 01 has written nothing yet; ``of`` and ``images``
+    raise ``ValueError`` for damaged files.
     """
 
     def __init__(self, run_folder: str | Path):
         self.run = RunFolder(run_folder)
-        self._files = {name: str(self.run.folder / f"{file}.parquet") for name, file in (("lines", "verbalizations"), ("regions", "regions"))}
+        self._files = {
+            name: str(self.run.folder / f"{file}.parquet")
+            for name, file in (("lines", "verbalizations"), ("regions", "regions"))
+        }
         for path in self._files.values():
             if not Path(path).exists():
                 raise FileNotFoundError(f"{path} is not there: run notebook 01 first")
@@ -172,14 +225,29 @@ class Disagreements:
         """What was said of one image."""
         with duckdb.connect() as db:
             self._speak(db, image_id)
-            lines = _rows(db, "SELECT * EXCLUDE (line, words_of, retrieved, words, head, colors, numbers) FROM spoken ORDER BY line")
-            found = _rows(db, "SELECT region, one, other, why FROM contradictions ORDER BY region, one, other")
-            regions = {row["region"]: row["disagreement"] for row in _rows(db, REGIONS, label=LABEL)}
-            return Told(lines, [Contradiction(**row) for row in found], frozenset(row["word"] for row in _rows(db, "FROM lonely")), regions)
+            lines = _rows(
+                db,
+                "SELECT * EXCLUDE (line, words_of, retrieved, words, head, colors, numbers) FROM"
+                " spoken ORDER BY line",
+            )
+            found = _rows(
+                db, "SELECT region, one, other, why FROM contradictions ORDER BY region, one, other"
+            )
+            regions = {
+                row["region"]: row["disagreement"] for row in _rows(db, REGIONS, label=LABEL)
+            }
+            return Told(
+                lines,
+                [Contradiction(**row) for row in found],
+                frozenset(row["word"] for row in _rows(db, "FROM lonely")),
+                regions,
+            )
 
     @cached_property
     def images(self) -> Mapping[str, float]:
-        """Every image of the run and its disagreement, the largest first, equals in the order of the file."""
+        """Every image of the run and its disagreement, the largest first, equals in the order of
+        the file.
+        """
         with duckdb.connect() as db:
             self._speak(db, None)
             found = db.execute(IMAGES, {"regions": self._files["regions"], "label": LABEL})
@@ -188,21 +256,37 @@ class Disagreements:
     def _speak(self, db: duckdb.DuckDBPyConnection, image_id: str | None) -> None:
         """Tables ``spoken``, ``contradictions`` and ``lonely``, of one image or of all."""
         try:
-            db.execute(f"CREATE TABLE lines AS {LINES}", self._files | {"label": LABEL, "retrieval": RETRIEVAL, "image": image_id})
+            db.execute(
+                f"CREATE TABLE lines AS {LINES}",
+                self._files | {"label": LABEL, "retrieval": RETRIEVAL, "image": image_id},
+            )
         except duckdb.Error as error:
-            raise ValueError(f"{' or '.join(self._files.values())} can't be read: {str(error).splitlines()[0]}") from error
-        texts = [text for text, in db.execute("SELECT DISTINCT words_of FROM lines").fetchall()]
+            raise ValueError(
+                f"{' or '.join(self._files.values())} can't be read: {str(error).splitlines()[0]}"
+            ) from error
+        texts = [text for (text,) in db.execute("SELECT DISTINCT words_of FROM lines").fetchall()]
         db.register("said", _table(texts, [said(text) for text in texts]))
-        db.execute("CREATE TABLE spoken AS SELECT row_number() OVER (ORDER BY l.rowid) - 1 AS line, l.*, s.* EXCLUDE (words_of) "
-                   "FROM lines l JOIN said s USING (words_of)")
+        db.execute(
+            "CREATE TABLE spoken AS SELECT row_number() OVER (ORDER BY l.rowid) - 1 AS line, l.*,"
+            " s.* EXCLUDE (words_of) FROM lines l JOIN said s USING (words_of)"
+        )
         db.execute(f"CREATE TABLE contradictions AS {CONTRADICTIONS}")
         db.execute(f"CREATE TABLE lonely AS {LONELY}", {"label": LABEL})
 
 
 def _table(texts: Sequence[str], found: Sequence[Said]) -> pa.Table:
     words = pa.list_(pa.string())
-    columns = {name: pa.array([getattr(s, name) for s in found], words) for name in ("words", "colors", "numbers")}
-    return pa.table({"words_of": pa.array(texts, pa.string()), "head": pa.array([s.head for s in found], pa.string())} | columns)
+    columns = {
+        name: pa.array([getattr(s, name) for s in found], words)
+        for name in ("words", "colors", "numbers")
+    }
+    return pa.table(
+        {
+            "words_of": pa.array(texts, pa.string()),
+            "head": pa.array([s.head for s in found], pa.string()),
+        }
+        | columns
+    )
 
 
 def _rows(db: duckdb.DuckDBPyConnection, query: str, **values: str) -> list[dict]:

@@ -1,8 +1,10 @@
-"""The models that speak about images: BLIP-2 with a language model, and a generator of questions, by hub name or folder.
+"""The models that speak about images: BLIP-2 with a language model, and a generator of questions,
+by hub name or folder.
 
-``Speaker`` loads a BLIP-2 with OPT (decoder only) or FLAN-T5 (encoder and decoder), for captions, regions and answers alike: the queries'
-outputs come first, a prompt follows, and the language model goes on (BLIP-2, Li et al. 2023, section 3.3). The mini world's models
-are of these classes. Checkpoints from the hub, in bf16 on a GPU, have not been run here.
+``PromptedBlip2`` loads a BLIP-2 with OPT (decoder only) or FLAN-T5 (encoder and decoder), for captions,
+regions and answers alike: the queries' outputs come first, a prompt follows, and the language model
+goes on (BLIP-2, Li et al. 2023, section 3.3). The mini world's models are of these classes.
+Checkpoints from the hub, in bf16 on a GPU, have not been run here.
 """
 
 from collections.abc import Sequence
@@ -34,7 +36,9 @@ class Verbalizers:
 
 @dataclass(frozen=True)
 class Settings:
-    """How they speak. ``region_view`` is "highlight" (the box drawn in the first colour) or "crop" (with a margin)."""
+    """How they speak. ``region_view`` is "highlight" (the box drawn in the first colour) or
+    "crop" (with a margin).
+    """
 
     vocabularies: str = str(Path(__file__).parent / "vocabularies")
     top: tuple[int, int, int] = (1, 4, 2)  # places, objects, concepts kept
@@ -52,7 +56,7 @@ class Settings:
     cache: str | None = None  # folder of the vocabularies' text features; None: beside the output
 
 
-class Speaker:
+class PromptedBlip2:
     """A BLIP-2 with a language model: a prompt and an image in, words out."""
 
     def __init__(self, name: str, device: torch.device):
@@ -66,19 +70,26 @@ class Speaker:
         place_image_token(self.model, self.tokenizer)
 
     @torch.no_grad()
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str], settings: Settings) -> list[tuple[str, float]]:
+    def __call__(
+        self, images: Sequence[Image.Image], prompts: Sequence[str], settings: Settings
+    ) -> list[tuple[str, float]]:
         """(text, probability of the text) for each image and prompt."""
-        shown = stacked(images, self.model.config.vision_config.image_size).to(self.device)
+        shown = pixel_batch(images, self.model.config.vision_config.image_size).to(self.device)
         inputs = self.tokenizer(list(prompts), padding=True, return_tensors="pt").to(self.device)
         ids, mask = after_the_image(self.model, inputs.input_ids, inputs.attention_mask)
         with autocast(self.device):
             out = self.model.generate(
-                pixel_values=shown, input_ids=ids, attention_mask=mask, return_dict_in_generate=True, output_logits=True, **_sampling(settings)
+                pixel_values=shown,
+                input_ids=ids,
+                attention_mask=mask,
+                return_dict_in_generate=True,
+                output_logits=True,
+                **_sampling(settings),
             )
         return _spoken(self.tokenizer, out, self.model.config.text_config.is_encoder_decoder)
 
 
-class Asker:
+class QuestionGenerator:
     """A text-to-text model that turns what is known of an image into a question about it."""
 
     def __init__(self, name: str, device: torch.device):
@@ -92,7 +103,9 @@ class Asker:
     @torch.no_grad()
     def __call__(self, contexts: Sequence[str], settings: Settings) -> list[list[str]]:
         """Up to ``settings.questions`` different questions for each context, by beam search."""
-        inputs = self.tokenizer(list(contexts), padding=True, truncation=True, return_tensors="pt").to(self.device)
+        inputs = self.tokenizer(
+            list(contexts), padding=True, truncation=True, return_tensors="pt"
+        ).to(self.device)
         number = settings.questions
         with autocast(self.device):
             out = self.model.generate(
@@ -104,29 +117,44 @@ class Asker:
                 max_new_tokens=settings.max_new_tokens,
             )
         texts = [t.strip() for t in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
-        return [list(dict.fromkeys(filter(None, texts[i : i + number]))) for i in range(0, len(texts), number)]
+        return [
+            list(dict.fromkeys(filter(None, texts[i : i + number])))
+            for i in range(0, len(texts), number)
+        ]
 
 
-# ------------------------------------------------------------------------------------------------ BLIP-2's input
+# ----------------------------------------------------------------------------------- BLIP-2's input
 
 
 def prompt_padding_side(model, tokenizer) -> str:
-    """Where prompts of one batch are filled up, so that an answer does not depend on the others in its batch.
+    """Where prompts of one batch are filled up, so that an answer does not depend on the others in
+    its batch.
 
-    T5 counts the words between, hence its prompts directly follow the image; a decoder goes on from the last place, so there its prompts
-    end. The mini world's T5 is used as its other figures were made: its tokenizer is BERT's, with [CLS], and fills up on the left.
+    T5 counts the words between, hence its prompts directly follow the image; a decoder goes on from
+    the last place, so there its prompts end. The mini world's T5 is used as its other figures were
+    made: its tokenizer is BERT's, with [CLS], and fills up on the left.
     """
-    return "right" if model.config.text_config.is_encoder_decoder and tokenizer.cls_token is None else "left"
+    return (
+        "right"
+        if model.config.text_config.is_encoder_decoder and tokenizer.cls_token is None
+        else "left"
+    )
 
 
 def _sampling(settings: Settings) -> dict:
     torch.manual_seed(settings.seed)
     common = dict(max_new_tokens=settings.max_new_tokens, num_beams=1)
-    return common | (dict(do_sample=True, temperature=settings.temperature) if settings.temperature > 0 else dict(do_sample=False))
+    return common | (
+        dict(do_sample=True, temperature=settings.temperature)
+        if settings.temperature > 0
+        else dict(do_sample=False)
+    )
 
 
 def _spoken(tokenizer, out, encoder_decoder: bool) -> list[tuple[str, float]]:
-    """Texts and their probabilities from generated ids and logits (a decoder-only model repeats its prompt)."""
+    """Texts and their probabilities from generated ids and logits (a decoder-only model repeats
+    its prompt).
+    """
     new = out.sequences[:, 1:] if encoder_decoder else out.sequences[:, -len(out.logits) :]
     log_probability = torch.stack(out.logits, 1).float().log_softmax(-1)
     picked = log_probability.gather(-1, new[:, : log_probability.shape[1], None]).squeeze(-1)
@@ -136,9 +164,13 @@ def _spoken(tokenizer, out, encoder_decoder: bool) -> list[tuple[str, float]]:
     return [(" ".join(t.split()), p) for t, p in zip(texts, totals, strict=True)]
 
 
-def stacked(images: Sequence[Image.Image], size: int, prepare=None) -> Tensor:
-    """(N, 3, size, size) float32: prepared by ``prepare``, a processor of the model's, else resized to a square as BLIP-2 has it."""
+def pixel_batch(images: Sequence[Image.Image], size: int, prepare=None) -> Tensor:
+    """(N, 3, size, size) float32: prepared by ``prepare``, a processor of the model's, else
+    resized to a square as BLIP-2 has it.
+    """
     if prepare is not None:
         return prepare(images=list(images), return_tensors="pt").pixel_values
     with ThreadPoolExecutor(2) as readers:  # resizing releases Python's lock
-        return torch.from_numpy(np.stack(list(readers.map(lambda image: pixels(image, size), images))))
+        return torch.from_numpy(
+            np.stack(list(readers.map(lambda image: pixels(image, size), images)))
+        )

@@ -1,7 +1,9 @@
-"""Corpus texts and highlighted images as HTML that needs no script: what widgets show, and what a file that is only read shows in their place.
+"""Corpus texts and highlighted images as HTML that needs no script: what widgets show, and what a
+file that is only read shows in their place.
 
-A mention in the text has the colour of its box. Point at one, or move to it with the tab key, and the image goes dark but for the regions it names;
-point at a box, and its mentions are framed. Style rules do that (``:has``), so it works in a widget, in a saved notebook, in a built book. Everything
+A mention in the text has the colour of its box. Point at one, or move to it with the tab key, and
+the image goes dark but for the regions it names; point at a box, and its mentions are framed. Style
+rules do that (``:has``), so it works in a widget, in a saved notebook, in a built book. Everything
 that comes from a corpus is escaped.
 """
 
@@ -24,7 +26,9 @@ from lskd_nb.regions import (
     text_color,
 )
 
-_MENTION = re.compile(MENTION.pattern.replace(r"\d+", r"\d{1,6}"))  # no image has a million regions: longer numbers have no colour
+_MENTION = re.compile(
+    MENTION.pattern.replace(r"\d+", r"\d{1,6}")
+)  # no image has a million regions: longer numbers have no colour
 TALLEST = 900  # pixels
 KEPT_COLOR, DROPPED_COLOR = "#0072b2", "#d55e00"  # told apart with any kind of colour blindness
 STYLE = """
@@ -43,51 +47,81 @@ STYLE = """
 
 
 def mention_html(text: str) -> str:
-    """Text, escaped, with each mention on the colour of its first region; ``picture_html`` beside it lights what is pointed at."""
+    """Text, escaped, with each mention on the colour of its first region; ``picture_html``
+    beside it lights what is pointed at.
+    """
 
     def colored(match: re.Match) -> str:
         ids = [int(i) for i in match[1].split(",")]
         color, ink = _tag_colors(ids[0])
         classes = " ".join(["loc-mention", _spot(ids), *(f"r{i}" for i in ids)])
-        return f'<b class="{classes}" tabindex="0" style="background:{color};color:{ink};border-radius:3px;padding:0 3px">{match[0]}</b>'
+        return (
+            f'<b class="{classes}" tabindex="0"'
+            f' style="background:{color};color:{ink};border-radius:3px;padding:0'
+            f' 3px">{match[0]}</b>'
+        )
 
     return _MENTION.sub(colored, html.escape(text))
 
 
 def triple_html(row: Mapping) -> str:
     """Question, answer and rationale of a row, mentions coloured like their boxes."""
-    lines = "".join(line_html(name, mention_html(row[name])) for name in ("question", "answer", "rationale"))
+    lines = "".join(
+        line_html(name, mention_html(row[name])) for name in ("question", "answer", "rationale")
+    )
     return f'<div style="font-size:14px;line-height:1.5">{lines}</div>'
 
 
 def line_html(name: str, shown: str) -> str:
     """One line of a sample: its name, then ``shown``, which is HTML."""
-    return (f'<div class="loc-line" style="margin:2px 0;display:flex"><span style="opacity:.72;flex:none;width:6em">{html.escape(name)}</span>'
-            f"<span>{shown}</span></div>")
+    return (
+        '<div class="loc-line" style="margin:2px 0;display:flex"><span'
+        f' style="opacity:.72;flex:none;width:6em">{html.escape(name)}</span>'
+        f"<span>{shown}</span></div>"
+    )
 
 
-def picture_html(image: Image.Image, regions: Sequence[Region], alt: str, texts: Sequence[str] = (), width: int = 420) -> str:
-    """An image with its regions drawn as models see them, and their ids, which models don't; ``width`` is in pixels.
+def picture_html(
+    image: Image.Image,
+    regions: Sequence[Region],
+    alt: str,
+    texts: Sequence[str] = (),
+    width: int = 420,
+) -> str:
+    """An image with its regions drawn as models see them, and their ids, which models don't;
+    ``width`` is in pixels.
 
-    ``texts`` are those whose mentions light up regions; put them beside this, both inside ``sample_html``.
+    ``texts`` are those whose mentions light up regions; put them beside this, both inside
+    ``sample_html``.
     """
-    width = max(min(width, round(TALLEST * image.width / image.height)), 1)  # a narrow image is shown narrower, not taller than a page
+    width = max(
+        min(width, round(TALLEST * image.width / image.height)), 1
+    )  # a narrow image is shown narrower, not taller than a page
     size = (width, max(round(width * image.height / image.width), 1))
     small = resize_regions(regions, image.size, size)
     drawn = highlight(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), small)
-    groups = {tuple(int(i) for i in match[1].split(",")) for text in texts for match in _MENTION.finditer(text)}
+    groups = {
+        tuple(int(i) for i in match[1].split(","))
+        for text in texts
+        for match in _MENTION.finditer(text)
+    }
     known = {r.id: pixel_box(r.box, *size) for r in small}
     lit = sorted(ids for ids in groups | {(i,) for i in known} if set(ids) <= set(known))
     name = hashlib.sha256(repr((size, sorted(known.items()), lit)).encode()).hexdigest()[:8]
     boxes = "".join(_box(r, size) for r in sorted(small, key=lambda r: -_area(r)))
     overlay = "".join(_spotlight(name, ids, known, size) for ids in lit) + boxes
     rules = "".join(_rules(ids) for ids in lit)
-    return (f'<style>{STYLE}{rules}</style><div class="loc-picture" style="width:{size[0]}px"><img alt="{html.escape(alt, quote=True)}" width="{size[0]}" '
-            f'src="{data_url(drawn)}"/><svg viewBox="0 0 {size[0]} {size[1]}" aria-hidden="true">{overlay}</svg></div>')
+    return (
+        f'<style>{STYLE}{rules}</style><div class="loc-picture" style="width:{size[0]}px"><img'
+        f' alt="{html.escape(alt, quote=True)}" width="{size[0]}" src="{data_url(drawn)}"/><svg'
+        f' viewBox="0 0 {size[0]} {size[1]}" aria-hidden="true">{overlay}</svg></div>'
+    )
 
 
 def sample_html(picture: str, texts: str) -> str:
-    """A picture and the HTML about it, side by side where there is room; pointing in one lights the other."""
+    """A picture and the HTML about it, side by side where there is room; pointing in one lights
+    the other.
+    """
     return f'<div class="loc-sample">{picture}<div class="loc-texts">{texts}</div></div>'
 
 
@@ -98,7 +132,9 @@ def described(image_regions: Sequence[Region], what: str = "an image") -> str:
 
 
 def data_url(image: Image.Image) -> str:
-    """An image as a data: URL (JPEG, colours not thinned out, so that outlines stay what they are)."""
+    """An image as a data: URL (JPEG, colours not thinned out, so that outlines stay what they
+    are).
+    """
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
@@ -113,15 +149,28 @@ def _area(region: Region) -> float:
 
 
 def _rect(box: tuple[int, int, int, int], more: str) -> str:
-    return f'<rect x="{box[0]}" y="{box[1]}" width="{box[2] - box[0]}" height="{box[3] - box[1]}" {more}/>'
+    return (
+        f'<rect x="{box[0]}" y="{box[1]}" width="{box[2] - box[0]}" height="{box[3] - box[1]}"'
+        f" {more}/>"
+    )
 
 
-def _spotlight(name: str, ids: Sequence[int], boxes: Mapping[int, tuple[int, int, int, int]], size: tuple[int, int]) -> str:
-    """A shade over everything but these regions, unseen until one of their mentions is pointed at."""
+def _spotlight(
+    name: str,
+    ids: Sequence[int],
+    boxes: Mapping[int, tuple[int, int, int, int]],
+    size: tuple[int, int],
+) -> str:
+    """A shade over everything but these regions, unseen until one of their mentions is pointed
+    at.
+    """
     mask, whole = f"loc-{name}-{_spot(ids)}", (0, 0, *size)
     cut = _rect(whole, 'fill="white"') + "".join(_rect(boxes[i], 'fill="black"') for i in ids)
     return f'<mask id="{mask}">{cut}</mask>' + _rect(
-        whole, f'class="loc-spot {_spot(ids)}" style="opacity:0" fill="black" fill-opacity=".62" mask="url(#{mask})"')
+        whole,
+        f'class="loc-spot {_spot(ids)}" style="opacity:0" fill="black" fill-opacity=".62"'
+        f' mask="url(#{mask})"',
+    )
 
 
 def _box(region: Region, size: tuple[int, int]) -> str:
@@ -130,10 +179,12 @@ def _box(region: Region, size: tuple[int, int]) -> str:
     x, y, width = box[0], max(box[1] - 16, 0), 8 + 8 * len(str(region.id))
     title = f"<title>{html.escape(f'[{region.id}] {region.label}'.strip())}</title>"
     inside = _rect(box, 'fill="transparent"')
-    return (f'<g class="loc-box r{region.id}">{title}{inside}<g class="loc-tag">'
-            f'<rect x="{x}" y="{y}" width="{width}" height="16" fill="{color}" stroke="#111" stroke-width=".8"/>'
-            f'<text x="{x + width / 2}" y="{y + 12.5}" font-size="13" font-weight="700" font-family="sans-serif" text-anchor="middle" fill="{ink}">'
-            f"{region.id}</text></g></g>")
+    return (
+        f'<g class="loc-box r{region.id}">{title}{inside}<g class="loc-tag"><rect x="{x}" y="{y}"'
+        f' width="{width}" height="16" fill="{color}" stroke="#111" stroke-width=".8"/><text'
+        f' x="{x + width / 2}" y="{y + 12.5}" font-size="13" font-weight="700"'
+        f' font-family="sans-serif" text-anchor="middle" fill="{ink}">{region.id}</text></g></g>'
+    )
 
 
 def _tag_colors(region: int) -> tuple[str, str]:
@@ -144,7 +195,13 @@ def _tag_colors(region: int) -> tuple[str, str]:
 
 def _rules(ids: Sequence[int]) -> str:
     spot = _spot(ids)
-    rules = f".loc-sample:has(.loc-mention.{spot}:is(:hover,:focus)) .loc-spot.{spot}{{opacity:1!important}}"
+    rules = (
+        f".loc-sample:has(.loc-mention.{spot}:is(:hover,:focus))"
+        f" .loc-spot.{spot}{{opacity:1!important}}"
+    )
     if len(ids) == 1:
-        rules += f".loc-sample:has(.loc-box.r{ids[0]}:hover) .loc-mention.r{ids[0]}{{outline:2px solid currentColor;outline-offset:1px}}"
+        rules += (
+            f".loc-sample:has(.loc-box.r{ids[0]}:hover) .loc-mention.r{ids[0]}{{outline:2px solid"
+            " currentColor;outline-offset:1px}"
+        )
     return rules

@@ -1,7 +1,9 @@
-"""Figures of the notebooks: each takes data and returns a Figure or HTML; all texts of a corpus are escaped.
+"""Figures of the notebooks: each takes data and returns a Figure or HTML; all texts of a corpus are
+escaped.
 
-Colours of regions are those the models see; what is drawn beside them, ids and captions, is for people only. Colours of charts can be told apart with
-any of the usual kinds of colour vision, and are dark enough for lines on white. Each figure has a text that says in words what it shows.
+Colours of regions are those the models see; what is drawn beside them, ids and captions, is for
+people only. Colours of charts can be told apart with any of the usual kinds of colour vision, and
+are dark enough for lines on white. Each figure has a text that says in words what it shows.
 """
 
 import html
@@ -16,18 +18,28 @@ from PIL import Image
 
 from lskd_nb.critic.filtering import Point
 from lskd_nb.regions import Region, highlight, highlight_colors, text_color
-from lskd_nb.regions import regions_of as regions_of
 from lskd_nb.viewing.alt_text import describe as describe
 from lskd_nb.viewing.alt_text import show_with_alt_text
 from lskd_nb.viewing.markup import described
-from lskd_nb.viewing.markup import mention_html as mention_html
-from lskd_nb.viewing.markup import triple_html as triple_html
 
 STAGES = ("verbalization", "prompting", "critic", "filtering", "distillation", "evaluation")
-INK, BLUE, ORANGE, GREEN, PURPLE, GREY = "#2b2d42", "#0072b2", "#d55e00", "#00664a", "#aa3377", "#8a8a8a"
+INK, BLUE, ORANGE, GREEN, PURPLE, GREY = (
+    "#2b2d42",
+    "#0072b2",
+    "#d55e00",
+    "#00664a",
+    "#aa3377",
+    "#8a8a8a",
+)
 SYSTEM_COLORS = {"base": GREY, "unfiltered": ORANGE, "lskd": BLUE}
-OTHER_COLORS = ((GREEN, "--"), (PURPLE, "-."), (INK, ":"))  # of further systems, each with a dash of its own
-PAPER = {  # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE, Visual7W
+OTHER_COLORS = (
+    (GREEN, "--"),
+    (PURPLE, "-."),
+    (INK, ":"),
+)  # of further systems, each with a dash of its own
+# zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE,
+# Visual7W
+PAPER = {
     "CLIP ViT-B-16": (54.8, 48.6, 26.6, 9.9, 33.0, 58.3, 36.0, 65.9),
     "CLIP ViT-L-14x336": (56.3, 51.3, 29.9, 10.9, 34.8, 61.0, 31.9, 66.7),
     "BLIP-2 ViT-L": (52.3, 48.1, 25.3, 18.7, 36.7, 65.0, 31.7, 73.6),
@@ -38,60 +50,115 @@ PAPER = {  # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherloc
 
 def style() -> None:
     """The quiet look that all figures share, with alt text in notebooks."""
-    sns.set_theme(context="notebook", style="whitegrid", rc={
-        "axes.edgecolor": "#c8ccd2", "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
-        "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#eceef1", "figure.dpi": 80, "savefig.dpi": 80,
-        "figure.constrained_layout.use": True})
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        rc={
+            "axes.edgecolor": "#c8ccd2",
+            "axes.labelcolor": INK,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "grid.color": "#eceef1",
+            "figure.dpi": 80,
+            "savefig.dpi": 80,
+            "figure.constrained_layout.use": True,
+        },
+    )
     show_with_alt_text()
 
 
-# ------------------------------------------------------------------------------------------- images and texts
+# --------------------------------------------------------------------------------- images and texts
 
 
 def show_regions(image: Image.Image, regions: Sequence[Region], title: str = "", ax=None) -> Figure:
-    """An image with its regions highlighted, as models see them, and a readable id at a corner of each box, always inside the picture."""
+    """An image with its regions highlighted, as models see them, and a readable id at a corner
+    of each box, always inside the picture.
+    """
     if ax is None:
         figure, ax = plt.subplots(figsize=(5.2, 5.2 * image.height / image.width + 0.3))
-        describe(figure, f"{title}: {described(regions)}" if title else described(regions, "An image"))
+        describe(
+            figure, f"{title}: {described(regions)}" if title else described(regions, "An image")
+        )
     ax.imshow(highlight(image, regions))
     figure, (rows, columns) = ax.figure, ax.get_gridspec().get_geometry()
-    point = max(image.width * columns / figure.get_figwidth(), image.height * rows / figure.get_figheight()) / 72  # in pixels of the image
-    for region, (x, y, width, height) in zip(regions, tag_places(regions, image.size, point), strict=True):
+    point = (
+        max(
+            image.width * columns / figure.get_figwidth(),
+            image.height * rows / figure.get_figheight(),
+        )
+        / 72
+    )  # in pixels of the image
+    for region, (x, y, width, height) in zip(
+        regions, tag_places(regions, image.size, point), strict=True
+    ):
         color = [c / 255 for c in highlight_colors(region.id)[1][:3]]
-        ax.add_patch(Rectangle((x, y), width, height, facecolor=color, edgecolor="black", lw=0.8, zorder=4))
-        ax.text(x + width / 2, y + height / 2, str(region.id), fontsize=10, fontweight="bold", color=text_color(color), ha="center",
-                va="center_baseline", zorder=5)
+        ax.add_patch(
+            Rectangle((x, y), width, height, facecolor=color, edgecolor="black", lw=0.8, zorder=4)
+        )
+        ax.text(
+            x + width / 2,
+            y + height / 2,
+            str(region.id),
+            fontsize=10,
+            fontweight="bold",
+            color=text_color(color),
+            ha="center",
+            va="center_baseline",
+            zorder=5,
+        )
     ax.set_axis_off()
     if title:
         ax.set_title(title, fontsize=11, loc="left")
     return figure
 
 
-def tag_places(regions: Sequence[Region], size: tuple[int, int], point: float) -> list[tuple[float, float, float, float]]:
-    """Where each region's id goes: x, y, width, height in pixels of an image of ``size``, of which ``point`` are a typographic point.
+def tag_places(
+    regions: Sequence[Region], size: tuple[int, int], point: float
+) -> list[tuple[float, float, float, float]]:
+    """Where each region's id goes: x, y, width, height in pixels of an image of ``size``, of which
+    ``point`` are a typographic point.
 
-    Above the box's left end, else in the corner; inside the image; and below the tags of other regions that are there already.
+    Above the box's left end, else in the corner; inside the image; and below the tags of other
+    regions that are there already.
     """
     placed: list[tuple[float, float, float, float]] = []
     for region in regions:
         width, height = (5 + 7 * len(str(region.id))) * point, 13 * point
         x = min(max(region.box[0], 0), size[0] - width)
-        y = min(region.box[1] - height if region.box[1] >= height else max(region.box[1], 0), size[1] - height)
-        while any(abs(x - a) < max(width, w) and abs(y - b) < height for a, b, w, _ in placed) and y + 2 * height <= size[1]:
+        y = min(
+            region.box[1] - height if region.box[1] >= height else max(region.box[1], 0),
+            size[1] - height,
+        )
+        while (
+            any(abs(x - a) < max(width, w) and abs(y - b) < height for a, b, w, _ in placed)
+            and y + 2 * height <= size[1]
+        ):
             y += height
         placed.append((x, y, width, height))
     return placed
 
 
-def image_grid(images: Sequence[Image.Image], regions: Sequence[Sequence[Region]], titles: Sequence[str] = (), columns: int = 3) -> Figure:
+def image_grid(
+    images: Sequence[Image.Image],
+    regions: Sequence[Sequence[Region]],
+    titles: Sequence[str] = (),
+    columns: int = 3,
+) -> Figure:
     """Several highlighted images side by side."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.0 * rows), squeeze=False)
     for number, ax in enumerate(axes.flat):
         ax.set_axis_off()
         if number < len(images):
-            show_regions(images[number], regions[number], titles[number] if number < len(titles) else "", ax)
-    told = [(f"{titles[n]}: " if n < len(titles) else "") + described(r) for n, r in enumerate(regions)]
+            show_regions(
+                images[number], regions[number], titles[number] if number < len(titles) else "", ax
+            )
+    told = [
+        (f"{titles[n]}: " if n < len(titles) else "") + described(r) for n, r in enumerate(regions)
+    ]
     return describe(figure, f"{len(images)} images. " + "; ".join(told))
 
 
@@ -101,12 +168,19 @@ def pipeline_strip(active: int) -> str:
     for number, name in enumerate(STAGES, 1):
         x, lit = (number - 1) * 122, active in (0, number)
         fill, ink = (BLUE, "#fff") if lit else ("#eef1f4", "#667")
-        parts.append(f'<rect x="{x}" y="2" width="110" height="30" rx="6" fill="{fill}"/>'
-                     f'<text x="{x + 55}" y="21" font-size="12" text-anchor="middle" fill="{ink}">{number} {name}</text>')
+        parts.append(
+            f'<rect x="{x}" y="2" width="110" height="30" rx="6" fill="{fill}"/><text x="{x + 55}"'
+            f' y="21" font-size="12" text-anchor="middle" fill="{ink}">{number} {name}</text>'
+        )
         if number < len(STAGES):
-            parts.append(f'<path d="M{x + 112} 17 h7 m-3 -3 l3 3 l-3 3" stroke="#889" fill="none"/>')
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="The six stages, {STAGES[active - 1] if 0 < active < 7 else "all"} lit" '
-            f'viewBox="0 0 724 34" width="724" height="34" font-family="sans-serif">{"".join(parts)}</svg>')
+            parts.append(
+                f'<path d="M{x + 112} 17 h7 m-3 -3 l3 3 l-3 3" stroke="#889" fill="none"/>'
+            )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="The six stages,'
+        f' {STAGES[active - 1] if 0 < active < 7 else "all"} lit" viewBox="0 0 724 34" width="724"'
+        f' height="34" font-family="sans-serif">{"".join(parts)}</svg>'
+    )
 
 
 # ------------------------------------------------------------------------------------------- curves
@@ -118,29 +192,57 @@ def _percent(value: Mapping[str, float]) -> str:
 
 def error_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
     """How often each verbalizer is wrong about what it speaks of."""
-    flat = [(f"{verbalizer}: {name}", rate) for verbalizer, names in rates.items() for name, rate in names.items()]
+    flat = [
+        (f"{verbalizer}: {name}", rate)
+        for verbalizer, names in rates.items()
+        for name, rate in names.items()
+    ]
     figure, ax = plt.subplots(figsize=(6.4, 0.32 * len(flat) + 1.1))
     ax.barh([n for n, _ in flat][::-1], [100 * r for _, r in flat][::-1], color=BLUE)
-    ax.set(xlabel="lines that are wrong (%)", xlim=(0, max([100 * r for _, r in flat] + [10]) * 1.15))
+    ax.set(
+        xlabel="lines that are wrong (%)", xlim=(0, max([100 * r for _, r in flat] + [10]) * 1.15)
+    )
     for place, (_, rate) in enumerate(flat[::-1]):
         ax.text(100 * rate + 0.4, place, f"{100 * rate:.0f}", va="center", fontsize=9)
     ax.grid(axis="y", visible=False)
-    return describe(figure, "Bars: lines that are wrong, by verbalizer and what is spoken of. " + "; ".join(f"{n} {100 * r:.0f}%" for n, r in flat))
+    return describe(
+        figure,
+        "Bars: lines that are wrong, by verbalizer and what is spoken of. "
+        + "; ".join(f"{n} {100 * r:.0f}%" for n, r in flat),
+    )
 
 
 def precision_recall(accepted: np.ndarray, probability: np.ndarray) -> Figure:
-    """Precision against recall of the critic, with the share of accepted labels as what guessing gives."""
+    """Precision against recall of the critic, with the share of accepted labels as what guessing
+    gives.
+    """
     from sklearn.metrics import auc, precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(accepted, probability)
     figure, ax = plt.subplots(figsize=(4.6, 4))
-    ax.plot(recall, precision, color=BLUE, lw=2, label=f"critic (area {auc(recall, precision):.2f})")
-    ax.axhline(np.mean(accepted), color=GREY, ls="--", lw=1.2, label=f"guessing ({np.mean(accepted):.2f})")
-    ax.set(xlabel="recall: accepted triples found", ylabel="precision: found triples accepted", xlim=(0, 1.01), ylim=(0, 1.02))
+    ax.plot(
+        recall, precision, color=BLUE, lw=2, label=f"critic (area {auc(recall, precision):.2f})"
+    )
+    ax.axhline(
+        np.mean(accepted), color=GREY, ls="--", lw=1.2, label=f"guessing ({np.mean(accepted):.2f})"
+    )
+    ax.set(
+        xlabel="recall: accepted triples found",
+        ylabel="precision: found triples accepted",
+        xlim=(0, 1.01),
+        ylim=(0, 1.02),
+    )
     ax.legend(frameon=False, loc="lower left")
-    at = ", ".join(f"{precision[np.flatnonzero(recall >= r)[-1]]:.2f} where {100 * r:.0f}% are found" for r in (0.1, 0.5, 0.9, 1.0))
-    return describe(figure, f"Curve: the critic's precision against its recall, {at}; area {auc(recall, precision):.2f}. "
-                            f"A dashed line at {np.mean(accepted):.2f} is what guessing gives")
+    at = ", ".join(
+        f"{precision[np.flatnonzero(recall >= r)[-1]]:.2f} where {100 * r:.0f}% are found"
+        for r in (0.1, 0.5, 0.9, 1.0)
+    )
+    return describe(
+        figure,
+        f"Curve: the critic's precision against its recall, {at}; area"
+        f" {auc(recall, precision):.2f}. A dashed line at {np.mean(accepted):.2f} is what guessing"
+        " gives",
+    )
 
 
 def calibration(accepted: np.ndarray, probability: np.ndarray, bins: int = 8) -> Figure:
@@ -151,44 +253,92 @@ def calibration(accepted: np.ndarray, probability: np.ndarray, bins: int = 8) ->
     figure, ax = plt.subplots(figsize=(4.6, 4))
     ax.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1.2, label="perfectly calibrated")
     ax.plot(predicted, true, "o-", color=BLUE, lw=2, label="critic")
-    ax.set(xlabel="predicted probability of accept", ylabel="share accepted by annotators", xlim=(0, 1), ylim=(0, 1))
+    ax.set(
+        xlabel="predicted probability of accept",
+        ylabel="share accepted by annotators",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
     ax.legend(frameon=False, loc="upper left")
     points = ", ".join(f"{t:.2f} at {p:.2f}" for p, t in zip(predicted, true, strict=True))
-    return describe(figure, f"Curve: share accepted by annotators at the critic's predicted probability, {points}. The dashed diagonal is perfect calibration")
+    return describe(
+        figure,
+        f"Curve: share accepted by annotators at the critic's predicted probability, {points}. The"
+        " dashed diagonal is perfect calibration",
+    )
 
 
-def threshold_curves(by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float) -> Figure:
+def threshold_curves(
+    by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float
+) -> Figure:
     """Acceptability against the share kept, and against the threshold, with 95% intervals."""
     figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.8), sharey=True)
     for ax, points, x in ((axes[0], by_share, "share"), (axes[1], by_threshold, "threshold")):
         shown = [p for p in points if p.kept]
         xs = [100 * p.share if x == "share" else p.threshold for p in shown]
         ax.plot(xs, [100 * p.mean for p in shown], "o-", color=BLUE, ms=4)
-        ax.fill_between(xs, [100 * p.low for p in shown], [100 * p.high for p in shown], color=BLUE, alpha=0.18, lw=0)
+        ax.fill_between(
+            xs,
+            [100 * p.low for p in shown],
+            [100 * p.high for p in shown],
+            color=BLUE,
+            alpha=0.18,
+            lw=0,
+        )
     axes[0].axvline(100 * chosen, color=ORANGE, ls="--", lw=1.4)
-    axes[0].annotate("kept", (100 * chosen, axes[0].get_ylim()[0]), textcoords="offset points", xytext=(5, 6), color=ORANGE)
+    axes[0].annotate(
+        "kept",
+        (100 * chosen, axes[0].get_ylim()[0]),
+        textcoords="offset points",
+        xytext=(5, 6),
+        color=ORANGE,
+    )
     axes[0].set(xlabel="share of triples kept (%)", ylabel="acceptable among the kept (%)")
     axes[1].set(xlabel="critic's probability at least")
     return describe(figure, _threshold_words(by_share, by_threshold, chosen))
 
 
-def _threshold_words(by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float) -> str:
-    shares, thresholds = sorted((p for p in by_share if p.kept), key=lambda p: p.share), [p for p in by_threshold if p.kept]
+def _threshold_words(
+    by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float
+) -> str:
+    shares, thresholds = (
+        sorted((p for p in by_share if p.kept), key=lambda p: p.share),
+        [p for p in by_threshold if p.kept],
+    )
     if not shares or not thresholds:
         return "Two empty panels: nothing is kept"
     near = min(shares, key=lambda p: abs(p.share - chosen))
-    left = ", ".join(f"{100 * p.mean:.0f}% where {100 * p.share:.0f}% are kept" for p in dict.fromkeys((shares[0], near, shares[-1])))
-    right = ", ".join(f"{100 * p.mean:.0f}% from {p.threshold:.2f} on" for p in (thresholds[0], thresholds[-1]))
-    return (f"Two curves of what is acceptable among the kept, with 95% bands. Left, by the share kept: {left}; a dashed line marks the chosen "
-            f"{100 * chosen:.0f}%. Right, by the critic's probability: {right}")
+    left = ", ".join(
+        f"{100 * p.mean:.0f}% where {100 * p.share:.0f}% are kept"
+        for p in dict.fromkeys((shares[0], near, shares[-1]))
+    )
+    right = ", ".join(
+        f"{100 * p.mean:.0f}% from {p.threshold:.2f} on" for p in (thresholds[0], thresholds[-1])
+    )
+    return (
+        "Two curves of what is acceptable among the kept, with 95% bands. Left, by the share kept:"
+        f" {left}; a dashed line marks the chosen {100 * chosen:.0f}%. Right, by the critic's"
+        f" probability: {right}"
+    )
 
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: int = 15) -> Figure:
-    """Losses by step of several trainings: one panel a loss, running means; a training may lack some of the losses, or have no step yet."""
-    names = list(dict.fromkeys(k for lines in histories.values() for k in (lines[0] if lines else ()) if k not in ("step", "seconds"))) or [""]
+    """Losses by step of several trainings: one panel a loss, running means; a training may lack
+    some of the losses, or have no step yet.
+    """
+    names = list(
+        dict.fromkeys(
+            k
+            for lines in histories.values()
+            for k in (lines[0] if lines else ())
+            if k not in ("step", "seconds")
+        )
+    ) or [""]
     figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.1), squeeze=False)
     others = [s for s in histories if s not in SYSTEM_COLORS]
-    looks = {s: (color, "-") for s, color in SYSTEM_COLORS.items()} | {s: OTHER_COLORS[n % len(OTHER_COLORS)] for n, s in enumerate(others)}
+    looks = {s: (color, "-") for s, color in SYSTEM_COLORS.items()} | {
+        s: OTHER_COLORS[n % len(OTHER_COLORS)] for n, s in enumerate(others)
+    }
     told = []
     for ax, name in zip(axes[0], names, strict=True):
         for system, lines in histories.items():
@@ -197,12 +347,23 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: 
             values = np.array([line[name] for line in lines])
             width = min(smooth, len(values))
             mean = np.convolve(values, np.ones(width) / width, mode="valid")
-            ax.plot(np.arange(len(mean)) + width, mean, label=system, color=looks[system][0], ls=looks[system][1], lw=1.6)
-            told.append(f"{name} of {system} from {mean[0]:.2f} to {mean[-1]:.2f} at step {len(values)}")
+            ax.plot(
+                np.arange(len(mean)) + width,
+                mean,
+                label=system,
+                color=looks[system][0],
+                ls=looks[system][1],
+                lw=1.6,
+            )
+            told.append(
+                f"{name} of {system} from {mean[0]:.2f} to {mean[-1]:.2f} at step {len(values)}"
+            )
         ax.set(xlabel="step", ylabel=f"{name} loss".strip())
     if axes[0][0].lines:
         axes[0][0].legend(frameon=False, fontsize=9)
-    return describe(figure, "Curves of the losses by step, running means: " + ("; ".join(told) or "none yet"))
+    return describe(
+        figure, "Curves of the losses by step, running means: " + ("; ".join(told) or "none yet")
+    )
 
 
 def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = None) -> Figure:
@@ -211,7 +372,9 @@ def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = 
     xs, means = [p["triples"] for p in points], np.array([p["q_ar"]["mean"] for p in points]) * 100
     low, high = (np.array([p["q_ar"][end] for p in points]) * 100 for end in ("low", "high"))
     spread = [means - low, high - means]
-    ax.errorbar(xs, means, yerr=spread, fmt="o-", color=BLUE, capsize=3, lw=2, label="student + LSKD")
+    ax.errorbar(
+        xs, means, yerr=spread, fmt="o-", color=BLUE, capsize=3, lw=2, label="student + LSKD"
+    )
     if base:
         ax.axhline(100 * base["mean"], color=GREY, ls="--", label="base student")
     ax.set_xscale("log", base=2)
@@ -221,11 +384,17 @@ def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = 
     ax.legend(frameon=False, loc="best")
     told = "; ".join(f"{_percent(p['q_ar'])} with {p['triples']:,} triples" for p in points)
     dashed = f". The base student, dashed: {100 * base['mean']:.0f}%" if base else ""
-    return describe(figure, f"Curve: VCR Q→AR by the number of triples distilled (95% intervals in brackets), {told}{dashed}")
+    return describe(
+        figure,
+        "Curve: VCR Q→AR by the number of triples distilled (95% intervals in brackets),"
+        f" {told}{dashed}",
+    )
 
 
 def preference_bars(found: Mapping[str, Mapping]) -> Figure:
-    """Win, tie and lose shares of one system against another with 95% intervals, as ``preference.preference`` gives them."""
+    """Win, tie and lose shares of one system against another with 95% intervals, as
+    ``preference.preference`` gives them.
+    """
     figure, ax = plt.subplots(figsize=(6.4, 1.9))
     for name, color in zip(("win", "tie", "lose"), (BLUE, GREY, ORANGE), strict=True):
         value = found.get(name, dict(mean=0.0, low=0.0, high=0.0))
@@ -233,9 +402,18 @@ def preference_bars(found: Mapping[str, Mapping]) -> Figure:
         ax.barh(name, 100 * value["mean"], xerr=spread, color=color, capsize=3)
     ax.invert_yaxis()
     alpha = found.get("alpha")
-    ax.set(xlabel="of the judgements (%)", xlim=(0, 100), title=f"{found.get('pairs', 0)} pairs" + (f", alpha {alpha:.2f}" if alpha is not None else ""))
-    told = "; ".join(f"{name} {_percent(found[name])}" for name in ("win", "tie", "lose") if name in found)
-    return describe(figure, f"Bars, {ax.get_title()}, 95% intervals in brackets: {told or 'no judgements'}")
+    ax.set(
+        xlabel="of the judgements (%)",
+        xlim=(0, 100),
+        title=f"{found.get('pairs', 0)} pairs"
+        + (f", alpha {alpha:.2f}" if alpha is not None else ""),
+    )
+    told = "; ".join(
+        f"{name} {_percent(found[name])}" for name in ("win", "tie", "lose") if name in found
+    )
+    return describe(
+        figure, f"Bars, {ax.get_title()}, 95% intervals in brackets: {told or 'no judgements'}"
+    )
 
 
 def accuracy_bars(metrics: Mapping) -> Figure:
@@ -247,22 +425,50 @@ def accuracy_bars(metrics: Mapping) -> Figure:
         values = [metrics[system][p] for p in parts]
         xs = np.arange(3) + (place - (len(systems) - 1) / 2) * 0.26
         means = np.array([v["mean"] for v in values]) * 100
-        error = [means - [100 * v["low"] for v in values], [100 * v["high"] for v in values] - means]
-        ax.bar(xs, means, 0.24, yerr=error, capsize=2.5, color=SYSTEM_COLORS[system], label=names[system])
+        error = [
+            means - [100 * v["low"] for v in values],
+            [100 * v["high"] for v in values] - means,
+        ]
+        ax.bar(
+            xs,
+            means,
+            0.24,
+            yerr=error,
+            capsize=2.5,
+            color=SYSTEM_COLORS[system],
+            label=names[system],
+        )
     for x, chance in enumerate((25, 25, 6.25)):
-        ax.plot([x - 0.42, x + 0.42], [chance, chance], color=INK, ls=":", lw=1.4, label="chance" if x == 0 else None)
+        ax.plot(
+            [x - 0.42, x + 0.42],
+            [chance, chance],
+            color=INK,
+            ls=":",
+            lw=1.4,
+            label="chance" if x == 0 else None,
+        )
     ax.set_xticks(range(3), ["Q→A", "QA→R", "Q→AR"])
     ax.set(ylabel="accuracy (%)", ylim=(0, 100))
     ax.legend(frameon=False, ncols=4, loc="upper center", fontsize=9)
     ax.grid(axis="x", visible=False)
-    told = "; ".join(f"{name}: " + ", ".join(f"{names[s]} {_percent(metrics[s][part])}" for s in systems) + f", chance {chance}%"
-                     for part, name, chance in zip(parts, ("Q→A", "QA→R", "Q→AR"), (25, 25, 6.25), strict=True))
+    told = "; ".join(
+        f"{name}: "
+        + ", ".join(f"{names[s]} {_percent(metrics[s][part])}" for s in systems)
+        + f", chance {chance}%"
+        for part, name, chance in zip(parts, ("Q→A", "QA→R", "Q→AR"), (25, 25, 6.25), strict=True)
+    )
     return describe(figure, f"Bars: VCR's accuracies by student, 95% intervals in brackets. {told}")
 
 
 COLUMNS = {  # heading -> where a system's figure is in the metrics, in the order of PAPER
-    "VCR Q→A": "vcr.{}.q_a", "QA→R": "vcr.{}.qa_r", "Q→AR": "vcr.{}.q_ar", "Sherlock": "sherlock.{}", "VisualCOMET": "visualcomet.{}",
-    "A-OKVQA": "nonlocalized.aokvqa.{}", "SNLI-VE": "nonlocalized.snli_ve.{}", "Visual7W": "nonlocalized.visual7w.{}",
+    "VCR Q→A": "vcr.{}.q_a",
+    "QA→R": "vcr.{}.qa_r",
+    "Q→AR": "vcr.{}.q_ar",
+    "Sherlock": "sherlock.{}",
+    "VisualCOMET": "visualcomet.{}",
+    "A-OKVQA": "nonlocalized.aokvqa.{}",
+    "SNLI-VE": "nonlocalized.snli_ve.{}",
+    "Visual7W": "nonlocalized.visual7w.{}",
 }
 STUDENTS = {"base": "BLIP-2", "unfiltered": "+ unfiltered, same size", "lskd": "+ LSKD"}
 
@@ -276,13 +482,23 @@ def result_table(metrics: Mapping) -> str:
             value = value.get(part, {})
         if not value:
             return "–"
-        return f'{100 * value["mean"]:.1f} <small style="opacity:.7">[{100 * value["low"]:.1f}, {100 * value["high"]:.1f}]</small>'
+        return (
+            f'{100 * value["mean"]:.1f} <small style="opacity:.7">[{100 * value["low"]:.1f},'
+            f" {100 * value['high']:.1f}]</small>"
+        )
 
-    smaller = {p["system"] for p in metrics.get("scaling", ())} | {s for s in metrics.get("vcr", {}) if s.startswith("lskd_")}
+    smaller = {p["system"] for p in metrics.get("scaling", ())} | {
+        s for s in metrics.get("vcr", {}) if s.startswith("lskd_")
+    }
     others = [s for s in metrics.get("vcr", {}) if s not in STUDENTS and s not in smaller]
     rows = [(html.escape(s), [cell(p.format(s)) for p in COLUMNS.values()]) for s in others]
     rows += [(name, [cell(p.format(s)) for p in COLUMNS.values()]) for s, name in STUDENTS.items()]
     rows += [(f"paper: {name}", [str(v) for v in values]) for name, values in PAPER.items()]
     head = "".join(f"<th>{h}</th>" for h in ("", *COLUMNS))
-    body = "".join(f'<tr><td style="text-align:left">{name}</td>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>" for name, cells in rows)
+    body = "".join(
+        f'<tr><td style="text-align:left">{name}</td>'
+        + "".join(f"<td>{c}</td>" for c in cells)
+        + "</tr>"
+        for name, cells in rows
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

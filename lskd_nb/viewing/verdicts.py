@@ -1,8 +1,10 @@
 """Why a triple was kept or dropped, in sentences that a person can check.
 
-The filter knows one number, the critic's probability. Around it stands what else a run has on record: the critic's two finer scores beside those of what
-was kept, the labels people gave, and which words of the rationale the teacher had not been given. A wrong triple has one of three authors: a verbalizer
-(the words do not fit the picture), the teacher (the text does not follow from the words), or, where nothing is wrong, the critic.
+The filter knows one number, the critic's probability. Around it stands what else a run has on
+record: the critic's two finer scores beside those of what was kept, the labels people gave, and
+which words of the rationale the teacher had not been given. A wrong triple has one of three
+authors: a verbalizer (the words do not fit the picture), the teacher (the text does not follow from
+the words), or, where nothing is wrong, the critic.
 """
 
 from collections.abc import Mapping
@@ -29,9 +31,13 @@ class Verdict:
     kept_in_all: int
     rank_in_image: int
     of_image: int
-    parts: Mapping[str, tuple[float, float]]  # answer, rationale: own finer score, median of the kept
+    parts: Mapping[
+        str, tuple[float, float]
+    ]  # answer, rationale: own finer score, median of the kept
     labels: tuple[Mapping, ...] = ()  # rows of records.LABELS
-    acceptable: bool | None = None  # on record, where notebook 04 measured acceptability on this triple
+    acceptable: bool | None = (
+        None  # on record, where notebook 04 measured acceptability on this triple
+    )
 
 
 class Verdicts:
@@ -40,23 +46,49 @@ class Verdicts:
     def __init__(self, folder: str | Path, index: CorpusIndex):
         self.folder, self.index = Path(folder), index
         kept = "FROM triples WHERE kept"
-        self._threshold, self._count, *self._medians = index.one(f"SELECT min(score), count(*), median(qa_score), median(rationale_score) {kept}")
+        self._threshold, self._count, *self._medians = index.one(
+            f"SELECT min(score), count(*), median(qa_score), median(rationale_score) {kept}"
+        )
 
     def of(self, row: Mapping) -> Verdict:
         """The verdict about a row of ``CorpusIndex.of_run``."""
         above = "SELECT 1 + count(*) FILTER (WHERE score > ?), count(*) FROM triples"
         rank, total = self.index.one(above, [row["score"]])
-        rank_in_image, of_image = self.index.one(f"{above} WHERE image_id = ?", [row["score"], row["image_id"]])
-        finer = zip(("answer", "rationale"), ("qa_score", "rationale_score"), self._medians, strict=True)
+        rank_in_image, of_image = self.index.one(
+            f"{above} WHERE image_id = ?", [row["score"], row["image_id"]]
+        )
+        finer = zip(
+            ("answer", "rationale"), ("qa_score", "rationale_score"), self._medians, strict=True
+        )
         parts = {name: (row[column], median) for name, column, median in finer}
-        return Verdict(row["kept"], row["score"], self._threshold, rank, total, self._count, rank_in_image, of_image, parts,
-                       tuple(self._labels(row["triple_id"])), self._acceptable(row["triple_id"]))
+        return Verdict(
+            row["kept"],
+            row["score"],
+            self._threshold,
+            rank,
+            total,
+            self._count,
+            rank_in_image,
+            of_image,
+            parts,
+            tuple(self._labels(row["triple_id"])),
+            self._acceptable(row["triple_id"]),
+        )
 
     def _labels(self, triple_id: str) -> list[dict]:
-        query = f"SELECT annotator, accept, qa_score, rationale_score FROM {PARQUET} WHERE triple_id = ?"
-        files = [file for name in ("labels.parquet", "labels_by_people.parquet") if (file := self.folder / name).exists()]
+        query = (
+            f"SELECT annotator, accept, qa_score, rationale_score FROM {PARQUET} WHERE"
+            " triple_id = ?"
+        )
+        files = [
+            file
+            for name in ("labels.parquet", "labels_by_people.parquet")
+            if (file := self.folder / name).exists()
+        ]
         found = [row for file in files for row in self.index.read(query, str(file), triple_id)]
-        return list({tuple(row.values()): row for row in found}.values())  # one that is in both files counts once
+        return list(
+            {tuple(row.values()): row for row in found}.values()
+        )  # one that is in both files counts once
 
     def _acceptable(self, triple_id: str) -> bool | None:
         file = self.folder / "predictions" / "acceptability.parquet"
@@ -67,21 +99,43 @@ class Verdicts:
 
 def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
     """The verdict in plain sentences, the decision first. ``told`` is what the teacher saw."""
-    share, needed = verdict.kept_in_all / verdict.total, "it needed" if verdict.kept else "it would have needed"
-    where = f"place {verdict.rank:,} of {verdict.total:,}, the best {share:.0%} are kept; place {verdict.rank_in_image} of {verdict.of_image} about this image"
+    share, needed = (
+        verdict.kept_in_all / verdict.total,
+        ("it needed" if verdict.kept else "it would have needed"),
+    )
+    where = (
+        f"place {verdict.rank:,} of {verdict.total:,}, the best {share:.0%} are kept; place"
+        f" {verdict.rank_in_image} of {verdict.of_image} about this image"
+    )
     if verdict.score is None or verdict.threshold is None:
-        return ["Dropped: nothing was kept." if verdict.score is not None else "Dropped: the critic has given it no score."]
+        return [
+            (
+                "Dropped: nothing was kept."
+                if verdict.score is not None
+                else "Dropped: the critic has given it no score."
+            )
+        ]
     digits = 3 if f"{verdict.score:.3f}" != f"{verdict.threshold:.3f}" else 6
-    found = [f"{'Kept' if verdict.kept else 'Dropped'}: the critic gives it {verdict.score:.{digits}f}, {needed} {verdict.threshold:.{digits}f} ({where})."]
+    found = [
+        f"{'Kept' if verdict.kept else 'Dropped'}: the critic gives it {verdict.score:.{digits}f},"
+        f" {needed} {verdict.threshold:.{digits}f} ({where})."
+    ]
     found += _doubts(verdict)
     for label in verdict.labels:
         scores = f"answer {label['qa_score']:.2f}, rationale {label['rationale_score']:.2f}"
-        found.append(f"{label['annotator']} {'accepts' if label['accept'] else 'rejects'} it: {scores}.")
+        found.append(
+            f"{label['annotator']} {'accepts' if label['accept'] else 'rejects'} it: {scores}."
+        )
     if verdict.acceptable is not None:
         right = "right" if verdict.acceptable == verdict.kept else "wrong"
-        found.append(f"On record it is {'' if verdict.acceptable else 'not '}acceptable: the filter was {right}.")
+        found.append(
+            f"On record it is {'' if verdict.acceptable else 'not '}acceptable: the filter was"
+            f" {right}."
+        )
     if told:
-        unsaid = [word for word in said(MENTION.sub(" ", rationale)).words if word not in said(told).words]
+        unsaid = [
+            word for word in said(MENTION.sub(" ", rationale)).words if word not in said(told).words
+        ]
         new = f"Words of the rationale that the teacher was not given: {', '.join(unsaid)}."
         found.append(new if unsaid else "The teacher was given every word of the rationale.")
     return found
@@ -89,11 +143,21 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
 
 def _doubts(verdict: Verdict) -> list[str]:
     """Which of the two finer scores speaks against a triple."""
-    known = {name: (own, usual) for name, (own, usual) in verdict.parts.items() if own is not None and usual is not None}
+    known = {
+        name: (own, usual)
+        for name, (own, usual) in verdict.parts.items()
+        if own is not None and usual is not None
+    }
     if not known:
         return []
-    told = " and ".join(f"{own:.2f} for the {name} (usual among the kept: {usual:.2f})" for name, (own, usual) in known.items())
-    lower = sorted((name for name, (own, usual) in known.items() if own < usual - DOUBTED), key=lambda name: known[name][0] - known[name][1])
+    told = " and ".join(
+        f"{own:.2f} for the {name} (usual among the kept: {usual:.2f})"
+        for name, (own, usual) in known.items()
+    )
+    lower = sorted(
+        (name for name, (own, usual) in known.items() if own < usual - DOUBTED),
+        key=lambda name: known[name][0] - known[name][1],
+    )
     if verdict.kept and not lower:
         doubt = "it doubts neither"
     elif lower:

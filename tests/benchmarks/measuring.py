@@ -8,9 +8,11 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of the table: ``ours`` beside ``other``, both in ``unit``; ``aim`` is what was hoped for, ``ratio`` how many times better ours is.
+    """One line of the table: ``ours`` beside ``other``, both in ``unit``; ``aim`` is what was hoped
+    for, ``ratio`` how many times better ours is.
 
-    ``other`` is None where there is nothing to stand beside, and the aim is then one of ``ours`` (``ratio`` None).
+    ``other`` is None where there is nothing to stand beside, and the aim is then one of ``ours``
+    (``ratio`` None).
     """
 
     part: str  # drawing | encoding | training | sampling | corpus
@@ -25,8 +27,12 @@ class Measured:
     note: str = ""
 
 
-def side_by_side(ours: Callable[[], object], other: Callable[[], object], rounds: int = 5) -> tuple[float, float]:
-    """Median seconds of both, each called once to warm up and then in turns, so that whatever else the machine does falls on both."""
+def side_by_side(
+    ours: Callable[[], object], other: Callable[[], object], rounds: int = 5
+) -> tuple[float, float]:
+    """Median seconds of both, each called once to warm up and then in turns, so that whatever
+    else the machine does falls on both.
+    """
     ours(), other()
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
@@ -37,7 +43,9 @@ def side_by_side(ours: Callable[[], object], other: Callable[[], object], rounds
     return median(seconds[0]), median(seconds[1])
 
 
-def times_faster(part: str, what: str, ours: float, other: float, beside: str, aim: float, note: str = "") -> Measured:
+def times_faster(
+    part: str, what: str, ours: float, other: float, beside: str, aim: float, note: str = ""
+) -> Measured:
     """A line about seconds: ``other`` / ``ours`` is hoped to be ``aim`` or more."""
     ratio = other / ours
     return Measured(part, what, ours, "s", f"≥ {aim:g} ×", ratio >= aim, other, beside, ratio, note)

@@ -1,8 +1,10 @@
-"""Requests per second of the teacher's client on one core, beside distilabel and bespokelabs-curator.
+"""Requests per second of the teacher's client on one core, beside distilabel and
+bespokelabs-curator.
 
-A server in a process of its own, on another core, answers every chat completion after 200 ms with the same valid triples. Each client is a process
-pinned to one core, sends the same conversations, as many at once, and is timed without its imports; rounds go in turns. The peers are installed
-from PyPI into virtual environments below the folder for temporary files, once.
+A server in a process of its own, on another core, answers every chat completion after 200 ms with
+the same valid triples. Each client is a process pinned to one core, sends the same conversations,
+as many at once, and is timed without its imports; rounds go in turns. The peers are installed from
+PyPI into virtual environments below the folder for temporary files, once.
 """
 
 import argparse
@@ -20,7 +22,10 @@ from statistics import median
 LATENCY = 0.2
 REQUESTS, AT_ONCE, ROUNDS = 3000, 256, 3
 AIM = 400.0
-PEERS = {"distilabel": ("distilabel[openai]==1.5.3", "requests"), "curator": ("bespokelabs-curator==0.1.31",)}
+PEERS = {
+    "distilabel": ("distilabel[openai]==1.5.3", "requests"),
+    "curator": ("bespokelabs-curator==0.1.31",),
+}
 VENVS = Path(tempfile.gettempdir()) / "lskd-bench-peers"
 CLIENT_CORE, SERVER_CORE = 0, 1
 
@@ -33,7 +38,9 @@ def measure() -> list:
         told = Path(folder) / "prompts.json"
         told.write_text(json.dumps([list(p.messages) for p in _prompts()]))
         pythons = {"ours": Path(sys.executable)} | {name: _installed(name) for name in PEERS}
-        rates: dict[str, list[float] | str] = {name: [] if isinstance(python, Path) else python for name, python in pythons.items()}
+        rates: dict[str, list[float] | str] = {
+            name: [] if isinstance(python, Path) else python for name, python in pythons.items()
+        }
         with _server(Path(folder)) as url:
             for _ in range(ROUNDS):
                 for name, python in pythons.items():
@@ -44,13 +51,45 @@ def measure() -> list:
         raise RuntimeError(rates["ours"])
     ours = median(rates["ours"])
     setting = f"{REQUESTS:,} requests, {AT_ONCE} at once, {LATENCY * 1000:.0f} ms latency, one core"
-    rows = [Measured("sampling", f"generate_triples: {setting}", ours, "requests/s", f"≥ {AIM:g} requests/s", ours >= AIM)]
+    rows = [
+        Measured(
+            "sampling",
+            f"generate_triples: {setting}",
+            ours,
+            "requests/s",
+            f"≥ {AIM:g} requests/s",
+            ours >= AIM,
+        )
+    ]
     for name in PEERS:
         if isinstance(rates[name], str):
-            rows.append(Measured("sampling", f"the same beside {name}", ours, "requests/s", "≥ 1 ×", False, None, f"{name} did not run: {rates[name]}"))
+            rows.append(
+                Measured(
+                    "sampling",
+                    f"the same beside {name}",
+                    ours,
+                    "requests/s",
+                    "≥ 1 ×",
+                    False,
+                    None,
+                    f"{name} did not run: {rates[name]}",
+                )
+            )
             continue
         other = median(rates[name])
-        rows.append(Measured("sampling", f"the same beside {name}", ours, "requests/s", "≥ 1 ×", ours >= other, other, PEERS[name][0], ours / other))
+        rows.append(
+            Measured(
+                "sampling",
+                f"the same beside {name}",
+                ours,
+                "requests/s",
+                "≥ 1 ×",
+                ours >= other,
+                other,
+                PEERS[name][0],
+                ours / other,
+            )
+        )
     return rows
 
 
@@ -60,9 +99,25 @@ def _prompts() -> list:
     from lskd_nb.teacher.prompts import build_prompts
 
     regions = tuple(Region(i, (0, 0, 9, 9), "man") for i in range(4))
-    images = [LocatedImage(str(n), f"{n}.jpg", 320, 240, regions, "bench", "train") for n in range(REQUESTS)]
-    lines = [dict(image_id=i.image_id, kind="local", verbalizer="r", region=r, question=None,
-                  text=f"a man, number {i.image_id}, in a red coat with an umbrella, waiting at a bus stop beside a tree") for i in images for r in range(4)]
+    images = [
+        LocatedImage(str(n), f"{n}.jpg", 320, 240, regions, "bench", "train")
+        for n in range(REQUESTS)
+    ]
+    lines = [
+        dict(
+            image_id=i.image_id,
+            kind="local",
+            verbalizer="r",
+            region=r,
+            question=None,
+            text=(
+                f"a man, number {i.image_id}, in a red coat with an umbrella, waiting at a bus stop"
+                " beside a tree"
+            ),
+        )
+        for i in images
+        for r in range(4)
+    ]
     return build_prompts(images, lines, ("id",))
 
 
@@ -72,10 +127,16 @@ def _installed(name: str) -> Path | str:
     python, done = folder / "bin" / "python", folder / "installed"
     if done.exists() and done.read_text().split() == list(PEERS[name]):
         return python
-    for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], [str(python), "-m", "pip", "install", "-q", *PEERS[name]]):
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [str(python), "-m", "pip", "install", "-q", *PEERS[name]],
+    ):
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode:
-            return f"not installed, {(made.stderr.strip().splitlines() or ['no reason given'])[-1][:150]}"
+            return (
+                "not installed,"
+                f" {(made.stderr.strip().splitlines() or ['no reason given'])[-1][:150]}"
+            )
     done.write_text(" ".join(PEERS[name]))
     return python
 
@@ -98,12 +159,29 @@ def _server(folder: Path) -> Iterator[str]:
 def _timed(name: str, python: Path, url: str, told: Path) -> float | str:
     """Requests per second of a client in a process of its own, or why there are none."""
     with tempfile.TemporaryDirectory() as home:
-        quiet = dict(OPENAI_API_KEY="none-needed", HF_HUB_OFFLINE="1", HOME=home, CURATOR_CACHE_DIR=home, TELEMETRY_ENABLED="0", CURATOR_VIEWER="0")
-        encodings = next(VENVS.glob("curator/lib/python*/site-packages/litellm/litellm_core_utils/tokenizers"), None)
+        quiet = dict(
+            OPENAI_API_KEY="none-needed",
+            HF_HUB_OFFLINE="1",
+            HOME=home,
+            CURATOR_CACHE_DIR=home,
+            TELEMETRY_ENABLED="0",
+            CURATOR_VIEWER="0",
+        )
+        encodings = next(
+            VENVS.glob("curator/lib/python*/site-packages/litellm/litellm_core_utils/tokenizers"),
+            None,
+        )
         if encodings:  # tiktoken's file, which it would download
             quiet["TIKTOKEN_CACHE_DIR"] = str(encodings)
         try:
-            done = subprocess.run([str(python), __file__, name, str(told), url], env=os.environ | quiet, cwd=home, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(
+                [str(python), __file__, name, str(told), url],
+                env=os.environ | quiet,
+                cwd=home,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
         except subprocess.TimeoutExpired:
             return "it took more than 300 s"
     if done.returncode:
@@ -111,17 +189,31 @@ def _timed(name: str, python: Path, url: str, told: Path) -> float | str:
     return float(done.stdout.strip().splitlines()[-1])
 
 
-# ------------------------------------------------------------------------------------------- each in a process of its own
+# --------------------------------------------------------------------- each in a process of its own
 
 
 def serve(port_file: Path) -> None:
     from aiohttp import web
 
-    triples = [dict(question=f"Why is [{i}] there?", answer="He waits for the bus.", rationale=f"[{i}] is a man at a bus stop.") for i in range(3)]
+    triples = [
+        dict(
+            question=f"Why is [{i}] there?",
+            answer="He waits for the bus.",
+            rationale=f"[{i}] is a man at a bus stop.",
+        )
+        for i in range(3)
+    ]
     message = dict(role="assistant", content=json.dumps(dict(triples=triples)), refusal=None)
-    body = json.dumps(dict(
-        id="c", object="chat.completion", created=1, model="m", choices=[dict(index=0, finish_reason="stop", logprobs=None, message=message)],
-        usage=dict(prompt_tokens=800, completion_tokens=120, total_tokens=920))).encode()
+    body = json.dumps(
+        dict(
+            id="c",
+            object="chat.completion",
+            created=1,
+            model="m",
+            choices=[dict(index=0, finish_reason="stop", logprobs=None, message=message)],
+            usage=dict(prompt_tokens=800, completion_tokens=120, total_tokens=920),
+        )
+    ).encode()
 
     async def completion(request: web.Request) -> web.Response:
         import asyncio
@@ -152,11 +244,18 @@ def ours(conversations: list, url: str) -> Callable[[], int]:
     from lskd_nb.teacher.generate import TeacherSettings, generate_triples
     from lskd_nb.teacher.prompts import Prompt
 
-    prompts = [Prompt(str(n), "id", (0, 1, 2, 3), tuple(messages), "id") for n, messages in enumerate(conversations)]
+    prompts = [
+        Prompt(str(n), "id", (0, 1, 2, 3), tuple(messages), "id")
+        for n, messages in enumerate(conversations)
+    ]
 
     def run() -> int:
         with tempfile.TemporaryDirectory() as folder:
-            rows, _, report = generate_triples(prompts, TeacherSettings(url, "m", concurrency=AT_ONCE), Path(folder) / "cache.sqlite")
+            rows, _, report = generate_triples(
+                prompts,
+                TeacherSettings(url, "m", concurrency=AT_ONCE),
+                Path(folder) / "cache.sqlite",
+            )
         assert len(rows) == 3 * len(prompts)
         return report.requests
 
@@ -168,12 +267,18 @@ def distilabel(conversations: list, url: str) -> Callable[[], int]:
     from distilabel.models import OpenAILLM
     from distilabel.steps.tasks import ChatGeneration
 
-    task = ChatGeneration(llm=OpenAILLM(model="m", base_url=url, api_key="none-needed"), input_batch_size=AT_ONCE)
+    task = ChatGeneration(
+        llm=OpenAILLM(model="m", base_url=url, api_key="none-needed"), input_batch_size=AT_ONCE
+    )
     task.load()
 
     def run() -> int:
         inputs = [dict(messages=messages) for messages in conversations]
-        answered = [row for start in range(0, len(inputs), AT_ONCE) for row in next(task.process(inputs[start : start + AT_ONCE]))]
+        answered = [
+            row
+            for start in range(0, len(inputs), AT_ONCE)
+            for row in next(task.process(inputs[start : start + AT_ONCE]))
+        ]
         return sum(row["generation"] is not None for row in answered)
 
     return run
@@ -182,7 +287,9 @@ def distilabel(conversations: list, url: str) -> Callable[[], int]:
 def curator(conversations: list, url: str) -> Callable[[], int]:
     from bespokelabs import curator as package
 
-    limits = dict(max_requests_per_minute=10**7, max_tokens_per_minute=10**10, max_concurrent_requests=AT_ONCE)
+    limits = dict(
+        max_requests_per_minute=10**7, max_tokens_per_minute=10**10, max_concurrent_requests=AT_ONCE
+    )
     llm = package.LLM(model_name="m", backend="openai", backend_params=dict(base_url=url, **limits))
     return lambda: len(llm(conversations).dataset)
 
@@ -194,10 +301,14 @@ def main() -> None:
     parser.add_argument("url", nargs="?")
     options = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[(SERVER_CORE if options.what == "serve" else CLIENT_CORE) % len(cores)]})
+    os.sched_setaffinity(
+        0, {cores[(SERVER_CORE if options.what == "serve" else CLIENT_CORE) % len(cores)]}
+    )
     if options.what == "serve":
         return serve(options.path)
-    run = {"ours": ours, "distilabel": distilabel, "curator": curator}[options.what](json.loads(options.path.read_text()), options.url)
+    run = {"ours": ours, "distilabel": distilabel, "curator": curator}[options.what](
+        json.loads(options.path.read_text()), options.url
+    )
     begin = time.perf_counter()
     answered = run()
     seconds = time.perf_counter() - begin
@@ -208,5 +319,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     # what lies beside this file must not hide what the peers import
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+    sys.path[:] = [
+        entry
+        for entry in sys.path
+        if Path(entry or ".").resolve() != Path(__file__).resolve().parent
+    ]
     main()

@@ -8,19 +8,19 @@ from PIL import Image
 from lskd_nb.critic.model import (
     Critic,
     CriticConfig,
-    Judged,
+    CriticExample,
+    critic_example,
     critic_loss,
     critic_metrics,
-    judged,
+    ids_shuffled,
     load_critic,
+    region_swapped,
     score,
-    shuffled,
-    swapped,
     train_critic,
 )
 from lskd_nb.mini.pretraining.base import fresh_student
 from lskd_nb.regions import Region, mentions
-from lskd_nb.students.views import FrozenViews, View
+from lskd_nb.students.views import FrozenFeatures, View
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +32,20 @@ def folder(tmp_path_factory):
 
 
 def fresh() -> Critic:
-    return Critic(fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32))
+    return Critic(
+        fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    )
 
 
-def row(image: str, answer: str, accept: float, qa: float = 0.0, rationale: float = 0.0) -> Judged:
-    return Judged(View(image), "What is it?", f"Answer: {answer}", accept, qa, rationale)
+def row(
+    image: str, answer: str, accept: float, qa: float = 0.0, rationale: float = 0.0
+) -> CriticExample:
+    return CriticExample(View(image), "What is it?", f"Answer: {answer}", accept, qa, rationale)
 
 
 def test_each_head_learns_its_own_score(folder):
     critic = fresh()
-    image = FrozenViews(critic.blip2, folder).encode([View("red.png")]).float()
+    image = FrozenFeatures(critic.blip2, folder).encode([View("red.png")]).float()
 
     def gradient(**changes) -> tuple[torch.Tensor, torch.Tensor]:
         critic.zero_grad()
@@ -59,13 +63,15 @@ def test_it_learns_that_class_one_is_accept(folder, tmp_path):
     torch.manual_seed(0)
     rows = [row("red.png", "red", 1.0, 1.0, 1.0), row("blue.png", "red", 0.0)]
     critic = fresh()
-    views = FrozenViews(critic.blip2, folder)
+    views = FrozenFeatures(critic.blip2, folder)
     history = train_critic(critic, rows, views, CriticConfig(steps=60, batch=8, lr=4e-3, warmup=10))
     assert np.mean(history[-10:]) < 0.5 * np.mean(history[:10])
     found = score(critic, rows, views)
     assert (found["score"] > 0.5).tolist() == [True, False]
     critic.save(tmp_path / "c")
-    again = score(load_critic(tmp_path / "c"), rows, FrozenViews(load_critic(tmp_path / "c").blip2, folder))
+    again = score(
+        load_critic(tmp_path / "c"), rows, FrozenFeatures(load_critic(tmp_path / "c").blip2, folder)
+    )
     assert np.allclose(found["score"], again["score"], atol=0.02)
     assert np.allclose(found["rationale_score"], again["rationale_score"], atol=0.02)
 
@@ -80,18 +86,32 @@ def test_precision_and_recall_are_not_exchanged():
 
 def test_swapped_rows_are_rejects_about_another_region():
     view = View("red.png", (Region(2, (0, 0, 9, 9)), Region(5, (9, 9, 20, 20))))
-    told = Judged(view, "Why does [2] run?", "Answer: To catch [5].", 1.0, 1.0, 1.0)
-    wrong = swapped(told, np.random.default_rng(0))
-    assert (wrong.question, wrong.text, wrong.accept) == ("Why does [5] run?", "Answer: To catch [2].", 0.0)
-    assert swapped(Judged(View("red.png"), "Why?", "Answer: x", 1.0), np.random.default_rng(0)) is None
+    told = CriticExample(view, "Why does [2] run?", "Answer: To catch [5].", 1.0, 1.0, 1.0)
+    wrong = region_swapped(told, np.random.default_rng(0))
+    assert (wrong.question, wrong.text, wrong.accept) == (
+        "Why does [5] run?",
+        "Answer: To catch [2].",
+        0.0,
+    )
+    assert (
+        region_swapped(
+            CriticExample(View("red.png"), "Why?", "Answer: x", 1.0), np.random.default_rng(0)
+        )
+        is None
+    )
 
 
 def test_only_offered_regions_are_drawn():
     regions = [Region(i, (0, 0, 9, 9)) for i in range(4)]
     triple = dict(question="Why does [1] run?", answer="x", rationale="y", regions_offered=[1, 3])
-    made = judged("red.png", regions, triple, dict(accept=True, qa_score=1.0, rationale_score=0.5))
+    made = critic_example(
+        "red.png", regions, triple, dict(accept=True, qa_score=1.0, rationale_score=0.5)
+    )
     assert [r.id for r in made.view.regions] == [1, 3]
-    assert made.text == "Answer: x Rationale: y" and (made.accept, made.rationale_score) == (1.0, 0.5)
+    assert made.text == "Answer: x Rationale: y" and (made.accept, made.rationale_score) == (
+        1.0,
+        0.5,
+    )
 
 
 def test_folder_without_a_critic_is_named(tmp_path):
@@ -101,16 +121,25 @@ def test_folder_without_a_critic_is_named(tmp_path):
 
 def test_a_renumbered_triple_still_points_at_the_same_boxes():
     regions = tuple(Region(i, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(4))
-    told = Judged(View("a.png", regions), "What is [2] about to do?", "Answer: bark at [0]. Rationale: [0] and [2] are near [3].", 1.0, 0.9, 0.8)
-    assert shuffled(told, 0) is told
-    seen = {shuffled(told, which).view for which in (1, 2, 3)}
+    told = CriticExample(
+        View("a.png", regions),
+        "What is [2] about to do?",
+        "Answer: bark at [0]. Rationale: [0] and [2] are near [3].",
+        1.0,
+        0.9,
+        0.8,
+    )
+    assert ids_shuffled(told, 0) is told
+    seen = {ids_shuffled(told, which).view for which in (1, 2, 3)}
     assert len(seen) > 1
     for which in (1, 2, 3):
-        other = shuffled(told, which)
+        other = ids_shuffled(told, which)
         box = {r.id: r.box for r in other.view.regions}
-        assert set(box) == {0, 1, 2, 3} and other == shuffled(told, which)
+        assert set(box) == {0, 1, 2, 3} and other == ids_shuffled(told, which)
         assert [box[i] for i in mentions(other.question)] == [regions[2].box]
-        assert [box[i] for i in mentions(other.text)] == [regions[i].box for i in mentions(told.text)]
+        assert [box[i] for i in mentions(other.text)] == [
+            regions[i].box for i in mentions(told.text)
+        ]
         assert (other.accept, other.qa_score, other.rationale_score) == (1.0, 0.9, 0.8)
 
 
@@ -118,8 +147,11 @@ def test_triples_about_one_view_are_scored_as_each_would_be_alone(folder, monkey
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     critic = fresh().eval()
     torch.nn.init.normal_(critic.qa_head.weight)
-    views = FrozenViews(critic.blip2, folder)
-    rows = [row(("red.png", "blue.png")[n % 3 % 2], "red and " * (n % 4) + "round", 1.0) for n in range(10)]
+    views = FrozenFeatures(critic.blip2, folder)
+    rows = [
+        row(("red.png", "blue.png")[n % 3 % 2], "red and " * (n % 4) + "round", 1.0)
+        for n in range(10)
+    ]
     alone = [score(critic, [r], views) for r in rows]
     for batch in (64, 3):
         found = score(critic, rows, views, batch)

@@ -19,7 +19,11 @@ def test_links_lead_somewhere():
 
 def test_every_row_of_the_systems_names_tests_that_exist():
     section = README.split("## Models, data sets, benchmarks")[1].split("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| ") and not re.match(r"\| (data set|model|benchmark) \|", line)]
+    rows = [
+        line
+        for line in section.splitlines()
+        if line.startswith("| ") and not re.match(r"\| (data set|model|benchmark) \|", line)
+    ]
     assert len(rows) >= 34
     for row in rows:
         named = re.findall(r"`(test_\w+)`", row)
@@ -27,7 +31,9 @@ def test_every_row_of_the_systems_names_tests_that_exist():
         assert named and files, f"no test: {row}"
         written = "".join(f.read_text(encoding="utf-8") for f in files)
         assert [t for t in named if f"def {t}(" not in written] == [], row
-        assert [m for m in re.findall(r"`([\w/]+\.py)`", row) if not (ROOT / "lskd_nb" / m).exists()] == [], row
+        assert [
+            m for m in re.findall(r"`([\w/]+\.py)`", row) if not (ROOT / "lskd_nb" / m).exists()
+        ] == [], row
 
 
 def test_the_tree_lists_every_module():
@@ -44,11 +50,24 @@ def test_the_table_of_benchmarks_is_what_was_measured():
     finally:
         sys.path.pop(0)
     shown = README.split("<!-- benchmarks -->")[1].split("<!-- /benchmarks -->")[0]
-    assert table(told["rows"]) in shown and [row["cpu"] for row in told["rows"] if row["cpu"] not in shown] == []
+    assert (
+        table(told["rows"]) in shown
+        and [row["cpu"] for row in told["rows"] if row["cpu"] not in shown] == []
+    )
     assert {row["part"] for row in told["rows"]} == set(PARTS)
 
 
 def test_the_project_speaks_of_itself_alone():
-    told = [p for folder in ("lskd_nb", "notebooks", "params", "tests") for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".ipynb", ".yaml", ".md", ".txt")]
+    told = [
+        p
+        for folder in ("lskd_nb", "notebooks", "params", "tests")
+        for p in (ROOT / folder).rglob("*")
+        if p.suffix in (".py", ".ipynb", ".yaml", ".md", ".txt")
+    ]
     assert len(told) > 80
-    assert not [p for p in map(Path, told) if re.search(r"/work/(main|shared)", p.read_text(encoding="utf-8")) and p.name != "test_readme.py"]
+    assert not [
+        p
+        for p in map(Path, told)
+        if re.search(r"/work/(main|shared)", p.read_text(encoding="utf-8"))
+        and p.name != "test_readme.py"
+    ]

@@ -11,23 +11,45 @@ from lskd_nb.students.views import View
 
 
 def item(number: int, label: int, task: str = "vcr.q_a") -> choices.Item:
-    return choices.Item(f"i{number}", f"m{number // 2}", View("x.jpg"), "Why?", ("a", "b"), label, task, "why")
+    return choices.Item(
+        f"i{number}", f"m{number // 2}", View("x.jpg"), "Why?", ("a", "b"), label, task, "why"
+    )
 
 
 def rows(correct: list[bool], system: str, seed: int = 0, task: str = "vcr.q_a") -> pd.DataFrame:
-    return pd.DataFrame(dict(item_id=[f"i{i}" for i in range(len(correct))], image_id=[f"m{i // 2}" for i in range(len(correct))],
-                             task=task, system=system, seed=seed, correct=correct))
+    return pd.DataFrame(
+        dict(
+            item_id=[f"i{i}" for i in range(len(correct))],
+            image_id=[f"m{i // 2}" for i in range(len(correct))],
+            task=task,
+            system=system,
+            seed=seed,
+            correct=correct,
+        )
+    )
 
 
 def test_best_score_is_chosen():
-    table = choices.predictions([item(0, 1), item(1, 0)], [np.array([0.1, 0.9]), np.array([-2.0, -1.0])], "base", 0)
+    table = choices.predictions(
+        [item(0, 1), item(1, 0)], [np.array([0.1, 0.9]), np.array([-2.0, -1.0])], "base", 0
+    )
     assert table["correct"].to_pylist() == [True, False]
     assert table.schema == PREDICTIONS
 
 
 def test_answer_and_rationale_must_both_be_right():
-    answers = choices.predictions([item(i, 0) for i in range(4)], [np.array([1.0, 0]), np.array([1.0, 0]), np.array([0, 1.0]), np.array([0, 1.0])], "base", 0)
-    rationales = choices.predictions([item(i, 0, "vcr.qa_r") for i in range(4)], [np.array([1.0, 0]), np.array([0, 1.0]), np.array([1.0, 0]), np.array([0, 1.0])], "base", 0)
+    answers = choices.predictions(
+        [item(i, 0) for i in range(4)],
+        [np.array([1.0, 0]), np.array([1.0, 0]), np.array([0, 1.0]), np.array([0, 1.0])],
+        "base",
+        0,
+    )
+    rationales = choices.predictions(
+        [item(i, 0, "vcr.qa_r") for i in range(4)],
+        [np.array([1.0, 0]), np.array([0, 1.0]), np.array([1.0, 0]), np.array([0, 1.0])],
+        "base",
+        0,
+    )
     both = choices.q_ar(answers, rationales)
     assert both["correct"].to_pylist() == [True, False, False, False]
     assert set(both["task"].to_pylist()) == {"vcr.q_ar"}
@@ -69,8 +91,14 @@ def test_paired_difference_needs_the_same_items():
 
 
 def test_summary_files_every_task_in_its_place():
-    frame = pd.concat([rows([True, True], s, seed, t) for s in ("base", "lskd", "unfiltered") for seed in (0, 1)
-                       for t in ("vcr.q_a", "grounding", "snli_ve")])
+    frame = pd.concat(
+        [
+            rows([True, True], s, seed, t)
+            for s in ("base", "lskd", "unfiltered")
+            for seed in (0, 1)
+            for t in ("vcr.q_a", "grounding", "snli_ve")
+        ]
+    )
     found = choices.summary(frame)
     assert found["vcr"]["lskd"]["q_a"]["n"] == 4 and found["vcr"]["lskd"]["q_a"]["clusters"] == 1
     assert found["grounding"]["base"]["mean"] == 1.0
@@ -80,7 +108,9 @@ def test_summary_files_every_task_in_its_place():
 
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory):
-    """A small student, the folder of two images, and items of 3, 5 and 1 choices about three views of them."""
+    """A small student, the folder of two images, and items of 3, 5 and 1 choices about three
+    views of them.
+    """
     from PIL import Image
 
     from lskd_nb.mini.pretraining.base import fresh_student
@@ -88,30 +118,62 @@ def looked(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("images")
     for name in ("a.png", "b.png"):
-        Image.fromarray(np.random.default_rng(ord(name[0])).integers(0, 255, (24, 30, 3), dtype=np.uint8)).save(folder / name)
-    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32).eval()
+        Image.fromarray(
+            np.random.default_rng(ord(name[0])).integers(0, 255, (24, 30, 3), dtype=np.uint8)
+        ).save(folder / name)
+    student = fresh_student(
+        0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32
+    ).eval()
     views = View("a.png"), View("b.png"), View("a.png", (Region(0, (2.0, 3.0, 20.0, 20.0)),))
-    said = ("To stay dry.", "To play with the dog, or with the cat that sits near the tent.", "A tree.", "It rains.", "No.")
-    return student, folder, [choices.Item(f"i{n}", views[n % 3].image, views[n % 3], f"Why does [0] do this{' now' * (n % 4)}?", said[: (3, 5, 1)[n % 2 + n % 5 // 4]], 0, "t")
-                             for n in range(11)]
+    said = (
+        "To stay dry.",
+        "To play with the dog, or with the cat that sits near the tent.",
+        "A tree.",
+        "It rains.",
+        "No.",
+    )
+    return (
+        student,
+        folder,
+        [
+            choices.Item(
+                f"i{n}",
+                views[n % 3].image,
+                views[n % 3],
+                f"Why does [0] do this{' now' * (n % 4)}?",
+                said[: (3, 5, 1)[n % 2 + n % 5 // 4]],
+                0,
+                "t",
+            )
+            for n in range(11)
+        ],
+    )
 
 
 @pytest.mark.parametrize("batch", [64, 2, 1])
-def test_a_view_is_encoded_once_and_scores_are_those_of_one_text_at_a_time(looked, monkeypatch, batch):
+def test_a_view_is_encoded_once_and_scores_are_those_of_one_text_at_a_time(
+    looked, monkeypatch, batch
+):
     import torch
 
-    from lskd_nb.students.views import FrozenViews
+    from lskd_nb.students.views import FrozenFeatures
 
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     student, folder, items = looked
-    views = FrozenViews(student, folder)
+    views = FrozenFeatures(student, folder)
     found, encoded = [], []
     with torch.no_grad():
         for item in items:
             for choice in item.choices:
-                logits = student.itm_logits(views.encode([item.view]), student.tokenize([item.question], [choice]))
+                logits = student.itm_logits(
+                    views.encode([item.view]), student.tokenize([item.question], [choice])
+                )
                 found.append(float(logits[0, 1] - logits[0, 0]))
-    monkeypatch.setattr(views, "encode", lambda some, encode=views.encode: encoded.extend(v.key for v in some) or encode(some))
+    monkeypatch.setattr(
+        views,
+        "encode",
+        lambda some, encode=views.encode: encoded.extend(v.key for v in some) or encode(some),
+    )
     scores = choices.match_scores(student, items, views, batch)
     assert [len(s) for s in scores] == [len(i.choices) for i in items]
     np.testing.assert_allclose(np.concatenate(scores), found, atol=1e-5)
@@ -125,7 +187,14 @@ def test_no_predictions_is_named(tmp_path):
 
 
 def test_grounding_compares_the_right_answer_with_the_other_regions():
-    rows = pd.DataFrame(dict(item_id=["a", "b", "c"], label=[0, 1, 0], scores=[[2.0, 1.0, 3.0], [5.0, 4.0, 0.0], [1.0, 1.0, 0.0]], task="vcr.q_a"))
+    rows = pd.DataFrame(
+        dict(
+            item_id=["a", "b", "c"],
+            label=[0, 1, 0],
+            scores=[[2.0, 1.0, 3.0], [5.0, 4.0, 0.0], [1.0, 1.0, 0.0]],
+            task="vcr.q_a",
+        )
+    )
     found = choices.grounding(rows, {"a": 1, "b": 0, "c": 1, "elsewhere": 2})
     assert found["correct"].tolist() == [1.0, 0.0, 0.0] and set(found["task"]) == {"grounding"}
     assert choices.grounding(rows, {"a": 2})["correct"].tolist() == [0.0]
@@ -134,17 +203,50 @@ def test_grounding_compares_the_right_answer_with_the_other_regions():
 def test_three_classes_from_one_score_by_thresholds_of_the_training_rows():
     rng = np.random.default_rng(0)
     label = rng.integers(3, size=300)
-    table = pa.Table.from_pylist([dict(item_id=str(i), image_id=str(i), task="snli_ve", system="s", seed=0, slice="", scores=[float(4 - 2 * k + rng.normal(0, 0.3))],
-                                       label=int(k), correct=None) for i, k in enumerate(label)], schema=PREDICTIONS)
-    held_out = choices.three_way(table, 200)
+    table = pa.Table.from_pylist(
+        [
+            dict(
+                item_id=str(i),
+                image_id=str(i),
+                task="snli_ve",
+                system="s",
+                seed=0,
+                slice="",
+                scores=[float(4 - 2 * k + rng.normal(0, 0.3))],
+                label=int(k),
+                correct=None,
+            )
+            for i, k in enumerate(label)
+        ],
+        schema=PREDICTIONS,
+    )
+    held_out = choices.entailment_by_thresholds(table, 200)
     assert len(held_out) == 100 and held_out["correct"].mean() > 0.95
-    shuffled = table.set_column(table.column_names.index("scores"), "scores", pa.array([[float(x)] for x in rng.normal(size=300)], pa.list_(pa.float32())))
-    assert choices.three_way(shuffled, 200)["correct"].mean() < 0.6
+    shuffled = table.set_column(
+        table.column_names.index("scores"),
+        "scores",
+        pa.array([[float(x)] for x in rng.normal(size=300)], pa.list_(pa.float32())),
+    )
+    assert choices.entailment_by_thresholds(shuffled, 200)["correct"].mean() < 0.6
 
 
 def test_rows_without_label_or_scores_are_written_as_nulls(tmp_path):
-    rows = pd.DataFrame(dict(item_id=["a", "b"], image_id=["m", "m"], task="sherlock.comparison", system="s", seed=0, slice="",
-                             correct=[-0.25, 1.0], label=[None, np.nan]))
+    rows = pd.DataFrame(
+        dict(
+            item_id=["a", "b"],
+            image_id=["m", "m"],
+            task="sherlock.comparison",
+            system="s",
+            seed=0,
+            slice="",
+            correct=[-0.25, 1.0],
+            label=[None, np.nan],
+        )
+    )
     choices.write_rows(rows, tmp_path / "predictions" / "p.parquet")
     found = choices.read_predictions([tmp_path])
-    assert found["correct"].tolist() == [-0.25, 1.0] and found["label"].isna().all() and found["scores"].isna().all()
+    assert (
+        found["correct"].tolist() == [-0.25, 1.0]
+        and found["label"].isna().all()
+        and found["scores"].isna().all()
+    )

@@ -1,4 +1,6 @@
-"""Blinded pairs, what annotators make of them, and what that says: the figures against hand-counted and published cases."""
+"""Blinded pairs, what annotators make of them, and what that says: the figures against
+hand-counted and published cases.
+"""
 
 import threading
 from itertools import pairwise
@@ -28,12 +30,22 @@ SCENES = sample_scenes(40, 11, "p")
 def questions(number: int) -> list[p.PointedQuestion]:
     regions = (Region(0, (1.0, 1.0, 15.0, 20.0), "dog"), Region(1, (16.0, 1.0, 38.0, 28.0), "man"))
     images = [LocatedImage(f"m{n}", "m.png", 40, 30, regions, "s", "val") for n in range(number)]
-    return [p.PointedQuestion(f"q{n:03d}", images[n // 2], f"Why is [{n % 2}] <b>here</b>?") for n in range(number)]
+    return [
+        p.PointedQuestion(f"q{n:03d}", images[n // 2], f"Why is [{n % 2}] <b>here</b>?")
+        for n in range(number)
+    ]
 
 
 def answers(system: str, number: int = 40, missing: tuple[int, ...] = ()) -> pa.Table:
     asked = [q for n, q in enumerate(questions(number)) if n not in missing]
-    return p.answers_table(asked, system, [f"Answer: {system.upper()} says {q.question_id}. Rationale: [0] is <script>x</script>." for q in asked])
+    return p.answers_table(
+        asked,
+        system,
+        [
+            f"Answer: {system.upper()} says {q.question_id}. Rationale: [0] is <script>x</script>."
+            for q in asked
+        ],
+    )
 
 
 @pytest.fixture
@@ -44,15 +56,18 @@ def files(tmp_path):
     return tmp_path / "pairs.parquet", tmp_path / "judgements.parquet", pairs, key
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("Answer: To rest. Rationale: [0] is sitting.", ("To rest.", "[0] is sitting.")),
-    ("answer : to rest. rationale : [ 0 ] is sitting.", ("To rest.", "[0] is sitting.")),
-    ("answer : because of [ 0 , 1 ] . rationale : it ' s", ("Because of [0, 1].", "It ' s")),
-    ("Answer: To rest.", ("To rest.", "")),
-    ("To rest.", ("To rest.", "")),
-    ("To rest.\nRationale: It\nsits.", ("To rest.", "It sits.")),
-    ("", ("", "")),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Answer: To rest. Rationale: [0] is sitting.", ("To rest.", "[0] is sitting.")),
+        ("answer : to rest. rationale : [ 0 ] is sitting.", ("To rest.", "[0] is sitting.")),
+        ("answer : because of [ 0 , 1 ] . rationale : it ' s", ("Because of [0, 1].", "It ' s")),
+        ("Answer: To rest.", ("To rest.", "")),
+        ("To rest.", ("To rest.", "")),
+        ("To rest.\nRationale: It\nsits.", ("To rest.", "It sits.")),
+        ("", ("", "")),
+    ],
+)
 def test_answers_are_split_whoever_wrote_them(text, expected):
     assert p.split_answer(text) == expected
 
@@ -72,7 +87,10 @@ def test_sides_and_order_give_nothing_away():
     lefts = np.array([r["left"] == "lskd" for r in key.to_pylist()])
     assert 160 < lefts.sum() < 240  # a fair coin, within four standard deviations
     ids = [r["question_id"] for r in key.to_pylist()]
-    assert sorted(ids) == [f"q{n:03d}" for n in range(400)] and sum(a < b for a, b in pairwise(ids)) < 250
+    assert (
+        sorted(ids) == [f"q{n:03d}" for n in range(400)]
+        and sum(a < b for a, b in pairwise(ids)) < 250
+    )
     for pair, told in zip(pairs.to_pylist(), key.to_pylist(), strict=True):  # and the key is right
         assert pair["pair_id"] == told["pair_id"] and pair["image_id"] == told["image_id"]
         for side in ("left", "right"):
@@ -83,7 +101,9 @@ def test_sides_and_order_give_nothing_away():
 
 
 def test_questions_that_one_did_not_answer_are_told():
-    pairs, key, alone = p.blinded_pairs(answers("lskd", 10, missing=(3,)), answers("chatgpt", 10, missing=(5, 6)), seed=0, number=4)
+    pairs, key, alone = p.blinded_pairs(
+        answers("lskd", 10, missing=(3,)), answers("chatgpt", 10, missing=(5, 6)), seed=0, number=4
+    )
     assert alone == ["q003", "q005", "q006"] and len(pairs) == len(key) == 4
 
 
@@ -108,12 +128,19 @@ def test_judgements_are_added_and_taken_back(files):
     for row in ((ids[0], "a", "left"), (ids[0], "b", "tie"), (ids[1], "a", "right")):
         file.add(judgement(*row))
     assert file.take_back("a") == judgement(ids[1], "a", "right")
-    assert file.read().to_pylist() == [judgement(ids[0], "a", "left"), judgement(ids[0], "b", "tie")]
+    assert file.read().to_pylist() == [
+        judgement(ids[0], "a", "left"),
+        judgement(ids[0], "b", "tie"),
+    ]
     before = path.read_bytes()
     with pytest.raises(ValueError, match="choice is 'both'"):
         file.add(judgement(ids[2], "a", "left"), judgement(ids[1], "a", "both"))  # all or none
-    for bad, message in (((ids[0], "a", "right"), "row 2: a judges pair .* a second time"), ((ids[1], "a", "both"), "choice is 'both'"),
-                         (("nothing", "a", "tie"), "pair 'nothing' is not among the 6"), ((ids[1], " ", "tie"), "no annotator")):
+    for bad, message in (
+        ((ids[0], "a", "right"), "row 2: a judges pair .* a second time"),
+        ((ids[1], "a", "both"), "choice is 'both'"),
+        (("nothing", "a", "tie"), "pair 'nothing' is not among the 6"),
+        ((ids[1], " ", "tie"), "no annotator"),
+    ):
         with pytest.raises(ValueError, match=message):
             file.add(judgement(*bad))
     assert path.read_bytes() == before
@@ -126,7 +153,10 @@ def test_several_annotators_write_one_file(files):
     _, path, pairs, _ = files
     ids = pairs["pair_id"].to_pylist()
     file = p.judgement_file(path, pairs)
-    threads = [threading.Thread(target=lambda who=who: [file.add(judgement(i, who, "tie")) for i in ids]) for who in "abcd"]
+    threads = [
+        threading.Thread(target=lambda who=who: [file.add(judgement(i, who, "tie")) for i in ids])
+        for who in "abcd"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -139,40 +169,73 @@ def judged(rows: list[tuple[str, str, str]]) -> pa.Table:
 
 
 def test_choices_are_counted_for_the_system_wherever_it_stood():
-    key = pa.Table.from_pylist([dict(pair_id=f"p{n}", question_id=f"q{n}", image_id=f"m{n // 2}", left=left, right=right) for n, (left, right) in enumerate(
-        [("lskd", "chatgpt"), ("chatgpt", "lskd"), ("lskd", "chatgpt"), ("lskd", "base")])], schema=p.KEY)
-    rows = [("p0", "a", "left"), ("p0", "b", "left"), ("p1", "a", "right"), ("p1", "b", "tie"), ("p2", "a", "right"), ("p3", "a", "left")]
+    key = pa.Table.from_pylist(
+        [
+            dict(
+                pair_id=f"p{n}", question_id=f"q{n}", image_id=f"m{n // 2}", left=left, right=right
+            )
+            for n, (left, right) in enumerate(
+                [("lskd", "chatgpt"), ("chatgpt", "lskd"), ("lskd", "chatgpt"), ("lskd", "base")]
+            )
+        ],
+        schema=p.KEY,
+    )
+    rows = [
+        ("p0", "a", "left"),
+        ("p0", "b", "left"),
+        ("p1", "a", "right"),
+        ("p1", "b", "tie"),
+        ("p2", "a", "right"),
+        ("p3", "a", "left"),
+    ]
     found = p.preference(judged(rows), key, "lskd")
     chatgpt = found["chatgpt"]
     assert [chatgpt[o]["mean"] for o in p.OUTCOMES] == pytest.approx([3 / 5, 1 / 5, 1 / 5])
-    assert (chatgpt["pairs"], chatgpt["annotators"], chatgpt["win"]["n"], chatgpt["win"]["clusters"]) == (3, 2, 5, 2)
+    assert (
+        chatgpt["pairs"],
+        chatgpt["annotators"],
+        chatgpt["win"]["n"],
+        chatgpt["win"]["clusters"],
+    ) == (3, 2, 5, 2)
     assert chatgpt["win"]["low"] <= 0.6 <= chatgpt["win"]["high"] and chatgpt["lose"]["low"] == 0.0
     assert chatgpt["alpha"] == pytest.approx(krippendorff_alpha([["win", "win"], ["win", "tie"]]))
     assert found["base"]["win"]["mean"] == 1.0 and found["base"]["alpha"] is None
     reverse = p.preference(judged(rows), key, "chatgpt")["lskd"]
-    assert reverse["win"]["mean"] == chatgpt["lose"]["mean"] and reverse["alpha"] == pytest.approx(chatgpt["alpha"])
+    assert reverse["win"]["mean"] == chatgpt["lose"]["mean"] and reverse["alpha"] == pytest.approx(
+        chatgpt["alpha"]
+    )
     with pytest.raises(ValueError, match="pair 'p9' is judged but not in the key"):
         p.preference(judged([("p9", "a", "tie")]), key, "lskd")
     with pytest.raises(ValueError, match="no pair has an answer of 'gpt'"):
         p.preference(judged(rows), key, "gpt")
 
 
-@pytest.mark.parametrize(("coders", "expected"), [  # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", sections A, B and C
-    (("0100000010", "1110010000"), 0.095),
-    (("aabbdcccedda", "babbbccceddd"), 0.692),
-    (("123321412***", "1233224125*3", "*3332342251*", "12332441251*"), 0.743),  # * has no label
-])
+@pytest.mark.parametrize(
+    ("coders", "expected"),
+    [  # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", sections A, B and C
+        (("0100000010", "1110010000"), 0.095),
+        (("aabbdcccedda", "babbbccceddd"), 0.692),
+        (("123321412***", "1233224125*3", "*3332342251*", "12332441251*"), 0.743),  # * has no label
+    ],
+)
 def test_alpha_equals_the_published_examples(coders, expected):
     units = [[c for c in unit if c != "*"] for unit in zip(*coders, strict=True)]
     assert krippendorff_alpha(units) == pytest.approx(expected, abs=6e-4)
 
 
-def test_alpha_of_numbers_equals_the_published_example():  # section C, the same labels as numbers: 0.849 by squared differences
+# section C, the same labels as numbers: 0.849 by squared differences
+def test_alpha_of_numbers_equals_the_published_example():
     coders = ("123321412***", "1233224125*3", "*3332342251*", "12332441251*")
     units = [[int(c) for c in unit if c != "*"] for unit in zip(*coders, strict=True)]
     assert krippendorff_alpha(units, "interval") == pytest.approx(0.849, abs=6e-4)
-    assert krippendorff_alpha([[label / 4 for label in unit] for unit in units], "interval") == pytest.approx(0.849, abs=6e-4)  # whatever the unit
-    assert krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]], "interval") > 0.8 > krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]])
+    assert krippendorff_alpha(
+        [[label / 4 for label in unit] for unit in units], "interval"
+    ) == pytest.approx(0.849, abs=6e-4)  # whatever the unit
+    assert (
+        krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]], "interval")
+        > 0.8
+        > krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]])
+    )
     with pytest.raises(ValueError, match="level is 'ordinal'"):
         krippendorff_alpha(units, "ordinal")
 
@@ -203,11 +266,19 @@ def test_the_annotator_judges_goes_on_and_takes_back(files):
     assert again.shown["pair_id"] == ids[1]
     for _ in range(5):
         again.press("ArrowRight")
-    assert again.shown is None and again.left.disabled and "every pair is judged" in again.static().data
+    assert (
+        again.shown is None
+        and again.left.disabled
+        and "every pair is judged" in again.static().data
+    )
     again.press("ArrowLeft")  # a key that was on its way
     judged_now = p.judgement_file(path, pairs).read()
     chosen = [tuple(r.values()) for r in judged_now.to_pylist()]
-    assert chosen == [(ids[0], "Ann", "left"), (ids[0], "Bob", "right"), *((i, "Ann", "right") for i in ids[1:])]
+    assert chosen == [
+        (ids[0], "Ann", "left"),
+        (ids[0], "Bob", "right"),
+        *((i, "Ann", "right") for i in ids[1:]),
+    ]
     assert p.preference(judged_now, key, "lskd")["chatgpt"]["annotators"] == 2
     with pytest.raises(ValueError, match="needs a name"):
         PreferenceAnnotator(pairs_path, path, pairs_path.parent, " ")
@@ -219,40 +290,78 @@ def test_what_cannot_be_written_is_said_and_nothing_is_skipped(files):
     two = PreferenceAnnotator(pairs_path, path, pairs_path.parent, "Ann")  # in another window
     one.left.click()
     two.press("ArrowDown")
-    assert "Ann judges pair" in two.trouble.value and two.shown["pair_id"] == pairs["pair_id"][1].as_py()
+    assert (
+        "Ann judges pair" in two.trouble.value
+        and two.shown["pair_id"] == pairs["pair_id"][1].as_py()
+    )
     two.press("ArrowDown")
-    assert two.trouble.value == "" and p.judgement_file(path, pairs).read()["choice"].to_pylist() == ["left", "tie"]
+    assert two.trouble.value == "" and p.judgement_file(path, pairs).read()[
+        "choice"
+    ].to_pylist() == ["left", "tie"]
 
 
 def test_nothing_shown_is_unescaped_or_says_whose_it_is(files):
     pairs_path, path, _, _ = files
     shown = PreferenceAnnotator(pairs_path, path, pairs_path.parent, "<i>Ann</i>")
     page = shown.static().data
-    assert "<script>" not in page and "&lt;script&gt;" in page and "<b>here" not in page and "<i>Ann" not in page
+    assert (
+        "<script>" not in page
+        and "&lt;script&gt;" in page
+        and "<b>here" not in page
+        and "<i>Ann" not in page
+    )
     assert "data:image/jpeg" in page and "#05ff37" in page  # the mention has its region's colour
     assert "lskd" not in page.replace("LSKD says", "") and "chatgpt" not in page
 
 
-# ------------------------------------------------------------------------------------------------ the baseline that sees words alone
+# --------------------------------------------------------------- the baseline that sees words alone
 
 
 def asked_of(scenes: list[Scene]) -> list[p.PointedQuestion]:
     """A question of the world about each scene's first region that has an answer."""
     found = []
     for number, scene in enumerate(scenes):
-        image = LocatedImage(scene.scene_id, "m.png", 320, 240, tuple(Region(i, e.box, e.kind) for i, e in enumerate(scene.entities)), "mini", "val")
+        image = LocatedImage(
+            scene.scene_id,
+            "m.png",
+            320,
+            240,
+            tuple(Region(i, e.box, e.kind) for i, e in enumerate(scene.entities)),
+            "mini",
+            "val",
+        )
         region = next((i for i in range(len(scene.entities)) if situation_of(scene, i)), None)
         if region is not None:
             kinds = sorted(situation_of(scene, region)[0].answers)
             kind = kinds[number % len(kinds)]
-            found.append(p.PointedQuestion(f"q-{scene.scene_id}", image, grammar.question(kind, region)))
+            found.append(
+                p.PointedQuestion(f"q-{scene.scene_id}", image, grammar.question(kind, region))
+            )
     return found
 
 
 def words_about(scene: Scene) -> list[dict]:
-    return [dict(image_id=scene.scene_id, kind="global", verbalizer="captioner", region=None, question=None, text=grammar.caption(scene)),
-            *(dict(image_id=scene.scene_id, kind="local", verbalizer="region-captioner", region=i, question=None, text=grammar.describe(e))
-              for i, e in enumerate(scene.entities))]
+    return [
+        dict(
+            image_id=scene.scene_id,
+            kind="global",
+            verbalizer="captioner",
+            region=None,
+            question=None,
+            text=grammar.caption(scene),
+        ),
+        *(
+            dict(
+                image_id=scene.scene_id,
+                kind="local",
+                verbalizer="region-captioner",
+                region=i,
+                question=None,
+                text=grammar.describe(e),
+            )
+            for i, e in enumerate(scene.entities)
+        ),
+    ]
 
 
 def test_who_sees_true_words_answers_the_question_that_is_asked(tmp_path):
@@ -260,20 +369,34 @@ def test_who_sees_true_words_answers_the_question_that_is_asked(tmp_path):
     lines = [line for scene in SCENES for line in words_about(scene)]
     with serving(imagination=0.0) as url:
         settings = TeacherSettings(url, NAME, temperature=0.0)
-        table, rejects, report = answers_from_words(asked, lines, settings, tmp_path / "c.sqlite", "words")
+        table, rejects, report = answers_from_words(
+            asked, lines, settings, tmp_path / "c.sqlite", "words"
+        )
         again = answers_from_words(asked, lines, settings, tmp_path / "c.sqlite", "words")
         unseen = answers_from_words(asked, [], settings, tmp_path / "c.sqlite", "blind")[0]
-    assert not rejects and report.requests == len(asked) > 30 and again[2].cached == len(asked) and again[0] == table
+    assert (
+        not rejects
+        and report.requests == len(asked) > 30
+        and again[2].cached == len(asked)
+        and again[0] == table
+    )
     for q, row in zip(asked, table.to_pylist(), strict=True):
         assert row["question"] == q.question and row["question_id"] == q.question_id
-        assert grammar.judge(truth[row["image_id"]], row["question"], row["answer"], row["rationale"]) == (True, 1.0)
+        assert grammar.judge(
+            truth[row["image_id"]], row["question"], row["answer"], row["rationale"]
+        ) == (True, 1.0)
 
     pairs, key, _ = p.blinded_pairs(table, unseen, seed=0)
     rows = []
     for pair in pairs.to_pylist():  # judged from the truth, by two who agree
-        rows += [(pair["pair_id"], who, preferred(truth[pair["image_id"]], pair, 0.0, [0])) for who in "ab"]
+        rows += [
+            (pair["pair_id"], who, preferred(truth[pair["image_id"]], pair, 0.0, [0]))
+            for who in "ab"
+        ]
     found = p.preference(judged(rows), key, "words")["blind"]
-    assert found["win"]["mean"] > 0.5 and found["lose"]["mean"] == 0.0  # more is known of it than the regions' labels
+    assert (
+        found["win"]["mean"] > 0.5 and found["lose"]["mean"] == 0.0
+    )  # more is known of it than the regions' labels
     assert found["alpha"] in (1.0, None)
 
 
@@ -281,12 +404,22 @@ def test_replies_that_are_no_answer_are_rejected_with_their_reason(tmp_path):
     scenes = sample_scenes(150, 12, "r")
     asked = asked_of(scenes)
     with serving() as url:
-        table, rejects, report = answers_from_words(asked, [], TeacherSettings(url, NAME, temperature=2.0), tmp_path / "c.sqlite", "words")
+        table, rejects, report = answers_from_words(
+            asked, [], TeacherSettings(url, NAME, temperature=2.0), tmp_path / "c.sqlite", "words"
+        )
     write_parquet(rejects, tmp_path / "r.parquet", REJECTS)
     assert rejects and sum(report.rejects.values()) == len(rejects)
-    assert len(table) + len({r["record"].removesuffix("-0") for r in rejects}) == len(asked)  # every question is somewhere
+    assert len(table) + len({r["record"].removesuffix("-0") for r in rejects}) == len(
+        asked
+    )  # every question is somewhere
     with pytest.raises(ValueError, match="same question_id"):
-        answers_from_words([asked[0], asked[0]], [], TeacherSettings("http://127.0.0.1:1", NAME), tmp_path / "c.sqlite", "words")
+        answers_from_words(
+            [asked[0], asked[0]],
+            [],
+            TeacherSettings("http://127.0.0.1:1", NAME),
+            tmp_path / "c.sqlite",
+            "words",
+        )
 
 
 def test_the_request_has_what_is_known_and_the_question_last():
@@ -294,4 +427,7 @@ def test_the_request_has_what_is_known_and_the_question_last():
     prompt = answer_prompt(question, words_about(SCENES[0]))
     assert prompt.messages[-1]["content"].endswith(f"\n\nQuestion: {question.question}")
     assert grammar.describe(SCENES[0].entities[0]) in prompt.messages[-1]["content"]
-    assert prompt.offered == tuple(r.id for r in question.image.regions) and "word for word" in prompt.messages[0]["content"]
+    assert (
+        prompt.offered == tuple(r.id for r in question.image.regions)
+        and "word for word" in prompt.messages[0]["content"]
+    )

@@ -1,4 +1,6 @@
-"""Pictures of sample scenes: the same bytes every time, everything where its box says, every fact visible."""
+"""Pictures of sample scenes: the same bytes every time, everything where its box says, every
+fact visible.
+"""
 
 from dataclasses import replace
 
@@ -27,13 +29,22 @@ from lskd_nb.mini.scenes.world import (
 )
 
 SCENES = sample_scenes(40, 11, "r")
-SLACK = 2.5  # pixels outside a box: line ends, the shadow under the feet, and rounding to whole pixels
+SLACK = (
+    2.5  # pixels outside a box: line ends, the shadow under the feet, and rounding to whole pixels
+)
 BOXES = {kind: (100.0, 60.0, 200.0, 140.0) for kind in KINDS}
 BOXES.update(dict.fromkeys((*PEOPLE, "tree", "lamp"), (120.0, 90.0, 190.0, 220.0)))
 
 
 def _alone(kind: str, color: str, pose: str = "", held: str = "", facing: int = 1) -> Scene:
-    return Scene("one", "park", "cloudy", "day", (Entity(kind, color, pose, held, BOXES[kind], facing),), seed=4)
+    return Scene(
+        "one",
+        "park",
+        "cloudy",
+        "day",
+        (Entity(kind, color, pose, held, BOXES[kind], facing),),
+        seed=4,
+    )
 
 
 def _pixels(scene: Scene) -> np.ndarray:
@@ -47,7 +58,10 @@ def _shown(scene: Scene) -> np.ndarray:
 
 def _apart(one: Scene, other: Scene) -> int:
     """How many of 112 x 112 pixels a viewer sees changed."""
-    small = [np.asarray(render(s).resize((112, 112), Image.Resampling.BICUBIC)).astype(int) for s in (one, other)]
+    small = [
+        np.asarray(render(s).resize((112, 112), Image.Resampling.BICUBIC)).astype(int)
+        for s in (one, other)
+    ]
     return int((np.abs(small[0] - small[1]).max(2) > 24).sum())
 
 
@@ -70,13 +84,19 @@ def test_decoration_comes_from_the_seed_alone():
 
 def test_entities_stay_in_their_boxes():
     for scene in SCENES:
-        scene = replace(scene, weather=scene.weather and "cloudy", time=scene.time and "day")  # plain light, no rain over them
+        scene = replace(
+            scene, weather=scene.weather and "cloudy", time=scene.time and "day"
+        )  # plain light, no rain over them
         for entity in scene.entities:
             ys, xs = np.nonzero(_shown(replace(scene, entities=(entity,))))
             x0, y0, x1, y1 = entity.box
             outside = max(x0 - xs.min(), y0 - ys.min(), xs.max() + 1 - x1, ys.max() + 1 - y1)
-            assert outside <= SLACK, f"{scene.scene_id}: {entity} is drawn {outside:.1f} px outside its box"
-            assert (xs.max() - xs.min()) * (ys.max() - ys.min()) > 0.6 * (x1 - x0) * (y1 - y0), f"{entity} does not fill its box"
+            assert outside <= SLACK, (
+                f"{scene.scene_id}: {entity} is drawn {outside:.1f} px outside its box"
+            )
+            assert (xs.max() - xs.min()) * (ys.max() - ys.min()) > 0.6 * (x1 - x0) * (y1 - y0), (
+                f"{entity} does not fill its box"
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -121,7 +141,9 @@ def test_contact_sheet_holds_every_picture():
 def test_the_teaser_shows_three_scenes_with_what_is_asked_of_them(tmp_path):
     scenes = sample_scenes(900, teaser.SEED, "z")
     chosen = teaser.chosen_scenes(scenes)
-    assert [situation_of(s, region)[0].name for s, region, _ in chosen] == [name for name, *_ in teaser.SHOWN]
+    assert [situation_of(s, region)[0].name for s, region, _ in chosen] == [
+        name for name, *_ in teaser.SHOWN
+    ]
     teaser.draw_teaser(tmp_path / "t.png")
     with Image.open(tmp_path / "t.png") as image:
         assert image.width > 1000 and (tmp_path / "t.png").stat().st_size < 300_000

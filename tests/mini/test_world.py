@@ -1,4 +1,6 @@
-"""The embedded world on disk: real formats, whole or absent, and questions that only a look at the picture answers."""
+"""The embedded world on disk: real formats, whole or absent, and questions that only a look at
+the picture answers.
+"""
 
 import json
 import re
@@ -39,7 +41,7 @@ def _jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# ------------------------------------------------------------------------------------------------ on disk
+# ------------------------------------------------------------------------------------------ on disk
 
 
 def test_second_call_writes_nothing(world):
@@ -119,7 +121,9 @@ def test_truth_round_trip_and_errors(tmp_path, world):
     assert truth["val-2"] == val[2].scene == truth[str(val[2].number)]
     write_truth(tmp_path / "t.jsonl", truth)
     assert read_truth(tmp_path / "t.jsonl") == truth
-    (tmp_path / "t.jsonl").write_text((world / "truth.jsonl").read_text().splitlines()[0] + '\n{"image_id": "7"}\n')
+    (tmp_path / "t.jsonl").write_text(
+        (world / "truth.jsonl").read_text().splitlines()[0] + '\n{"image_id": "7"}\n'
+    )
     with pytest.raises(ValueError, match=r"t.jsonl, line 2: not a scene"):
         read_truth(tmp_path / "t.jsonl")
     with pytest.raises(FileNotFoundError, match="nowhere.jsonl"):
@@ -136,7 +140,9 @@ def test_pictures_are_shared_and_all_that_rows_name_exist(world):
             assert 1 <= int(row["event"].split()[0]) <= people
     for name in ("train_v1_1", "val_with_split_idxs_v1_1"):
         for row in _json(world / f"sherlock/sherlock_{name}.json"):
-            root = world / ("visual_genome" if "VG_" in row["inputs"]["image"]["url"] else "vcr/vcr1images")
+            root = world / (
+                "visual_genome" if "VG_" in row["inputs"]["image"]["url"] else "vcr/vcr1images"
+            )
             assert (root / "/".join(row["inputs"]["image"]["url"].split("/")[-2:])).is_file()
     some = next((world / "visual7w/images").iterdir())
     assert some.stat().st_nlink > 1
@@ -147,7 +153,9 @@ def test_vcr_rows_keep_the_published_invariants(world):
     assert len(rows) >= VAL
     for row in rows:
         metadata = _json(world / "vcr/vcr1images" / row["metadata_fn"])
-        assert row["objects"] == metadata["names"] and len(metadata["boxes"]) == len(metadata["segms"])
+        assert row["objects"] == metadata["names"] and len(metadata["boxes"]) == len(
+            metadata["segms"]
+        )
         for part in ("answer", "rationale"):
             assert row[f"{part}_match_iter"][row[f"{part}_label"]] == 0
             assert sorted(row[f"{part}_match_iter"]) == [0, 1, 2, 3]
@@ -158,10 +166,15 @@ def test_vcr_rows_keep_the_published_invariants(world):
 
 
 def test_comparison_key_matches_its_instances(world):
-    instances, key = (_json(world / f"sherlock/val_comparison_{n}.json") for n in ("instances", "answer_key"))
+    instances, key = (
+        _json(world / f"sherlock/val_comparison_{n}.json") for n in ("instances", "answer_key")
+    )
     assert [i["test_id"] for i in sorted(instances, key=lambda i: i["test_id"])] == _json(
-        world / "sherlock/val_comparison_instance_ids.json")
-    rated = {(a["Input_iid"], c["source_iid"]): c for a in key["annotations"] for c in a["candidates"]}
+        world / "sherlock/val_comparison_instance_ids.json"
+    )
+    rated = {
+        (a["Input_iid"], c["source_iid"]): c for a in key["annotations"] for c in a["candidates"]
+    }
     assert len(rated) == len(instances) == len(key["test_id_map"])
     for instance in instances:
         place = key["test_id_map"][instance["test_id"]]
@@ -173,19 +186,26 @@ def _keys(row: object) -> object:
         return {k: _keys(v) for k, v in row.items()}
     if isinstance(row, list):
         return [_keys(row[0])] if row else []
-    return "number" if isinstance(row, int | float) and not isinstance(row, bool) else type(row).__name__
+    return (
+        "number"
+        if isinstance(row, int | float) and not isinstance(row, bool)
+        else type(row).__name__
+    )
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="real excerpts are not on this machine")
-@pytest.mark.parametrize(("ours", "real"), [
-    ("sherlock/sherlock_val_with_split_idxs_v1_1.json", "sherlock/sherlock_val_subset160.json"),
-    ("sherlock/val_comparison_instances.json", "sherlock/comparison_instances_one.json"),
-    ("aokvqa/aokvqa_v1p0_val.json", "aokvqa/aokvqa_v1p0_val.json"),
-    ("visual_genome/objects.json", "visual_genome/objects.json"),
-    ("visual_genome/attributes.json", "visual_genome/attributes.json"),
-    ("visual_genome/region_descriptions.json", "visual_genome/region_descriptions.json"),
-    ("visual_genome/question_answers.json", "visual_genome/question_answers.json"),
-])
+@pytest.mark.parametrize(
+    ("ours", "real"),
+    [
+        ("sherlock/sherlock_val_with_split_idxs_v1_1.json", "sherlock/sherlock_val_subset160.json"),
+        ("sherlock/val_comparison_instances.json", "sherlock/comparison_instances_one.json"),
+        ("aokvqa/aokvqa_v1p0_val.json", "aokvqa/aokvqa_v1p0_val.json"),
+        ("visual_genome/objects.json", "visual_genome/objects.json"),
+        ("visual_genome/attributes.json", "visual_genome/attributes.json"),
+        ("visual_genome/region_descriptions.json", "visual_genome/region_descriptions.json"),
+        ("visual_genome/question_answers.json", "visual_genome/question_answers.json"),
+    ],
+)
 def test_files_have_the_real_files_fields(world, ours, real):
     found, expected = _keys(_json(world / ours)[0]), _keys(_json(SAMPLES / real)[0])
     for row in (found, expected):  # lists that may be empty in one record and not in the other
@@ -194,7 +214,7 @@ def test_files_have_the_real_files_fields(world, ours, real):
     assert found == expected
 
 
-# ------------------------------------------------------------------------------------------------ VCR questions
+# ------------------------------------------------------------------------------------ VCR questions
 
 
 QUESTIONS = vcr_questions(SCENES, seed=0)
@@ -229,8 +249,12 @@ def test_exactly_one_rationale_is_true_and_enough():
     for q in QUESTIONS:
         scene = SCENES[q.scene]
         assert len(set(q.rationales)) == 4
-        assert [supports(scene, q.region, r) for r in q.rationales] == [i == q.rationale_label for i in range(4)]
-        right, share = grammar.judge(scene, q.question, q.answers[q.answer_label], q.rationales[q.rationale_label])
+        assert [supports(scene, q.region, r) for r in q.rationales] == [
+            i == q.rationale_label for i in range(4)
+        ]
+        right, share = grammar.judge(
+            scene, q.question, q.answers[q.answer_label], q.rationales[q.rationale_label]
+        )
         assert right and share == 1.0
         swap = q.rationales[q.rationale_swap]
         others = [r for r in range(len(scene.entities)) if r != q.region]
@@ -275,16 +299,21 @@ def test_words_alone_do_not_answer(part):
     guessers = {
         "most often right": lambda q, ts: [gold[q.kind, _plain(t)] for t in ts],
         "right most often when shown": lambda q, ts: [
-            (gold[q.kind, _plain(t)] + 1) / (shown[q.kind, _plain(t)] + 4) for t in ts],
+            (gold[q.kind, _plain(t)] + 1) / (shown[q.kind, _plain(t)] + 4) for t in ts
+        ],
         "longest": lambda q, ts: [len(t) for t in ts],
         "shortest": lambda q, ts: [-len(t) for t in ts],
-        "overlap with the question": lambda q, ts: [len(_words(t) & _words(q.question)) for t in ts],
+        "overlap with the question": lambda q, ts: [
+            len(_words(t) & _words(q.question)) for t in ts
+        ],
         "nearest to the rest": lambda q, ts: [
-            sum(len(_words(t) & _words(u)) / len(_words(t) | _words(u)) for u in ts) for t in ts],
+            sum(len(_words(t) & _words(u)) / len(_words(t) | _words(u)) for u in ts) for t in ts
+        ],
     }
     if part == "rationales":
         guessers["overlap with the answer"] = lambda q, ts: [
-            len(_words(t) & _words(q.question + q.answers[q.answer_label])) for t in ts]
+            len(_words(t) & _words(q.question + q.answers[q.answer_label])) for t in ts
+        ]
     found = {name: _guess(QUESTIONS, choices, score) for name, score in guessers.items()}
     assert all(0.17 <= accuracy <= 0.33 for accuracy in found.values()), found
     assert max(Counter(choices(q)[1] for q in QUESTIONS).values()) < 0.3 * len(QUESTIONS)
@@ -303,7 +332,7 @@ def test_distractors_need_a_pool():
         draw_distractors(["a"], [["b"]], [[["a", "b"]]], np.random.default_rng(0))
 
 
-# ------------------------------------------------------------------------------------------------ nothing pointed at
+# ------------------------------------------------------------------------------- nothing pointed at
 
 
 def test_visual7w_questions_have_one_right_answer_and_even_classes():
@@ -315,18 +344,33 @@ def test_visual7w_questions_have_one_right_answer_and_even_classes():
         replies = {f.answer for f in facts(SCENES[item.scene]) if f.question == item.fact.question}
         assert replies == {item.fact.answer}
     gold = Counter((i.fact.form, i.fact.answer) for i in items)
-    assert _guess(items, lambda i: ((i.fact.answer, *i.wrong), 0), lambda i, ts: [gold[i.fact.form, t] for t in ts]) < 0.33
+    assert (
+        _guess(
+            items,
+            lambda i: ((i.fact.answer, *i.wrong), 0),
+            lambda i, ts: [gold[i.fact.form, t] for t in ts],
+        )
+        < 0.33
+    )
 
 
 def test_facts_are_true_of_the_scene():
-    scene = next(s for s in SCENES if sum(e.kind in ("man", "woman", "child") for e in s.entities) == 2 and s.weather)
+    scene = next(
+        s
+        for s in SCENES
+        if sum(e.kind in ("man", "woman", "child") for e in s.entities) == 2 and s.weather
+    )
     found = {f.question: f.answer for f in facts(scene)}
     assert found["How many people are there?"] == "Two."
     assert found["Where is this?"] == f"{grammar.IN_PLACE[scene.place]}.".capitalize()
     for scene, f in ((s, f) for s in SCENES for f in facts(s)):
         if f.type == "who":
             asked = f.question.removeprefix("Who is ").rstrip("?")
-            doing = [e for e in scene.entities if asked == e.pose or (e.held and asked == f"holding {grammar.A_HELD[e.held]}")]
+            doing = [
+                e
+                for e in scene.entities
+                if asked == e.pose or (e.held and asked == f"holding {grammar.A_HELD[e.held]}")
+            ]
             assert len(doing) == 1 and f.answer.lower() == f"{grammar.the(doing[0])}."
         if f.form == "held" and f.type == "what":
             assert grammar.A_HELD[scene.entities[f.regions[0]].held] == f.answer.rstrip(".").lower()
@@ -339,13 +383,18 @@ def _claims(text: str) -> tuple:
 
 def test_hypotheses_are_balanced_and_labelled_rightly():
     found = hypotheses(SCENES, 600, seed=0)
-    assert Counter(h.label for h in found) == dict.fromkeys(("entailment", "neutral", "contradiction"), 200)
+    assert Counter(h.label for h in found) == dict.fromkeys(
+        ("entailment", "neutral", "contradiction"), 200
+    )
     for h in found:
         if h.label == "neutral":
             continue
         scene = SCENES[h.scene]
         (place, weather, time), entity = _claims(h.text)
         true = place == scene.place and weather in ("", scene.weather) and time in ("", scene.time)
-        true &= any((e.kind, e.pose, e.held) == (entity.kind, entity.pose, entity.held)
-                    and entity.color in ("", e.color) for e in scene.entities)
+        true &= any(
+            (e.kind, e.pose, e.held) == (entity.kind, entity.pose, entity.held)
+            and entity.color in ("", e.color)
+            for e in scene.entities
+        )
         assert true == (h.label == "entailment"), (h, grammar.caption(scene))

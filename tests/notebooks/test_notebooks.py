@@ -1,4 +1,6 @@
-"""The notebooks: stored clean, built by one plan, run small for real, and equal to what readers are shown in outputs/mini/."""
+"""The notebooks: stored clean, built by one plan, run small for real, and equal to what readers
+are shown in outputs/mini/.
+"""
 
 import json
 import os
@@ -30,12 +32,27 @@ FORBIDDEN = re.compile(r"\bpip3? install\b|^[!%]\s*pip\b|\bsys\.path\b|autoreloa
 MARKUP = re.compile(r"<svg.*?</svg>|<[^>]+>", re.DOTALL)  # pictures and tags are no prose
 INTERVAL = ("mean", "low", "high")
 MEASURED = [  # what metrics.json must hold
-    *(f"vcr.{s}.{t}.{i}" for s in ("base", "unfiltered", "lskd") for t in ("q_a", "qa_r", "q_ar") for i in INTERVAL),
+    *(
+        f"vcr.{s}.{t}.{i}"
+        for s in ("base", "unfiltered", "lskd")
+        for t in ("q_a", "qa_r", "q_ar")
+        for i in INTERVAL
+    ),
     *(f"acceptability.{s}.{i}" for s in ("raw", "kept") for i in INTERVAL),
     *(f"critic.{name}" for name in ("precision", "recall", "f1", "auc")),
     *(f"grounding.{s}.{i}" for s in ("base", "lskd") for i in INTERVAL),
-    *(f"{t}.{s}.{i}" for t in ("sherlock", "visualcomet") for s in ("base", "lskd", "clip") for i in INTERVAL),
-    *(f"nonlocalized.{t}.{s}.{i}" for t in ("snli_ve", "visual7w", "aokvqa") for s in ("base", "lskd") for i in INTERVAL),
+    *(
+        f"{t}.{s}.{i}"
+        for t in ("sherlock", "visualcomet")
+        for s in ("base", "lskd", "clip")
+        for i in INTERVAL
+    ),
+    *(
+        f"nonlocalized.{t}.{s}.{i}"
+        for t in ("snli_ve", "visual7w", "aokvqa")
+        for s in ("base", "lskd")
+        for i in INTERVAL
+    ),
 ]
 
 
@@ -47,7 +64,7 @@ def cells(path: Path, tag: str) -> list:
     return [c for c in nbformat.read(path, as_version=4).cells if tag in c.metadata.get("tags", [])]
 
 
-# ------------------------------------------------------------------------------------------- as stored
+# ---------------------------------------------------------------------------------------- as stored
 
 
 @pytest.mark.parametrize(**by_name(NOTEBOOKS))
@@ -56,7 +73,11 @@ def test_stored_without_traces_of_a_run(path):
     nbformat.validate(book)
     assert not {"papermill", "widgets"} & book.metadata.keys()
     for cell in book.cells:
-        assert not cell.get("outputs") and cell.get("execution_count") is None and not {"papermill", "execution"} & cell.metadata.keys()
+        assert (
+            not cell.get("outputs")
+            and cell.get("execution_count") is None
+            and not {"papermill", "execution"} & cell.metadata.keys()
+        )
     assert not cells(path, "injected-parameters")
 
 
@@ -67,7 +88,9 @@ def test_built_by_the_plan(path):
     prose = sum(len(MARKUP.sub("", c.source)) for c in book.cells if c.cell_type == "markdown")
     assert 18 <= len(book.cells) <= 30
     assert max(len(source.splitlines()) for source in code) <= 20
-    assert prose >= sum(map(len, code)), f"{prose:,} characters of prose explain {sum(map(len, code)):,} of code"
+    assert prose >= sum(map(len, code)), (
+        f"{prose:,} characters of prose explain {sum(map(len, code)):,} of code"
+    )
     assert not [source for source in code if FORBIDDEN.search(source)]
     assert book.cells[0].cell_type == "markdown" and book.cells[0].source.startswith("# ")
     assert len(cells(path, "parameters")) == 1
@@ -77,7 +100,9 @@ def test_built_by_the_plan(path):
 @pytest.mark.parametrize(**by_name(NOTEBOOKS))
 def test_says_what_it_reads_and_writes(path):
     told = nbformat.read(path, as_version=4).metadata.get("lskd", {})
-    assert told.keys() - {"optional"} == {"reads", "writes"} and all(isinstance(entry, str) for entry in told["reads"] + told["writes"])
+    assert told.keys() - {"optional"} == {"reads", "writes"} and all(
+        isinstance(entry, str) for entry in told["reads"] + told["writes"]
+    )
     read_notebook(path)  # and every param:NAME is declared
 
 
@@ -88,7 +113,9 @@ def test_profiles_fit(path, profile):
     notebook = read_notebook(path)
     given = profile_parameters(ROOT, profile, notebook)
     if profile == "mini":
-        assert {k: notebook.defaults[k] for k in given} == given, "the notebook's own values are those of mini"
+        assert {k: notebook.defaults[k] for k in given} == given, (
+            "the notebook's own values are those of mini"
+        )
         assert notebook.defaults.keys() - given.keys() <= {"run_dir"}
     if "run_dir" in notebook.defaults:
         assert (notebook.defaults | given)["run_dir"] == f"outputs/runs/{profile}"
@@ -99,7 +126,7 @@ def test_profiles_have_no_other_files():
     assert {p.name for profile in PROFILES for p in (ROOT / "params" / profile).iterdir()} == known
 
 
-# ------------------------------------------------------------------------------------------- as shown to readers
+# ------------------------------------------------------------------------------ as shown to readers
 
 
 RENDERINGS = sorted(SHOWN.glob("*.ipynb"))
@@ -109,7 +136,9 @@ RENDERINGS = sorted(SHOWN.glob("*.ipynb"))
 def test_rendering_is_of_this_source(path):
     rendering = SHOWN / path.name
     assert rendering.exists(), "make renderings"
-    assert notebook_source(rendering) == notebook_source(path), f"{path.name} has moved on: make mini renderings"
+    assert notebook_source(rendering) == notebook_source(path), (
+        f"{path.name} has moved on: make mini renderings"
+    )
 
 
 @pytest.mark.parametrize(**by_name(RENDERINGS))
@@ -122,7 +151,9 @@ def test_rendering_is_fit_to_read(path):
     assert all(c.execution_count for c in ran)
     assert not [o for c in ran for o in c.outputs if o.output_type == "error"]
     for cell in cells(path, "nbval-check-output"):
-        assert cell.outputs and all(o.output_type == "stream" or set(o.data) == {"text/plain"} for o in cell.outputs)
+        assert cell.outputs and all(
+            o.output_type == "stream" or set(o.data) == {"text/plain"} for o in cell.outputs
+        )
 
 
 @pytest.mark.skipif(not (SHOWN / "metrics.json").exists(), reason="no pooled figures yet")
@@ -132,24 +163,35 @@ def test_pooled_figures_are_whole():
     assert len(metrics["scaling"]) >= 3 and set(metrics["seconds"]) == SERIES
 
 
-# ------------------------------------------------------------------------------------------- run small
+# ---------------------------------------------------------------------------------------- run small
 
 
 @pytest.mark.slow
 def test_smoke_run_measures_everything(smoke):
     metrics = json.loads((smoke / "metrics.json").read_text(encoding="utf-8"))
     assert [path for path in MEASURED if not isinstance(look_up(metrics, path), (int, float))] == []
-    assert all({"triples", "q_ar"} <= point.keys() for point in metrics["scaling"]) and len(metrics["scaling"]) >= 3
+    assert (
+        all({"triples", "q_ar"} <= point.keys() for point in metrics["scaling"])
+        and len(metrics["scaling"]) >= 3
+    )
     assert set(metrics["seconds"]) == {p.stem for p in NOTEBOOKS}
     told = json.loads((smoke / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
-    missing = {name: [o for o, found in entry["outputs"].items() if found is None and not o.endswith(".metrics.json")]
-               for name, entry in told.items()}
+    missing = {
+        name: [
+            o
+            for o, found in entry["outputs"].items()
+            if found is None and not o.endswith(".metrics.json")
+        ]
+        for name, entry in told.items()
+    }
     assert not any(missing.values()), f"declared but not written: {missing}"
 
 
 @pytest.mark.slow
 def test_stated_facts_still_hold(smoke, tmp_path):
-    """nbval runs each rendering with the smoke run's parameters: no cell fails, and tagged cells print what readers see."""
+    """nbval runs each rendering with the smoke run's parameters: no cell fails, and tagged cells
+    print what readers see.
+    """
     if not RENDERINGS:
         pytest.skip("no renderings yet")
     for path in RENDERINGS:
@@ -159,14 +201,28 @@ def test_stated_facts_still_hold(smoke, tmp_path):
             if "injected-parameters" in cell.metadata.get("tags", []):
                 cell.source = injected.source
         nbformat.write(book, tmp_path / path.name)
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "-p", "no:cacheprovider",
-               "-q", "-x", "--tb=short", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=300",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-x",
+        "--tb=short",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
 def kill_when(condition: Callable[[], bool], *arguments: str, may_end: bool = False) -> bool:
-    """Start ``lskd`` with these arguments and kill it with SIGKILL as soon as ``condition`` holds; False where it ended before, if it may."""
+    """Start ``lskd`` with these arguments and kill it with SIGKILL as soon as ``condition``
+    holds; False where it ended before, if it may.
+    """
     command = [sys.executable, "-m", "lskd_nb.cli", *arguments]
     runner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -185,7 +241,9 @@ def kill_when(condition: Callable[[], bool], *arguments: str, may_end: bool = Fa
 
 
 def kill_at_random(times: int, longest: float, rng: np.random.Generator, *arguments: str) -> int:
-    """Start and kill ``lskd`` again and again, each time after 1 to ``longest`` seconds; how often, which is less where it came to its end."""
+    """Start and kill ``lskd`` again and again, each time after 1 to ``longest`` seconds; how
+    often, which is less where it came to its end.
+    """
     for killed in range(times):
         end = time.monotonic() + rng.uniform(1, longest)
         if not kill_when(lambda end=end: time.monotonic() > end, *arguments, may_end=True):
@@ -203,14 +261,27 @@ def replies(run_dir: Path) -> int:
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_moments_in_02_04_and_05_a_run_ends_with_the_same_figures(smoke, tmp_path, lskd):
-    """And asks the teacher for nothing twice: after the first kill, its budget is what had not been answered."""
+def test_killed_at_twenty_moments_in_02_04_and_05_a_run_ends_with_the_same_figures(
+    smoke, tmp_path, lskd
+):
+    """And asks the teacher for nothing twice: after the first kill, its budget is what had not
+    been answered.
+    """
     run_dir, rng = tmp_path / "run", np.random.default_rng(0)
     kept = [entry for n in read_notebooks(ROOT) if n.number < "02" for entry in n.writes]
-    for entry in (*kept, *(f"{n.name}.metrics.json" for n in read_notebooks(ROOT) if n.number < "02"), "manifest.json", "notebooks"):
+    for entry in (
+        *kept,
+        *(f"{n.name}.metrics.json" for n in read_notebooks(ROOT) if n.number < "02"),
+        "manifest.json",
+        "notebooks",
+    ):
         source = smoke / entry
         if source.exists():
-            shutil.copytree(source, run_dir / entry) if source.is_dir() else shutil.copy2(source, run_dir / entry)
+            (
+                shutil.copytree(source, run_dir / entry)
+                if source.is_dir()
+                else shutil.copy2(source, run_dir / entry)
+            )
     whole = replies(smoke)
     command = ("run", "smoke", "--out", str(run_dir), "-p", "02.concurrency=1")
     kill_when(lambda: replies(run_dir) > 0, *command)
@@ -226,9 +297,18 @@ def test_killed_at_twenty_moments_in_02_04_and_05_a_run_ends_with_the_same_figur
     assert kills == 20 and not (run_dir / "metrics.json").exists()
     done = lskd(ROOT, *frugal, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "02_prompting … nothing it reads has changed" in done.stdout and replies(run_dir) == whole
-    once, again = (json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in (smoke, run_dir))
+    assert (
+        "02_prompting … nothing it reads has changed" in done.stdout and replies(run_dir) == whole
+    )
+    once, again = (
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        for folder in (smoke, run_dir)
+    )
     optional = [smoke / f"{n.name}.metrics.json" for n in read_notebooks(ROOT) if n.optional]
-    besides = {"seconds"}.union(*(json.loads(path.read_text(encoding="utf-8")) for path in optional))
-    assert {k: v for k, v in again.items() if k not in besides} == {k: v for k, v in once.items() if k not in besides}
+    besides = {"seconds"}.union(
+        *(json.loads(path.read_text(encoding="utf-8")) for path in optional)
+    )
+    assert {k: v for k, v in again.items() if k not in besides} == {
+        k: v for k, v in once.items() if k not in besides
+    }
     assert {"vcr", "critic", "acceptability", "scaling"} <= again.keys() - besides

@@ -1,4 +1,6 @@
-"""What helps a learner: exercises with solutions, a glossary that is linked, a first notebook of ten minutes."""
+"""What helps a learner: exercises with solutions, a glossary that is linked, a first notebook of
+ten minutes.
+"""
 
 import re
 from pathlib import Path
@@ -12,8 +14,31 @@ ROOT = find_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GLOSSARY = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
 KEY_TERMS = {
-    "region", "mention", "verbalization", "verbalizer", "triple", "rationale", "critic", "student", "teacher", "q-former", "itc", "itm", "lm", "threshold",
-    "acceptability", "calibration", "bootstrap", "precision", "recall", "distillation", "grounding", "hard negative", "zero-shot", "highlight", "label",
+    "region",
+    "mention",
+    "verbalization",
+    "verbalizer",
+    "triple",
+    "rationale",
+    "critic",
+    "student",
+    "teacher",
+    "q-former",
+    "itc",
+    "itm",
+    "lm",
+    "threshold",
+    "acceptability",
+    "calibration",
+    "bootstrap",
+    "precision",
+    "recall",
+    "distillation",
+    "grounding",
+    "hard negative",
+    "zero-shot",
+    "highlight",
+    "label",
 }
 EXERCISE = re.compile(r"^\d+\. .+?(?=^\d+\. |\Z)", re.MULTILINE | re.DOTALL)
 SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n(.+?)\n\n</details>", re.DOTALL)
@@ -45,7 +70,9 @@ def test_two_exercises_with_hidden_solutions(path):
     for number, text in enumerate(asked, 1):
         assert text.startswith(f"{number}. ")
         (solution,) = SOLUTION.findall(text)
-        assert len(solution.split()) >= 25 and solution not in MARKUP.sub("", text.split("<details>")[0])
+        assert len(solution.split()) >= 25 and solution not in MARKUP.sub(
+            "", text.split("<details>")[0]
+        )
 
 
 @pytest.mark.parametrize(**by_name(NOTEBOOKS))
@@ -65,7 +92,9 @@ def test_the_glossary_is_sorted_and_whole():
     assert KEY_TERMS - {t.casefold() for t in terms} == set()
     for term, said in entries().items():
         plain = re.sub(r"\*\[Notebook.*", "", said.strip())
-        assert re.fullmatch(r".*\*\[Notebook \w+\]\(\w+\.ipynb\)\*", said.strip()), f"{term} names no notebook"
+        assert re.fullmatch(r".*\*\[Notebook \w+\]\(\w+\.ipynb\)\*", said.strip()), (
+            f"{term} names no notebook"
+        )
         assert 5 <= len(plain.split()) <= 60 and "\n" not in plain.strip(), term
 
 
@@ -73,8 +102,14 @@ def test_links_of_the_glossary_lead_somewhere():
     links = re.findall(r"\]\(([^)]+)\)", GLOSSARY)
     assert len(links) > 35
     known = {f"#{anchor(term)}" for term in entries()}
-    assert [link for link in links if link not in known and not (ROOT / "notebooks" / link).exists()] == []
-    named = {Path(link).stem: re.search(rf"\[Notebook (\w+)\]\({re.escape(link)}\)", GLOSSARY)[1] for link in links if link.endswith(".ipynb")}
+    assert [
+        link for link in links if link not in known and not (ROOT / "notebooks" / link).exists()
+    ] == []
+    named = {
+        Path(link).stem: re.search(rf"\[Notebook (\w+)\]\({re.escape(link)}\)", GLOSSARY)[1]
+        for link in links
+        if link.endswith(".ipynb")
+    }
     assert {stem: stem.split("_")[0].lstrip("0") or "0" for stem in named} == named
 
 
@@ -88,7 +123,14 @@ def test_a_term_is_met_in_the_notebook_that_is_named():
 
 def test_the_first_notebook_takes_about_ten_minutes_to_read():
     cells = nbformat.read(NOTEBOOKS[0], as_version=4).cells
-    words = sum(len(SOLUTION.sub("", MARKUP.sub("", c.source) if c.cell_type == "code" else c.source).split()) for c in cells
-                if "<svg" not in c.source)
+    words = sum(
+        len(
+            SOLUTION.sub(
+                "", MARKUP.sub("", c.source) if c.cell_type == "code" else c.source
+            ).split()
+        )
+        for c in cells
+        if "<svg" not in c.source
+    )
     assert 8 <= words / WORDS_A_MINUTE <= 12, f"{words} words"
     assert any("photograph" in c.source for c in cells if c.cell_type == "code")

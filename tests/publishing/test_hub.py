@@ -1,4 +1,6 @@
-"""Publishing: what would be sent, what stands against it, and a real upload to a loopback server that speaks the hub's endpoints."""
+"""Publishing: what would be sent, what stands against it, and a real upload to a loopback server
+that speaks the hub's endpoints.
+"""
 
 import base64
 import json
@@ -36,36 +38,63 @@ def against(staged, finished_run, **more) -> list[str]:
 
 def test_what_is_staged_is_whole_and_without_paths(staged, finished_run):
     files = {r.what: [str(p.relative_to(r.folder)) for p in r.files()] for r in staged}
-    assert files["dataset"] == ["README.md", "corpus.jsonl", "data/corpus.parquet", "data/regions.parquet", "data/scores.parquet", "data/triples.parquet"]
-    assert "metrics.jsonl" not in files["student"] and {"README.md", "config.json", "model.safetensors", "stage1.safetensors", "training.json"} <= set(files["student"])
+    assert files["dataset"] == [
+        "README.md",
+        "corpus.jsonl",
+        "data/corpus.parquet",
+        "data/regions.parquet",
+        "data/scores.parquet",
+        "data/triples.parquet",
+    ]
+    assert "metrics.jsonl" not in files["student"] and {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "stage1.safetensors",
+        "training.json",
+    } <= set(files["student"])
     assert "critic_heads.safetensors" in files["critic"]
     dataset, student, critic = (r.folder for r in staged)
-    assert read_parquet(dataset / "data/corpus.parquet", CORPUS).num_rows == len(list(read_released(dataset / "corpus.jsonl"))) == 4
+    assert (
+        read_parquet(dataset / "data/corpus.parquet", CORPUS).num_rows
+        == len(list(read_released(dataset / "corpus.jsonl")))
+        == 4
+    )
     assert json.loads((student / "training.json").read_text()) == dict(steps=3, lr=0.1)
     load_student(str(student)), load_critic(critic)
     assert DatasetCard.load(dataset / "README.md").data.license == "bsd-3-clause"
     assert ModelCard.load(student / "README.md").data.datasets == ["me/data"]
     assert against(staged, finished_run) == []
     assert [line for line in hub.listing(staged) if line.startswith("dataset")] == [
-        f"dataset me/data: 6 files, {sum(p.stat().st_size for p in staged[0].files()):,} bytes"]
+        f"dataset me/data: 6 files, {sum(p.stat().st_size for p in staged[0].files()):,} bytes"
+    ]
 
 
-def test_keys_and_paths_are_found_wherever_they_hide_and_not_told(staged, finished_run, monkeypatch):
+def test_keys_and_paths_are_found_wherever_they_hide_and_not_told(
+    staged, finished_run, monkeypatch
+):
     monkeypatch.setenv("OPENAI_API_KEY", "sesame-4711")
     dataset, student, _ = (r.folder for r in staged)
     rows = read_parquet(dataset / "data/corpus.parquet", CORPUS).to_pylist()
     rows[1]["references"][0]["label"] = "a sesame-4711 dog"  # compressed, in a list of structures
     write_parquet(rows, dataset / "data/corpus.parquet", CORPUS)
     rows = read_parquet(dataset / "data/triples.parquet", TRIPLES)
-    pq.write_table(rows.replace_schema_metadata({"written by": str(finished_run)}), dataset / "data/triples.parquet", compression="zstd")
+    pq.write_table(
+        rows.replace_schema_metadata({"written by": str(finished_run)}),
+        dataset / "data/triples.parquet",
+        compression="zstd",
+    )
     (student / "config.json").write_text(json.dumps({"x": f"from {finished_run}/base"}))
     (student / "notes.json").write_text('{"by": "/home/somebody/run"}')
     (dataset / "README.md").write_text(f"x{TOKEN}")
     found = against(staged, finished_run)
     assert found == [
-        "dataset/README.md: holds what looks like a key, or a person's home folder", "dataset/data/corpus.parquet: holds the value of OPENAI_API_KEY",
-        "dataset/data/triples.parquet: holds the run's path", "student/config.json: holds the run's path",
-        "student/notes.json: holds what looks like a key, or a person's home folder"]
+        "dataset/README.md: holds what looks like a key, or a person's home folder",
+        "dataset/data/corpus.parquet: holds the value of OPENAI_API_KEY",
+        "dataset/data/triples.parquet: holds the run's path",
+        "student/config.json: holds the run's path",
+        "student/notes.json: holds what looks like a key, or a person's home folder",
+    ]
     assert "sesame" not in str(found)
 
 
@@ -73,62 +102,130 @@ SECRET = "sesame-4711"
 KEY = "what looks like a key, or a person's home folder"
 
 
-@pytest.mark.parametrize("column", [
-    pa.array(["x", SECRET]).dictionary_encode(), pa.array([[["x", SECRET]]], pa.large_list(pa.large_list(pa.string()))),
-    pa.array([[("k", SECRET)]], pa.map_(pa.string(), pa.string())), pa.array([[(SECRET, "v")]], pa.map_(pa.string(), pa.string())),
-    pa.array(["x", SECRET], pa.string_view()), pa.array([b"\xff" + SECRET.encode()]), pa.array([SECRET.encode()], pa.binary(len(SECRET))),
-    pa.array([[dict(a=dict(b=[SECRET]))]]), pa.array([[SECRET]], pa.list_(pa.string(), 1))], ids=lambda c: str(c.type))
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["x", SECRET]).dictionary_encode(),
+        pa.array([[["x", SECRET]]], pa.large_list(pa.large_list(pa.string()))),
+        pa.array([[("k", SECRET)]], pa.map_(pa.string(), pa.string())),
+        pa.array([[(SECRET, "v")]], pa.map_(pa.string(), pa.string())),
+        pa.array(["x", SECRET], pa.string_view()),
+        pa.array([b"\xff" + SECRET.encode()]),
+        pa.array([SECRET.encode()], pa.binary(len(SECRET))),
+        pa.array([[dict(a=dict(b=[SECRET]))]]),
+        pa.array([[SECRET]], pa.list_(pa.string(), 1)),
+    ],
+    ids=lambda c: str(c.type),
+)
 def test_columns_of_every_type_are_looked_at(tmp_path, column):
     pq.write_table(pa.table({"a": column}), tmp_path / "a.parquet", compression="zstd")
-    assert list(secrets_scan.complaints(tmp_path / "a.parquet", {"the key": SECRET.encode()})) == ["holds the key"]
-    assert list(secrets_scan.complaints(tmp_path / "a.parquet", {"the key": b"another one"})) == []
+    assert list(
+        secrets_scan.disclosures_in(tmp_path / "a.parquet", {"the key": SECRET.encode()})
+    ) == ["holds the key"]
+    assert (
+        list(secrets_scan.disclosures_in(tmp_path / "a.parquet", {"the key": b"another one"})) == []
+    )
 
 
-@pytest.mark.parametrize("schema", [
-    pa.schema([(SECRET, pa.int32())]), pa.schema([("a", pa.list_(pa.struct([(SECRET, pa.int32())])))]), pa.schema([pa.field("a", pa.int32(), metadata={"k": SECRET})]),
-    pa.schema([pa.field("a", pa.list_(pa.field("item", pa.int32(), metadata={SECRET: "v"})))]), pa.schema([("a", pa.int32())], {"k": SECRET})])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pa.schema([(SECRET, pa.int32())]),
+        pa.schema([("a", pa.list_(pa.struct([(SECRET, pa.int32())])))]),
+        pa.schema([pa.field("a", pa.int32(), metadata={"k": SECRET})]),
+        pa.schema([pa.field("a", pa.list_(pa.field("item", pa.int32(), metadata={SECRET: "v"})))]),
+        pa.schema([("a", pa.int32())], {"k": SECRET}),
+    ],
+)
 def test_names_and_metadata_of_columns_are_looked_at(tmp_path, schema):
     pq.write_table(schema.empty_table(), tmp_path / "a.parquet")
-    assert list(secrets_scan.complaints(tmp_path / "a.parquet", {"the key": SECRET.encode()})) == ["holds the key"]
+    assert list(
+        secrets_scan.disclosures_in(tmp_path / "a.parquet", {"the key": SECRET.encode()})
+    ) == ["holds the key"]
 
 
-@pytest.mark.parametrize("name, content, found", [
-    ("a.json", '{"a": "\\u0073esame-4711"}', ["holds the key"]), ("a.json", '{"a": "\\u0073esame-4711", "a": 1}', ["holds the key"]),
-    ("a.jsonl", '{"a": 1}\n{"a": ["\\u0073esame-4711"]}\n', ["holds the key"]), ("a.jsonl", '{"a": 1}\nx\n{}\n', ["not whole (line 2 is no JSON)"]),
-    ("a.json", '{"a": "\\/home\\/ada\\/x"}', [f"holds {KEY}"]), ("a.txt", "/home/jos\u00e9.m/x", [f"holds {KEY}"]), ("a.txt", "ghp_" + "a1" * 18, [f"holds {KEY}"]),
-    ("a.txt", "AKIA" + "AB12" * 4, [f"holds {KEY}"]), ("a.txt", "github_pat_11AB", [f"holds {KEY}"]), ("a.txt", "/home/, at home/office", []),
-    ("config.json", '{"a": [{"b": "/models/x"}]}', ["holds what looks like a path"]), ("tokenizer_config.json", '{"a": "D:\\\\x"}', ["holds what looks like a path"]),
-    ("config.json", '{"a": "org/name", "/": "and/or"}', []), ("a.zip", "PK", ["an archive, which is not looked into"]), ("a.json", "[" * 99999, None)])
+@pytest.mark.parametrize(
+    "name, content, found",
+    [
+        ("a.json", '{"a": "\\u0073esame-4711"}', ["holds the key"]),
+        ("a.json", '{"a": "\\u0073esame-4711", "a": 1}', ["holds the key"]),
+        ("a.jsonl", '{"a": 1}\n{"a": ["\\u0073esame-4711"]}\n', ["holds the key"]),
+        ("a.jsonl", '{"a": 1}\nx\n{}\n', ["not whole (line 2 is no JSON)"]),
+        ("a.json", '{"a": "\\/home\\/ada\\/x"}', [f"holds {KEY}"]),
+        ("a.txt", "/home/jos\u00e9.m/x", [f"holds {KEY}"]),
+        ("a.txt", "ghp_" + "a1" * 18, [f"holds {KEY}"]),
+        ("a.txt", "AKIA" + "AB12" * 4, [f"holds {KEY}"]),
+        ("a.txt", "github_pat_11AB", [f"holds {KEY}"]),
+        ("a.txt", "/home/, at home/office", []),
+        ("config.json", '{"a": [{"b": "/models/x"}]}', ["holds what looks like a path"]),
+        ("tokenizer_config.json", '{"a": "D:\\\\x"}', ["holds what looks like a path"]),
+        ("config.json", '{"a": "org/name", "/": "and/or"}', []),
+        ("a.zip", "PK", ["an archive, which is not looked into"]),
+        ("a.json", "[" * 99999, None),
+    ],
+)
 def test_texts_are_looked_at_without_their_escapes(tmp_path, name, content, found):
     (tmp_path / name).write_text(content, encoding="utf-8")
-    told = list(secrets_scan.complaints(tmp_path / name, {"the key": SECRET.encode()}))
+    told = list(secrets_scan.disclosures_in(tmp_path / name, {"the key": SECRET.encode()}))
     assert told == found if found is not None else told[0].startswith("not whole")
 
 
 def test_what_weights_say_of_themselves_is_looked_at(tmp_path):
     save_file({"a": np.zeros(2)}, tmp_path / "a.safetensors", metadata={"from": "/home/ada/models"})
-    assert list(secrets_scan.complaints(tmp_path / "a.safetensors", {})) == [f"holds {KEY}"]
+    assert list(secrets_scan.disclosures_in(tmp_path / "a.safetensors", {})) == [f"holds {KEY}"]
 
 
 def test_extra_columns_and_places_of_models_do_not_go_along(finished_run, tmp_path):
     table = pq.read_table(finished_run / "regions.parquet")
-    pq.write_table(table.append_column("notes", pa.array(["mine"] * table.num_rows)).replace_schema_metadata({"by": "ada"}), finished_run / "regions.parquet")
+    pq.write_table(
+        table.append_column("notes", pa.array(["mine"] * table.num_rows)).replace_schema_metadata(
+            {"by": "ada"}
+        ),
+        finished_run / "regions.parquet",
+    )
     config = finished_run / "student/lskd/config.json"
     told = json.loads(config.read_text())
-    config.write_text(json.dumps(told | {"_name_or_path": "/a/b", "nested": {"x": [{"tokenizer_file": "/a/t.json", "kept": 1}], "name_or_path": "/a"}}))
-    dataset, student = (r.folder for r in hub.stage(finished_run, tmp_path / "staged", {"dataset": "me/data", "student": "me/student"}))
+    config.write_text(
+        json.dumps(
+            told
+            | {
+                "_name_or_path": "/a/b",
+                "nested": {"x": [{"tokenizer_file": "/a/t.json", "kept": 1}], "name_or_path": "/a"},
+            }
+        )
+    )
+    dataset, student = (
+        r.folder
+        for r in hub.stage(
+            finished_run, tmp_path / "staged", {"dataset": "me/data", "student": "me/student"}
+        )
+    )
     made = pq.read_schema(dataset / "data/regions.parquet")
     assert made.names == REGIONS.names and not made.metadata
-    assert json.loads((student / "config.json").read_text())["nested"] == {"x": [{"kept": 1}]} and "_name_or_path" not in (student / "config.json").read_text()
+    assert (
+        json.loads((student / "config.json").read_text())["nested"] == {"x": [{"kept": 1}]}
+        and "_name_or_path" not in (student / "config.json").read_text()
+    )
 
 
 def test_an_old_report_is_made_anew(publish, finished_run, tmp_path):
     write_report(report_run(finished_run), finished_run)
-    write_parquet(read_parquet(finished_run / "corpus.parquet", CORPUS).slice(1), finished_run / "corpus.parquet", CORPUS)
+    write_parquet(
+        read_parquet(finished_run / "corpus.parquet", CORPUS).slice(1),
+        finished_run / "corpus.parquet",
+        CORPUS,
+    )
     done = publish(Hub())
-    assert done.returncode == 0 and "report.json is not of the corpus that is there now: the report is made anew" in done.stdout, done.stderr
+    assert (
+        done.returncode == 0
+        and "report.json is not of the corpus that is there now: the report is made anew"
+        in done.stdout
+    ), done.stderr
     staged = tmp_path / "staged/dataset"
-    assert json.loads((staged / "report.json").read_text())["kept"]["triples"] == 3 and "3 triples about 3 images." in (staged / "README.md").read_text()
+    assert (
+        json.loads((staged / "report.json").read_text())["kept"]["triples"] == 3
+        and "3 triples about 3 images." in (staged / "README.md").read_text()
+    )
 
 
 def test_what_others_put_beside_what_was_staged_stays(finished_run, tmp_path):
@@ -151,28 +248,48 @@ def test_a_key_across_two_blocks_is_found(staged, finished_run, monkeypatch):
     assert "dataset/corpus.jsonl: holds the value of HF_TOKEN" in against(staged, finished_run)
 
 
-@pytest.mark.parametrize("file, content, why", [
-    ("student/model.safetensors", None, "not whole"), ("dataset/data/scores.parquet", None, "not whole"), ("student/config.json", b'{"a": ', "not whole"),
-    ("dataset/corpus.jsonl", b'{"a": 1}\n{"a"', "its last line has no end"), ("critic/model.safetensors.tmp", b"x", "being written"),
-    ("dataset/images/1.jpg", b"x", "images were not asked for"),
-])
-def test_what_is_half_written_or_not_asked_for_stands_against_it(staged, finished_run, file, content, why):
+@pytest.mark.parametrize(
+    "file, content, why",
+    [
+        ("student/model.safetensors", None, "not whole"),
+        ("dataset/data/scores.parquet", None, "not whole"),
+        ("student/config.json", b'{"a": ', "not whole"),
+        ("dataset/corpus.jsonl", b'{"a": 1}\n{"a"', "its last line has no end"),
+        ("critic/model.safetensors.tmp", b"x", "being written"),
+        ("dataset/images/1.jpg", b"x", "images were not asked for"),
+    ],
+)
+def test_what_is_half_written_or_not_asked_for_stands_against_it(
+    staged, finished_run, file, content, why
+):
     path = staged[0].folder.parent / file
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(path.read_bytes()[:-30] if content is None else content)
-    found, = against(staged, finished_run)
+    (found,) = against(staged, finished_run)
     assert found.startswith(file) and why in found
 
 
 def test_images_come_along_when_asked_for(finished_run, tmp_path):
     staged = hub.stage(finished_run, tmp_path / "staged", {"dataset": "me/data"}, images=True)
-    assert sorted(p.name for p in (staged[0].folder / "images/VG_100K").iterdir()) == ["2.jpg", "3.jpg", "4.jpg", "5.jpg"]
-    assert against(staged, finished_run, images=True) == [] and len(against(staged, finished_run)) == 4
+    assert sorted(p.name for p in (staged[0].folder / "images/VG_100K").iterdir()) == [
+        "2.jpg",
+        "3.jpg",
+        "4.jpg",
+        "5.jpg",
+    ]
+    assert (
+        against(staged, finished_run, images=True) == [] and len(against(staged, finished_run)) == 4
+    )
 
 
-@pytest.mark.parametrize("names, complaint", [
-    ({}, "nothing to publish"), ({"dataset": "data"}, "--dataset is 'data', expected USER/NAME"), ({"student": "me/a b"}, "--student: "),
-])
+@pytest.mark.parametrize(
+    "names, complaint",
+    [
+        ({}, "nothing to publish"),
+        ({"dataset": "data"}, "--dataset is 'data', expected USER/NAME"),
+        ({"student": "me/a b"}, "--student: "),
+    ],
+)
 def test_names_the_hub_would_refuse(finished_run, tmp_path, names, complaint):
     with pytest.raises(RunError, match=complaint):
         hub.stage(finished_run, tmp_path / "staged", names)
@@ -190,7 +307,9 @@ def test_unfinished_runs_and_foreign_folders_are_refused(finished_run, tmp_path)
     (finished_run / "student/lskd/config.json").unlink()
     with pytest.raises(RunError, match="student/lskd has no config.json"):
         hub.stage(finished_run, tmp_path / "staged", NAMES)
-    assert (tmp_path / "staged/student/config.json").exists() and not list(tmp_path.glob(".staged*"))  # what was there before is still whole
+    assert (tmp_path / "staged/student/config.json").exists() and not list(
+        tmp_path.glob(".staged*")
+    )  # what was there before is still whole
     hub.stage(finished_run, tmp_path / "staged", {"critic": "me/critic"})
     assert not (tmp_path / "staged/student").exists()
     told["notebooks"]["05_distillation"]["status"] = "failed"
@@ -199,11 +318,13 @@ def test_unfinished_runs_and_foreign_folders_are_refused(finished_run, tmp_path)
         hub.stage(finished_run, tmp_path / "staged", NAMES)
 
 
-# ------------------------------------------------------------------------------------------------ the command, and a hub
+# --------------------------------------------------------------------------- the command, and a hub
 
 
 class Hub(ThreadingHTTPServer):
-    """Speaks as much of the hub as an upload needs, and keeps what arrived: files by repository, and every request's token."""
+    """Speaks as much of the hub as an upload needs, and keeps what arrived: files by repository,
+    and every request's token.
+    """
 
     def __init__(self, refuse: str = ""):
         super().__init__(("127.0.0.1", 0), _HubHandler)
@@ -239,12 +360,25 @@ class _HubHandler(BaseHTTPRequestHandler):
             return 200, {"url": f"{self.server.address}/{kind}{name}", "name": name, "id": "1"}
         kind, name, what = parts[0], "/".join(parts[1:3]), parts[3]
         if what == "preupload":
-            return 200, {"files": [dict(path=f["path"], uploadMode="regular", shouldIgnore=False) for f in json.loads(body)["files"]]}
+            return 200, {
+                "files": [
+                    dict(path=f["path"], uploadMode="regular", shouldIgnore=False)
+                    for f in json.loads(body)["files"]
+                ]
+            }
         if what == "commit":
             lines = [json.loads(line) for line in body.splitlines() if line]
             held = self.server.files.setdefault(f"{kind}/{name}", {})
-            held |= {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines if line["key"] == "file"}
-            return 200, dict(commitUrl=f"{self.server.address}/{name}/commit/{'0' * 40}", commitOid="0" * 40, success=True)
+            held |= {
+                line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                for line in lines
+                if line["key"] == "file"
+            }
+            return 200, dict(
+                commitUrl=f"{self.server.address}/{name}/commit/{'0' * 40}",
+                commitOid="0" * 40,
+                success=True,
+            )
         return 404, {"error": f"not spoken here: {self.path}"}
 
     def do_GET(self) -> None:
@@ -267,9 +401,27 @@ def publish(lskd, root, finished_run, tmp_path):
     """``lskd publish`` of the finished run, against a hub."""
 
     def call(hub: Hub, *more: str, **environment: str):
-        offline = dict(HF_ENDPOINT=hub.address, HF_HUB_DISABLE_XET="1", HF_TOKEN="", HF_HOME=str(tmp_path / "hf"), OPENAI_API_KEY="", NO_PROXY="127.0.0.1")
+        offline = dict(
+            HF_ENDPOINT=hub.address,
+            HF_HUB_DISABLE_XET="1",
+            HF_TOKEN="",
+            HF_HOME=str(tmp_path / "hf"),
+            OPENAI_API_KEY="",
+            NO_PROXY="127.0.0.1",
+        )
         named = [f"--{what}={name}" for what, name in NAMES.items()]
-        return lskd(root, "publish", "tiny", "--run", str(finished_run), "--out", str(tmp_path / "staged"), *named, *more, **offline | environment)
+        return lskd(
+            root,
+            "publish",
+            "tiny",
+            "--run",
+            str(finished_run),
+            "--out",
+            str(tmp_path / "staged"),
+            *named,
+            *more,
+            **offline | environment,
+        )
 
     return call
 
@@ -277,8 +429,16 @@ def publish(lskd, root, finished_run, tmp_path):
 def test_without_send_nothing_is_sent(publish, tmp_path):
     hub = Hub()
     done = publish(hub, HF_TOKEN=TOKEN)
-    assert done.returncode == 0 and "nothing was sent" in done.stdout and TOKEN not in done.stdout + done.stderr, done.stderr
-    assert "model me/critic: " in done.stdout and "  data/corpus.parquet" in done.stdout and "report.json" in done.stdout
+    assert (
+        done.returncode == 0
+        and "nothing was sent" in done.stdout
+        and TOKEN not in done.stdout + done.stderr
+    ), done.stderr
+    assert (
+        "model me/critic: " in done.stdout
+        and "  data/corpus.parquet" in done.stdout
+        and "report.json" in done.stdout
+    )
     assert not hub.repositories and not hub.tokens
 
 
@@ -286,11 +446,17 @@ def test_send_uploads_what_was_staged(publish, tmp_path):
     hub = Hub()
     done = publish(hub, "--send", "--private", HF_TOKEN=TOKEN)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-3:] == [f"sent: {hub.address}/{p}" for p in ("datasets/me/data", "me/student", "me/critic")]
-    assert {n: r["visibility"] for n, r in hub.repositories.items()} == dict.fromkeys(NAMES.values(), "private") and hub.tokens == {f"Bearer {TOKEN}"}
+    assert done.stdout.splitlines()[-3:] == [
+        f"sent: {hub.address}/{p}" for p in ("datasets/me/data", "me/student", "me/critic")
+    ]
+    assert {n: r["visibility"] for n, r in hub.repositories.items()} == dict.fromkeys(
+        NAMES.values(), "private"
+    ) and hub.tokens == {f"Bearer {TOKEN}"}
     for what, kind in (("dataset", "datasets"), ("student", "models"), ("critic", "models")):
         folder = tmp_path / "staged" / what
-        assert hub.files[f"{kind}/{NAMES[what]}"] == {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        assert hub.files[f"{kind}/{NAMES[what]}"] == {
+            str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+        }
 
 
 def test_without_a_token_of_the_environment_nothing_is_sent(staged):
@@ -301,12 +467,20 @@ def test_without_a_token_of_the_environment_nothing_is_sent(staged):
 def test_a_refusal_and_a_finding_send_nothing_more(publish, finished_run):
     hub = Hub(refuse="me/student")
     done = publish(hub, "--send", HF_TOKEN=TOKEN)
-    assert done.returncode == 1 and "model me/student was not sent" in done.stderr and f"sent before: {hub.address}/datasets/me/data" in done.stderr
+    assert (
+        done.returncode == 1
+        and "model me/student was not sent" in done.stderr
+        and f"sent before: {hub.address}/datasets/me/data" in done.stderr
+    )
     assert list(hub.files) == ["datasets/me/data"] and TOKEN not in done.stderr + done.stdout
     clean = Hub()
     rows = read_parquet(finished_run / "corpus.parquet", CORPUS).to_pylist()
     rows[0]["rationale"] = f"[0] holds {TOKEN}."
     write_parquet(rows, finished_run / "corpus.parquet", CORPUS)
     done = publish(clean, "--send", HF_TOKEN=TOKEN)
-    assert done.returncode == 1 and "dataset/corpus.jsonl: holds the value of HF_TOKEN" in done.stderr and "dataset/data/corpus.parquet: holds" in done.stderr
+    assert (
+        done.returncode == 1
+        and "dataset/corpus.jsonl: holds the value of HF_TOKEN" in done.stderr
+        and "dataset/data/corpus.parquet: holds" in done.stderr
+    )
     assert not clean.repositories and TOKEN not in done.stderr + done.stdout

@@ -1,4 +1,6 @@
-"""The data sets' readers: real excerpts, the mini world's files, and all that can be wrong with a file or a record."""
+"""The data sets' readers: real excerpts, the mini world's files, and all that can be wrong with
+a file or a record.
+"""
 
 import json
 import shutil
@@ -61,7 +63,7 @@ def _edit(path: Path, change: Callable[[list], None]) -> None:
     path.write_text("\n".join(map(json.dumps, records)) if lines else json.dumps(records))
 
 
-# ------------------------------------------------------------------------------------------------ shared
+# ------------------------------------------------------------------------------------------- shared
 
 
 def test_damaged_files_are_named_with_the_place(tmp_path):
@@ -108,7 +110,11 @@ def test_images_that_cannot_be_read(tmp_path):
     assert image_size(tmp_path / "small.png") == (20, 10)
     with pytest.raises(BadRecord, match="missing image"):
         image_size(tmp_path / "none.jpg")
-    for name, content in (("cut.jpg", good.read_bytes()[:2000]), ("text.jpg", b"not an image"), ("empty.jpg", b"")):
+    for name, content in (
+        ("cut.jpg", good.read_bytes()[:2000]),
+        ("text.jpg", b"not an image"),
+        ("empty.jpg", b""),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BadRecord, match="corrupt image") as error:
             image_size(tmp_path / name)
@@ -116,23 +122,35 @@ def test_images_that_cannot_be_read(tmp_path):
 
 
 def test_rejects_fit_their_schema_and_are_counted():
-    rejects = [Rejected("a", "no box", "x"), Rejected("b", "no name", "y"), Rejected("c", "no box", "z")]
+    rejects = [
+        Rejected("a", "no box", "x"),
+        Rejected("b", "no name", "y"),
+        Rejected("c", "no box", "z"),
+    ]
     assert count_reasons(rejects) == {"no box": 2, "no name": 1}
     table = pa.Table.from_pylist(reject_rows(rejects, "regions"), schema=REJECTS)
-    assert table["record"].to_pylist() == ["a", "b", "c"] and set(table["stage"].to_pylist()) == {"regions"}
+    assert table["record"].to_pylist() == ["a", "b", "c"] and set(table["stage"].to_pylist()) == {
+        "regions"
+    }
 
 
-# ------------------------------------------------------------------------------------------------ Visual Genome
+# ------------------------------------------------------------------------------------ Visual Genome
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real excerpt of Visual Genome is not on this machine")
+@pytest.mark.skipif(
+    not REAL.exists(), reason="the real excerpt of Visual Genome is not on this machine"
+)
 def test_real_visual_genome():
     images, rejects = read_visual_genome(REAL)
     assert not rejects
     assert [(i.image_id, i.path, i.width, i.height) for i in images] == [
-        ("1", "VG_100K_2/1.jpg", 800, 600), ("2", "VG_100K/2.jpg", 800, 600)]
+        ("1", "VG_100K_2/1.jpg", 800, 600),
+        ("2", "VG_100K/2.jpg", 800, 600),
+    ]
     for image in images:
-        assert 5 <= len(image.regions) <= 10 and [r.id for r in image.regions] == list(range(len(image.regions)))
+        assert 5 <= len(image.regions) <= 10 and [r.id for r in image.regions] == list(
+            range(len(image.regions))
+        )
         assert "man" in [r.label for r in image.regions]
     texts, rejects = read_human_texts(REAL, images, ALL_TEXTS)
     assert not rejects
@@ -164,10 +182,16 @@ def test_human_texts_of_the_world_are_about_the_right_regions(world):
         assert text.kind == ("dynamic" if text.question else "local")
         if text.origin == "region_descriptions":
             said, entity = grammar.read_entity(text.text), entities[text.region]
-            assert said.kind == entity.kind and said.color in ("", entity.color) and said.held == entity.held
+            assert (
+                said.kind == entity.kind
+                and said.color in ("", entity.color)
+                and said.held == entity.held
+            )
         elif text.origin != "question_answers":
             assert entities[text.region].kind in text.text.split()
-    assert {grammar.describe(e) for e in truth[images[0].image_id].entities} <= {t.text for t in texts}
+    assert {grammar.describe(e) for e in truth[images[0].image_id].entities} <= {
+        t.text for t in texts
+    }
 
 
 def test_human_texts_only_of_the_images_asked_for(world):
@@ -181,39 +205,50 @@ def test_human_texts_only_of_the_images_asked_for(world):
 
 def test_text_that_overlaps_no_region_is_about_the_image(copy):
     folder = copy / "visual_genome"
-    _edit(folder / "region_descriptions.json", lambda r: r[0]["regions"][0].update(x=0, y=0, width=320, height=240))
+    _edit(
+        folder / "region_descriptions.json",
+        lambda r: r[0]["regions"][0].update(x=0, y=0, width=320, height=240),
+    )
     images, _ = read_visual_genome(folder)
     first = read_human_texts(folder, images)[0][0]
     assert (first.kind, first.region) == ("global", None)
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda r: r.append({"image_id": 7, "objects": []}), "unknown image"),
-    (lambda r: r.append(r[0]), "repeated image"),
-    (lambda r: r.append({"objects": []}), "missing field"),
-    (lambda r: r[1].update(image_id=[3]), "bad image id"),
-    (lambda r: r[1].update(objects="none"), "bad list"),
-    (lambda r: r[1].update(objects=[]), "no regions"),
-    (lambda r: r.pop(), "no objects"),
-    (lambda r: r[0]["objects"][0].update(w=0), "box of no area"),
-    (lambda r: r[0]["objects"][0].update(x=321), "box of no area"),
-    (lambda r: r[0]["objects"][0].update(h=-5), "box of no area"),
-    (lambda r: r[0]["objects"][0].update(x="left"), "bad number"),
-    (lambda r: r[0]["objects"][0].update(y=float("nan")), "bad number"),
-    (lambda r: r[0]["objects"][0].pop("h"), "missing field"),
-    (lambda r: r[0]["objects"][0].update(names=[]), "no name"),
-    (lambda r: r[0]["objects"].insert(0, "dog"), "bad record"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: r.append({"image_id": 7, "objects": []}), "unknown image"),
+        (lambda r: r.append(r[0]), "repeated image"),
+        (lambda r: r.append({"objects": []}), "missing field"),
+        (lambda r: r[1].update(image_id=[3]), "bad image id"),
+        (lambda r: r[1].update(objects="none"), "bad list"),
+        (lambda r: r[1].update(objects=[]), "no regions"),
+        (lambda r: r.pop(), "no objects"),
+        (lambda r: r[0]["objects"][0].update(w=0), "box of no area"),
+        (lambda r: r[0]["objects"][0].update(x=321), "box of no area"),
+        (lambda r: r[0]["objects"][0].update(h=-5), "box of no area"),
+        (lambda r: r[0]["objects"][0].update(x="left"), "bad number"),
+        (lambda r: r[0]["objects"][0].update(y=float("nan")), "bad number"),
+        (lambda r: r[0]["objects"][0].pop("h"), "missing field"),
+        (lambda r: r[0]["objects"][0].update(names=[]), "no name"),
+        (lambda r: r[0]["objects"].insert(0, "dog"), "bad record"),
+    ],
+)
 def test_bad_objects_are_rejected_and_the_rest_is_read(copy, change, reason):
     _edit(copy / "visual_genome/objects.json", change)
     images, rejects = read_visual_genome(copy / "visual_genome")
     assert reason in count_reasons(rejects)
     assert len(images) >= TRAIN - 1
-    assert all(r.record.startswith(("objects.json", "image_data.json")) and r.detail for r in rejects)
+    assert all(
+        r.record.startswith(("objects.json", "image_data.json")) and r.detail for r in rejects
+    )
 
 
 def test_boxes_are_cut_to_the_image(copy):
-    _edit(copy / "visual_genome/objects.json", lambda r: r[0]["objects"][0].update(x=-20, y=100, w=60, h=900))
+    _edit(
+        copy / "visual_genome/objects.json",
+        lambda r: r[0]["objects"][0].update(x=-20, y=100, w=60, h=900),
+    )
     images, rejects = read_visual_genome(copy / "visual_genome", counts=(counts := Counter()))
     assert not rejects and images[0].regions[0].box == (0.0, 100.0, 40.0, 240.0)
     assert counts["clamped"] == 1
@@ -228,7 +263,11 @@ def test_pictures_missing_damaged_or_of_another_size(copy):
     Image.new("RGB", (100, 100)).save(paths[2])
     images, rejects = read_visual_genome(folder)
     assert len(images) == TRAIN - 3
-    assert count_reasons(rejects) == {"missing image": 1, "corrupt image": 1, "image size differs": 1}
+    assert count_reasons(rejects) == {
+        "missing image": 1,
+        "corrupt image": 1,
+        "image size differs": 1,
+    }
     assert paths[1].name in rejects[1].detail
 
 
@@ -254,10 +293,19 @@ def test_bad_texts_are_rejected(copy):
     _edit(folder / "region_descriptions.json", spoil)
     _edit(folder / "question_answers.json", lambda r: r[0]["qas"][0].pop("answer"))
     _edit(folder / "attributes.json", lambda r: r[0]["attributes"][0].update(attributes="red"))
-    _edit(folder / "relationships.json", lambda r: r[0]["relationships"].insert(0, {"predicate": "on"}))
+    _edit(
+        folder / "relationships.json",
+        lambda r: r[0]["relationships"].insert(0, {"predicate": "on"}),
+    )
     rejects = read_human_texts(folder, images, ALL_TEXTS)[1]
     assert [r.reason for r in rejects] == [
-        "bad text", "box of no area", "unknown image", "missing field", "bad list", "bad record"]
+        "bad text",
+        "box of no area",
+        "unknown image",
+        "missing field",
+        "bad list",
+        "bad record",
+    ]
 
 
 def test_older_visual_genome_keys(copy):
@@ -283,17 +331,26 @@ def test_older_visual_genome_keys(copy):
     assert read_human_texts(folder, images, ALL_TEXTS) == (new_texts, [])
 
 
-BOXES = st.tuples(st.integers(0, 300), st.integers(0, 220), st.integers(1, 320), st.integers(1, 240)).map(
-    lambda b: (float(b[0]), float(b[1]), float(min(b[0] + b[2], 320)), float(min(b[1] + b[3], 240))))
+BOXES = st.tuples(
+    st.integers(0, 300), st.integers(0, 220), st.integers(1, 320), st.integers(1, 240)
+).map(
+    lambda b: (float(b[0]), float(b[1]), float(min(b[0] + b[2], 320)), float(min(b[1] + b[3], 240)))
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(BOXES, st.sampled_from(["man", "tree", "dog"])), max_size=14), st.integers(1, 6))
+@given(
+    st.lists(st.tuples(BOXES, st.sampled_from(["man", "tree", "dog"])), max_size=14),
+    st.integers(1, 6),
+)
 def test_chosen_regions_are_few_distinct_and_in_order(objects, number):
     given_regions = [Region(i, box, label) for i, (box, label) in enumerate(objects)]
     chosen = _choose(given_regions, 400, 0.5, number)
     assert len(chosen) <= number and [r.id for r in chosen] == list(range(len(chosen)))
-    places = [next(i for i, g in enumerate(given_regions) if (g.box, g.label) == (r.box, r.label)) for r in chosen]
+    places = [
+        next(i for i, g in enumerate(given_regions) if (g.box, g.label) == (r.box, r.label))
+        for r in chosen
+    ]
     assert places == sorted(places)
     for region in chosen:
         others = [r.box for r in chosen if r is not region]
@@ -301,11 +358,14 @@ def test_chosen_regions_are_few_distinct_and_in_order(objects, number):
     wide = [g for g in given_regions if (g.box[2] - g.box[0]) * (g.box[3] - g.box[1]) >= 400]
     assert bool(chosen) == bool(wide)
     if len(chosen) < number:  # whatever was left out is a near copy of what was chosen
-        assert all(ious(np.array(g.box), np.array([r.box for r in chosen])).max() > 0.5 or any(
-            g.box == r.box for r in chosen) for g in wide)
+        assert all(
+            ious(np.array(g.box), np.array([r.box for r in chosen])).max() > 0.5
+            or any(g.box == r.box for r in chosen)
+            for g in wide
+        )
 
 
-# ------------------------------------------------------------------------------------------------ VCR
+# ---------------------------------------------------------------------------------------------- VCR
 
 
 def test_vcr_of_the_world_is_what_was_written(world):
@@ -314,9 +374,20 @@ def test_vcr_of_the_world_is_what_was_written(world):
     questions, rejects = read_vcr(world / "vcr", "val")
     assert not rejects and len(questions) == len(expected) > VAL
     for found, wrote in zip(questions, expected, strict=True):
-        assert (found.question, found.answer_choices, found.answer_label) == (wrote.question, wrote.answers, wrote.answer_label)
-        assert (found.rationale_choices, found.rationale_label) == (wrote.rationales, wrote.rationale_label)
-        assert (found.slice, found.swap, found.rationale_swap) == (wrote.kind, wrote.swap, wrote.rationale_swap)
+        assert (found.question, found.answer_choices, found.answer_label) == (
+            wrote.question,
+            wrote.answers,
+            wrote.answer_label,
+        )
+        assert (found.rationale_choices, found.rationale_label) == (
+            wrote.rationales,
+            wrote.rationale_label,
+        )
+        assert (found.slice, found.swap, found.rationale_swap) == (
+            wrote.kind,
+            wrote.swap,
+            wrote.rationale_swap,
+        )
         scene = pictures[wrote.scene].scene
         assert found.image.image_id == found.img_id == pictures[wrote.scene].vcr_id
         assert [r.box for r in found.image.regions] == [e.box for e in scene.entities]
@@ -328,18 +399,31 @@ def test_vcr_of_the_world_is_what_was_written(world):
 def test_vcr_items(world):
     question = read_vcr(world / "vcr", "val", limit=1)[0][0]
     answer = q_a(question)
-    assert (answer.choices, answer.label, answer.task) == (question.answer_choices, question.answer_label, "vcr.q_a")
+    assert (answer.choices, answer.label, answer.task) == (
+        question.answer_choices,
+        question.answer_label,
+        "vcr.q_a",
+    )
     reason = qa_r(question)
-    assert reason.question == f"{question.question} Answer: {question.answer_choices[question.answer_label]}"
+    assert (
+        reason.question
+        == f"{question.question} Answer: {question.answer_choices[question.answer_label]}"
+    )
     assert reason.item_id == answer.item_id  # answers and rationales are joined by it
     assert (reason.choices, reason.label) == (question.rationale_choices, question.rationale_label)
-    assert qa_r(question, 2).question.endswith(question.answer_choices[2]) and qa_r(question, 2).item_id.endswith("/2")
+    assert qa_r(question, 2).question.endswith(question.answer_choices[2]) and qa_r(
+        question, 2
+    ).item_id.endswith("/2")
 
 
 def test_vcr_test_split_has_no_labels(copy):
     def hide(rows: list) -> None:
         for row in rows:
-            for key in [k for k in row if "label" in k or "match" in k or "sources" in k or "orig" in k or "lskd" in k]:
+            for key in [
+                k
+                for k in row
+                if "label" in k or "match" in k or "sources" in k or "orig" in k or "lskd" in k
+            ]:
                 del row[key]
 
     shutil.copy(copy / "vcr/val.jsonl", copy / "vcr/test.jsonl")
@@ -353,24 +437,27 @@ def test_vcr_test_split_has_no_labels(copy):
     assert qa_r(questions[0], 1).label is None
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda r: r["question"].append([9]), "unknown region"),
-    (lambda r: r["answer_choices"][0].append([-1]), "unknown region"),
-    (lambda r: r["rationale_choices"][3].append([0, 5]), "unknown region"),
-    (lambda r: r["question"].append(["0"]), "bad tokens"),
-    (lambda r: r["question"].append([]), "bad tokens"),
-    (lambda r: r.update(question="What is 1 doing?"), "bad list"),
-    (lambda r: r.update(question=[]), "bad tokens"),
-    (lambda r: r["objects"].append("dog"), "objects differ"),
-    (lambda r: r["objects"].__setitem__(0, "zebra"), "objects differ"),
-    (lambda r: r["answer_choices"].pop(), "not four choices"),
-    (lambda r: r.update(answer_label=4), "bad label"),
-    (lambda r: r.update(rationale_label="1"), "bad label"),
-    (lambda r: r.update(answer_label=(r["answer_label"] + 1) % 4), "label disagrees"),
-    (lambda r: r.update(img_fn="nowhere/1.jpg"), "missing image"),
-    (lambda r: r.update(metadata_fn="nowhere/1.json"), "missing metadata"),
-    (lambda r: r.pop("rationale_choices"), "missing field"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: r["question"].append([9]), "unknown region"),
+        (lambda r: r["answer_choices"][0].append([-1]), "unknown region"),
+        (lambda r: r["rationale_choices"][3].append([0, 5]), "unknown region"),
+        (lambda r: r["question"].append(["0"]), "bad tokens"),
+        (lambda r: r["question"].append([]), "bad tokens"),
+        (lambda r: r.update(question="What is 1 doing?"), "bad list"),
+        (lambda r: r.update(question=[]), "bad tokens"),
+        (lambda r: r["objects"].append("dog"), "objects differ"),
+        (lambda r: r["objects"].__setitem__(0, "zebra"), "objects differ"),
+        (lambda r: r["answer_choices"].pop(), "not four choices"),
+        (lambda r: r.update(answer_label=4), "bad label"),
+        (lambda r: r.update(rationale_label="1"), "bad label"),
+        (lambda r: r.update(answer_label=(r["answer_label"] + 1) % 4), "label disagrees"),
+        (lambda r: r.update(img_fn="nowhere/1.jpg"), "missing image"),
+        (lambda r: r.update(metadata_fn="nowhere/1.json"), "missing metadata"),
+        (lambda r: r.pop("rationale_choices"), "missing field"),
+    ],
+)
 def test_bad_vcr_rows_are_rejected(copy, change, reason):
     before = len(read_vcr(copy / "vcr", "val")[0])
     _edit(copy / "vcr/val.jsonl", lambda rows: change(rows[1]))
@@ -379,12 +466,15 @@ def test_bad_vcr_rows_are_rejected(copy, change, reason):
     assert rejects[0].record == "val.jsonl, val-1"
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda m: m.pop("boxes"), "missing field"),
-    (lambda m: m["names"].pop(), "damaged metadata"),
-    (lambda m: m.update(width=100), "image size differs"),
-    (lambda m: m.update(height=0), "bad number"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m.pop("boxes"), "missing field"),
+        (lambda m: m["names"].pop(), "damaged metadata"),
+        (lambda m: m.update(width=100), "image size differs"),
+        (lambda m: m.update(height=0), "bad number"),
+    ],
+)
 def test_bad_vcr_metadata_rejects_every_row_about_it(copy, change, reason):
     questions, _ = read_vcr(copy / "vcr", "val")
     path = copy / "vcr" / questions[0].image.path.replace(".jpg", ".json")
@@ -393,7 +483,9 @@ def test_bad_vcr_metadata_rejects_every_row_about_it(copy, change, reason):
     path.write_text(json.dumps(metadata))
     left, rejects = read_vcr(copy / "vcr", "val")
     about = [q for q in questions if q.img_id == questions[0].img_id]
-    assert [r.reason for r in rejects] == [reason] * len(about) and len(left) == len(questions) - len(about)
+    assert [r.reason for r in rejects] == [reason] * len(about) and len(left) == len(
+        questions
+    ) - len(about)
     path.write_text("{")
     assert {r.reason for r in read_vcr(copy / "vcr", "val")[1]} == {"damaged metadata"}
 
@@ -420,12 +512,20 @@ def test_vcr_tolerates_boxes_without_score_and_prefixed_paths(copy):
     questions, _ = read_vcr(copy / "vcr", "val")
     path = copy / "vcr" / questions[0].image.path.replace(".jpg", ".json")
     metadata = json.loads(path.read_text())
-    metadata["boxes"] = [[*metadata["boxes"][0][:4], 0.75], *(box[:4] for box in metadata["boxes"][1:])]
+    metadata["boxes"] = [
+        [*metadata["boxes"][0][:4], 0.75],
+        *(box[:4] for box in metadata["boxes"][1:]),
+    ]
     path.write_text(json.dumps(metadata))
-    _edit(copy / "vcr/val.jsonl", lambda rows: rows[0].update(img_fn="vcr1images/" + rows[0]["img_fn"]))
+    _edit(
+        copy / "vcr/val.jsonl",
+        lambda rows: rows[0].update(img_fn="vcr1images/" + rows[0]["img_fn"]),
+    )
     found, rejects = read_vcr(copy / "vcr", "val")
     assert not rejects and found[0].image.path == questions[0].image.path
-    assert [r.score for r in found[0].image.regions] == [0.75] + [None] * (len(metadata["boxes"]) - 1)
+    assert [r.score for r in found[0].image.regions] == [0.75] + [None] * (
+        len(metadata["boxes"]) - 1
+    )
 
 
 def test_damaged_vcr_files_are_errors(copy):
@@ -435,12 +535,20 @@ def test_damaged_vcr_files_are_errors(copy):
         read_vcr(copy / "vcr", "test")
     text = (copy / "vcr/val.jsonl").read_text()
     (copy / "vcr/val.jsonl").write_text(text[:-40])
-    with pytest.raises(ValueError, match=rf"val.jsonl, line {len(text.splitlines())}: not valid JSON"):
+    with pytest.raises(
+        ValueError, match=rf"val.jsonl, line {len(text.splitlines())}: not valid JSON"
+    ):
         read_vcr(copy / "vcr", "val")
 
 
-TOKENS = st.lists(st.one_of(st.sampled_from(["What", "is", "holding", "and", "the", "?", ",", "."]),
-                            st.lists(st.integers(0, 4), min_size=1, max_size=3, unique=True)), min_size=1, max_size=12)
+TOKENS = st.lists(
+    st.one_of(
+        st.sampled_from(["What", "is", "holding", "and", "the", "?", ",", "."]),
+        st.lists(st.integers(0, 4), min_size=1, max_size=3, unique=True),
+    ),
+    min_size=1,
+    max_size=12,
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -454,7 +562,7 @@ def test_mentions_survive_from_tokens_to_text(tokens):
     assert _text(tokens, set(range(5))) == tokens_to_text(tokens)
 
 
-# ------------------------------------------------------------------------------------------------ SNLI-VE, Visual7W
+# -------------------------------------------------------------------------------- SNLI-VE, Visual7W
 
 
 def test_snli_ve_of_the_world(world):
@@ -462,11 +570,16 @@ def test_snli_ve_of_the_world(world):
     assert not rejects and len({i.item_id for i in items}) == len(items)
     assert len(items) == sum(1 for _ in (world / "snli_ve/snli_ve_dev.jsonl").open())
     counts = Counter(LABELS[i.label] for i in items)
-    assert set(counts) == set(LABELS) and all(i.choices == LABELS and LABELS[i.label] == i.slice for i in items)
+    assert set(counts) == set(LABELS) and all(
+        i.choices == LABELS and LABELS[i.label] == i.slice for i in items
+    )
     truth = read_truth(world / "truth.jsonl")
     entailed = next(i for i in items if i.slice == "entailment")
     assert grammar.IN_PLACE[truth[entailed.image.image_id].place] in entailed.question.lower()
-    assert (world / "snli_ve" / items[0].image.path).is_file() and (items[0].image.width, items[0].image.height) == (320, 240)
+    assert (world / "snli_ve" / items[0].image.path).is_file() and (
+        items[0].image.width,
+        items[0].image.height,
+    ) == (320, 240)
     assert {i.image.split for i in read_snli_ve(world / "snli_ve", "train")[0]} == {"train"}
 
 
@@ -486,12 +599,20 @@ def test_snli_ve_traps(copy):
 
     _edit(folder / "snli_ve_dev.jsonl", spoil)
     items, rejects = read_snli_ve(folder, "dev")
-    assert [r.reason for r in rejects] == ["no gold label", "pair of another set", "bad label", "bad text", "missing field"]
+    assert [r.reason for r in rejects] == [
+        "no gold label",
+        "pair of another set",
+        "bad label",
+        "bad text",
+        "missing field",
+    ]
     assert [i.image for i in items[:2]] == [before[4].image, before[5].image]
     assert LABELS[items[2].label] == "neutral"  # the label is the annotators', not the writer's
     (folder / items[-1].image.path).unlink()
     again, rejects = read_snli_ve(folder, "dev")
-    assert len(again) < len(items) and count_reasons(rejects)["missing image"] == len(items) - len(again)
+    assert len(again) < len(items) and count_reasons(rejects)["missing image"] == len(items) - len(
+        again
+    )
     with pytest.raises(ValueError, match="'val' is none of"):
         read_snli_ve(folder, "val")
 
@@ -503,7 +624,10 @@ def test_visual7w_of_the_world(world):
     assert not rejects and {i.item_id for i in items} == set(pairs)
     for item in items:
         qa = pairs[item.item_id]
-        assert item.choices[item.label] == qa["answer"] and set(item.choices) == {qa["answer"], *qa["multiple_choices"]}
+        assert item.choices[item.label] == qa["answer"] and set(item.choices) == {
+            qa["answer"],
+            *qa["multiple_choices"],
+        }
         assert item.slice == qa["type"]
     assert len({i.label for i in items}) == 4  # not the file's order
     assert read_visual7w(world / "visual7w", "val")[0] == items

@@ -1,4 +1,6 @@
-"""The student: BLIP-2's losses on Hugging Face's class, against that class and against constructed cases."""
+"""The student: BLIP-2's losses on Hugging Face's class, against that class and against
+constructed cases.
+"""
 
 import numpy as np
 import pytest
@@ -13,24 +15,35 @@ from lskd_nb.students.loading import load_student
 
 @pytest.fixture(scope="module")
 def student() -> Student:
-    return fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32).eval()
+    return fresh_student(
+        0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32
+    ).eval()
 
 
 @pytest.fixture(scope="module")
 def image(student: Student) -> torch.Tensor:
-    return student.encode_images(torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
+    return student.encode_images(
+        torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    )
 
 
 def texts(student: Student) -> Texts:
-    return student.tokenize(["What is [0] about to do?", "Why does [1] do this?", ""],
-                            ["Answer: Fetch the ball.", "Answer: To stay dry.", "a brown dog running"])
+    return student.tokenize(
+        ["What is [0] about to do?", "Why does [1] do this?", ""],
+        ["Answer: Fetch the ball.", "Answer: To stay dry.", "a brown dog running"],
+    )
 
 
 def test_matching_equals_the_class_it_wraps(student, image):
     t = texts(student)
     pixel_values = torch.randn(3, 3, 32, 32)
     ours = student.itm_logits(student.encode_images(pixel_values), t)
-    theirs = student.blip2(pixel_values=pixel_values, input_ids=t.ids, attention_mask=t.mask, use_image_text_matching_head=True)
+    theirs = student.blip2(
+        pixel_values=pixel_values,
+        input_ids=t.ids,
+        attention_mask=t.mask,
+        use_image_text_matching_head=True,
+    )
     assert torch.allclose(ours, theirs.logits_per_image, atol=1e-6)
 
 
@@ -38,8 +51,12 @@ def test_padding_changes_nothing(student, image):
     t = texts(student)
     alone = student.tokenize(["What is [0] about to do?"], ["Answer: Fetch the ball."])
     shortest = student.tokenize([""], ["a brown dog running"])
-    assert torch.allclose(student.itm_logits(image, t)[0], student.itm_logits(image[:1], alone)[0], atol=1e-5)
-    assert torch.allclose(student.text_features(t)[2], student.text_features(shortest)[0], atol=1e-5)
+    assert torch.allclose(
+        student.itm_logits(image, t)[0], student.itm_logits(image[:1], alone)[0], atol=1e-5
+    )
+    assert torch.allclose(
+        student.text_features(t)[2], student.text_features(shortest)[0], atol=1e-5
+    )
 
 
 def test_save_and_load_give_the_same_numbers(student, image, tmp_path):
@@ -47,7 +64,10 @@ def test_save_and_load_give_the_same_numbers(student, image, tmp_path):
     again = load_student(str(tmp_path / "s")).eval()
     t = texts(student)
     assert torch.equal(student.itm_logits(image, t), again.itm_logits(image, t))
-    assert torch.equal(student.lm_log_probabilities(image, t, True)[0], again.lm_log_probabilities(image, t, True)[0])
+    assert torch.equal(
+        student.lm_log_probabilities(image, t, True)[0],
+        again.lm_log_probabilities(image, t, True)[0],
+    )
     assert again.temperature == student.temperature
     assert again.lm_head.decoder.weight is again.blip2.embeddings.word_embeddings.weight
 
@@ -59,11 +79,16 @@ def test_missing_student_is_named():
 
 def test_contrast_without_shared_images_is_the_usual_one():
     torch.manual_seed(0)
-    queries, words = F.normalize(torch.randn(5, 4, 8), dim=-1), F.normalize(torch.randn(5, 8), dim=-1)
+    queries, words = (
+        F.normalize(torch.randn(5, 4, 8), dim=-1),
+        F.normalize(torch.randn(5, 8), dim=-1),
+    )
     loss, _ = itc_loss(queries, words, torch.arange(5), torch.tensor(0.1))
     similarity = torch.einsum("iqd,td->itq", queries, words).amax(-1) / 0.1
     target = torch.arange(5)
-    usual = sum(F.cross_entropy(s, target, label_smoothing=0.1) for s in (similarity, similarity.T)) / 2
+    usual = (
+        sum(F.cross_entropy(s, target, label_smoothing=0.1) for s in (similarity, similarity.T)) / 2
+    )
     assert torch.isclose(loss, usual, atol=1e-6)
 
 
@@ -76,7 +101,11 @@ def test_rows_of_one_image_are_no_negatives_of_each_other():
     masked, similarity = itc_loss(queries, words, same, torch.tensor(0.05))
     unmasked, _ = itc_loss(queries, words, apart, torch.tensor(0.05))
     assert masked < unmasked
-    assert similarity[0, 1] == -torch.inf and similarity[1, 0] == -torch.inf and similarity[0, 0] == -torch.inf
+    assert (
+        similarity[0, 1] == -torch.inf
+        and similarity[1, 0] == -torch.inf
+        and similarity[0, 0] == -torch.inf
+    )
     assert torch.isfinite(similarity[0, 2])
 
 
@@ -87,7 +116,9 @@ def test_contrast_of_a_batch_of_one_image_is_finite():
 
 
 def test_who_sees_whom():
-    see = lm_mask(torch.tensor([[1, 1, 1, 1, 0]]), torch.tensor([2]), queries=2)[0, 0].int().tolist()
+    see = (
+        lm_mask(torch.tensor([[1, 1, 1, 1, 0]]), torch.tensor([2]), queries=2)[0, 0].int().tolist()
+    )
     assert see == [
         # q  q  t  t  t  t  pad: queries see queries and the question (two tokens)
         [1, 1, 1, 1, 0, 0, 0],
@@ -98,7 +129,11 @@ def test_who_sees_whom():
         [1, 1, 1, 1, 1, 1, 0],
         [1, 1, 1, 1, 1, 1, 0],  # padding is never seen
     ]
-    published = lm_mask(torch.ones(1, 3, dtype=torch.long), torch.tensor([0]), queries=1)[0, 0].int().tolist()
+    published = (
+        lm_mask(torch.ones(1, 3, dtype=torch.long), torch.tensor([0]), queries=1)[0, 0]
+        .int()
+        .tolist()
+    )
     assert published == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
 
 
@@ -140,14 +175,20 @@ def test_vision_encoder_stays_frozen(student):
 def test_only_the_continuation_is_cut(student):
     short = Student(student.blip2, student.tokenizer, max_tokens=10)
     t = short.tokenize(["why ?"], ["answer : to stay dry and warm and fed and happy"])
-    assert t.ids.shape[1] == 10 and t.ids[0, -1] == student.tokenizer.sep_token_id and int(t.prefix[0]) == 3
+    assert (
+        t.ids.shape[1] == 10
+        and t.ids[0, -1] == student.tokenizer.sep_token_id
+        and int(t.prefix[0]) == 3
+    )
 
 
 def test_pixels_are_normalised_like_blip2s_own_processor():
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
-    theirs = BlipImageProcessorPil(size={"height": 32, "width": 32})(image, return_tensors="np")["pixel_values"][0]
+    theirs = BlipImageProcessorPil(size={"height": 32, "width": 32})(image, return_tensors="np")[
+        "pixel_values"
+    ][0]
     assert np.abs(pixels(image, 32) - theirs).max() < 1e-5
 
 
@@ -160,24 +201,34 @@ def test_several_texts_of_an_image_share_it(student, image):
 
 
 def test_what_was_seen_once_serves_every_pass(student, image):
-    t, seen = texts(student), student.look(image)
+    t, seen = texts(student), student.image_keys_values(image)
     assert len(seen) == len(image)
     assert torch.equal(student.query_features(seen), student.query_features(image))
     assert torch.equal(student.itm_logits(seen, t), student.itm_logits(image, t))
-    assert torch.equal(student.lm_log_probabilities(seen, t, True)[0], student.lm_log_probabilities(image, t, True)[0])
+    assert torch.equal(
+        student.lm_log_probabilities(seen, t, True)[0],
+        student.lm_log_probabilities(image, t, True)[0],
+    )
 
 
 def test_features_equal_the_class_it_wraps(student):
     t = texts(student)
     pixel_values = torch.randn(3, 3, 32, 32)
-    theirs = student.blip2(pixel_values=pixel_values, input_ids=t.ids, attention_mask=t.mask, use_image_text_matching_head=False)
+    theirs = student.blip2(
+        pixel_values=pixel_values,
+        input_ids=t.ids,
+        attention_mask=t.mask,
+        use_image_text_matching_head=False,
+    )
     queries = student.query_features(student.encode_images(pixel_values))
     assert torch.allclose(queries, theirs.image_embeds, atol=1e-6)
     assert torch.allclose(student.text_features(t), theirs.text_embeds, atol=1e-6)
 
 
 def test_features_kept_in_bf16_serve_a_model_that_computes_in_float32(student):
-    image = student.encode_images(torch.rand(2, 3, student.image_size, student.image_size)).to(torch.bfloat16)
+    image = student.encode_images(torch.rand(2, 3, student.image_size, student.image_size)).to(
+        torch.bfloat16
+    )
     texts = student.tokenize(["What is [0]?", "Why?"], ["Answer: a dog.", "Answer: rain."])
     with torch.no_grad():
         scores = student.itm_logits(image, texts)

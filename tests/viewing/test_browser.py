@@ -1,4 +1,5 @@
-"""The interactive side in a real browser: Debian's Chromium, driven by Playwright, against a real JupyterLab and a real Voilà, on a small finished run.
+"""The interactive side in a real browser: Debian's Chromium, driven by Playwright, against a real
+JupyterLab and a real Voilà, on a small finished run.
 
 ``LSKD_SCREENSHOTS=FOLDER`` keeps the pictures that are taken on the way.
 """
@@ -24,25 +25,60 @@ from lskd_nb.records import LABELS, read_parquet
 from lskd_nb.run_folder import find_root
 
 ROOT = find_root()
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 SETTINGS = {  # of JupyterLab: every cell is drawn, nobody is asked about news
     "notebook-extension/tracker": '{"windowingMode": "none"}',
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
 }
-ERROR = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
+ERROR = (
+    ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'],"
+    " .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
+)
 PATIENCE = 60_000  # milliseconds
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium): the browser tests did not run")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason=(
+            "no Chromium on this machine (Debian: apt-get install chromium): the browser tests did"
+            " not run"
+        ),
+    ),
+]
 
 
 @contextmanager
 def served(command: list[str], page: str, log: Path, **environment: str) -> Iterator[str]:
-    """Run a server on a free port of this machine until the block ends; yields its address once ``page`` is there."""
+    """Run a server on a free port of this machine until the block ends; yields its address once
+    ``page`` is there.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with open(log, "w") as out:
-        server = subprocess.Popen([*command, f"--port={port}"], stdout=out, stderr=subprocess.STDOUT, env=os.environ | environment, cwd=ROOT)
+        server = subprocess.Popen(
+            [*command, f"--port={port}"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+            cwd=ROOT,
+        )
     try:
         for _ in range(300):
             try:
@@ -72,7 +108,11 @@ def chromium():
 @pytest.fixture(scope="module")
 def run(smoke, tmp_path_factory) -> Path:
     """A copy of the finished run, to label in."""
-    return shutil.copytree(smoke, tmp_path_factory.mktemp("browser") / "run", ignore=shutil.ignore_patterns("views", "*.parts", "scored", ".lock", "one_image"))
+    return shutil.copytree(
+        smoke,
+        tmp_path_factory.mktemp("browser") / "run",
+        ignore=shutil.ignore_patterns("views", "*.parts", "scored", ".lock", "one_image"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +121,40 @@ def lab(chromium, run):
     place = run.parent
     book = nbformat.read(ROOT / "notebooks" / "07_corpus_inspection.ipynb", as_version=4)
     (parameters,) = (c for c in book.cells if "parameters" in c.metadata.get("tags", []))
-    parameters.source = re.sub(r'^run_dir: str = ".*?"', f"run_dir: str = {str(run)!r}", parameters.source)
+    parameters.source = re.sub(
+        r'^run_dir: str = ".*?"', f"run_dir: str = {str(run)!r}", parameters.source
+    )
     nbformat.write(book, place / "07.ipynb")
     for name, value in SETTINGS.items():
         path = place / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(value)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=", "--ServerApp.password=",
-               f"--ServerApp.root_dir={place}", f"--LabApp.user_settings_dir={place / 'settings'}", f"--LabApp.workspaces_dir={place / 'workspaces'}"]
-    with served(command, "api", place / "lab.log", LSKD_ROOT=str(ROOT), HF_HUB_DISABLE_PROGRESS_BARS="1") as address:
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.ip=127.0.0.1",
+        "--IdentityProvider.token=",
+        "--ServerApp.password=",
+        f"--ServerApp.root_dir={place}",
+        f"--LabApp.user_settings_dir={place / 'settings'}",
+        f"--LabApp.workspaces_dir={place / 'workspaces'}",
+    ]
+    with served(
+        command, "api", place / "lab.log", LSKD_ROOT=str(ROOT), HF_HUB_DISABLE_PROGRESS_BARS="1"
+    ) as address:
         page = chromium.new_page(viewport=dict(width=1400, height=1000))
         page.goto(f"{address}doc/tree/07.ipynb")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE)
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
         page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
-        page.wait_for_function(f"document.querySelector({ERROR!r}) || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(p => /\\d/.test(p.textContent))",
-                               timeout=3 * PATIENCE)
+        page.wait_for_function(
+            f"document.querySelector({ERROR!r}) || [...document.querySelectorAll('.jp-CodeCell"
+            " .jp-InputPrompt')].every(p => /\\d/.test(p.textContent))",
+            timeout=3 * PATIENCE,
+        )
         yield page
         page.close()
 
@@ -125,13 +183,23 @@ def picture(where, name: str) -> Image.Image:
 
 def test_all_cells_run_in_jupyterlab(lab):
     assert lab.locator(ERROR).all_inner_texts() == []
-    for label in ("corpus browser", "threshold explorer", "region pointer", "annotator", "verbalization inspector"):
+    for label in (
+        "corpus browser",
+        "threshold explorer",
+        "region pointer",
+        "annotator",
+        "verbalization inspector",
+    ):
         assert frame(lab, label).is_visible()
 
 
 def number_found(browser) -> int:
     """How many triples fit the filters."""
-    return int(re.match(r"of ([\d,]+)", browser.get_by_text(re.compile(r"^of [\d,]+")).inner_text())[1].replace(",", ""))
+    return int(
+        re.match(r"of ([\d,]+)", browser.get_by_text(re.compile(r"^of [\d,]+")).inner_text())[
+            1
+        ].replace(",", "")
+    )
 
 
 def test_stepping_and_filtering(lab):
@@ -140,7 +208,11 @@ def test_stepping_and_filtering(lab):
     browser.focus()
     lab.keyboard.press("ArrowRight")
     browser.get_by_role("spinbutton").first.wait_for()
-    lab.wait_for_function("label => !document.querySelector(`[aria-label='corpus browser'] .loc-texts`).innerText.startsWith(label)", arg=first[:200])
+    lab.wait_for_function(
+        "label => !document.querySelector(`[aria-label='corpus browser']"
+        " .loc-texts`).innerText.startsWith(label)",
+        arg=first[:200],
+    )
     assert browser.get_by_role("spinbutton").first.input_value() == "2"
     lab.keyboard.press("ArrowLeft")
     shows(browser, first.splitlines()[1])
@@ -149,7 +221,10 @@ def test_stepping_and_filtering(lab):
     everything = number_found(browser)
     browser.get_by_label("text", exact=True).fill("dog")
     browser.get_by_label("text", exact=True).press("Enter")
-    lab.wait_for_function("() => /rationale[^]*\\bdog/i.test(document.querySelector(`[aria-label='corpus browser'] .loc-texts`).innerText.split('Dropped')[0])")
+    lab.wait_for_function(
+        "() => /rationale[^]*\\bdog/i.test(document.querySelector(`[aria-label='corpus browser']"
+        " .loc-texts`).innerText.split('Dropped')[0])"
+    )
     assert 0 < number_found(browser) < everything
     browser.get_by_role("button", name="reset").click()
     shows(browser, re.compile(r"^Kept: the critic gives it"))
@@ -158,24 +233,42 @@ def test_stepping_and_filtering(lab):
 def test_a_mention_lights_its_region(lab):
     browser = frame(lab, "corpus browser")
     spots = browser.locator(".loc-spot")
-    lit = "() => [...document.querySelectorAll(`[aria-label='corpus browser'] .loc-spot`)].map(s => +getComputedStyle(s).opacity)"
+    lit = (
+        "() => [...document.querySelectorAll(`[aria-label='corpus browser'] .loc-spot`)].map(s =>"
+        " +getComputedStyle(s).opacity)"
+    )
     assert set(lab.evaluate(lit)) == {0} and spots.count() >= 1
     before = picture(browser.locator(".loc-picture"), "unlit")
     browser.locator(".loc-mention").first.hover()
     lab.wait_for_function(f"Math.max(...({lit})()) === 1")
     after = picture(browser.locator(".loc-picture"), "lit")
-    assert sum(map(sum, after.resize((8, 6)).getdata())) < 0.8 * sum(map(sum, before.resize((8, 6)).getdata()))  # the rest went dark
+    assert sum(map(sum, after.resize((8, 6)).getdata())) < 0.8 * sum(
+        map(sum, before.resize((8, 6)).getdata())
+    )  # the rest went dark
     picture(browser, "browser")
     lab.mouse.move(5, 5)
     lab.wait_for_function(f"Math.max(...({lit})()) === 0")
     browser.locator(".loc-box").first.hover()  # and the other way round
-    assert "solid" in lab.evaluate("() => [...document.querySelectorAll(`[aria-label='corpus browser'] .loc-mention`)].map(s => getComputedStyle(s).outlineStyle)")
+    assert "solid" in lab.evaluate(
+        "() => [...document.querySelectorAll(`[aria-label='corpus browser'] .loc-mention`)].map(s"
+        " => getComputedStyle(s).outlineStyle)"
+    )
 
 
 def test_keys_reach_the_widget_and_not_the_notebook(lab):
     cells, browser = lab.locator(".jp-Cell").count(), frame(lab, "corpus browser")
     browser.focus()
-    for key in ("i", "i", "o", "b", "x", "d", "d", "a", "r"):  # b, x, d d, a are JupyterLab's own for cells
+    for key in (
+        "i",
+        "i",
+        "o",
+        "b",
+        "x",
+        "d",
+        "d",
+        "a",
+        "r",
+    ):  # b, x, d d, a are JupyterLab's own for cells
         lab.keyboard.press(key)
     shows(browser, re.compile(r"^Kept: the critic gives it"))
     assert lab.locator(".jp-Cell").count() == cells
@@ -185,16 +278,27 @@ def test_the_threshold_is_dragged(lab):
     explorer = frame(lab, "threshold explorer")
     told = explorer.get_by_text(re.compile(r"kept [\d,]+ of"))
     before = int(re.search(r"kept ([\d,]+) of", told.inner_text())[1].replace(",", ""))
-    track, handle = explorer.locator(".noUi-base").bounding_box(), explorer.locator(".noUi-handle").bounding_box()
+    track, handle = (
+        explorer.locator(".noUi-base").bounding_box(),
+        explorer.locator(".noUi-handle").bounding_box(),
+    )
     y = handle["y"] + handle["height"] / 2
     lab.mouse.move(handle["x"] + handle["width"] / 2, y)
     lab.mouse.down()
     for share in (0.6, 0.4, 0.2, 0.02):
         lab.mouse.move(track["x"] + share * track["width"], y, steps=4)
     lab.mouse.up()
-    lab.wait_for_function("before => { const t = [...document.querySelectorAll(`[aria-label='threshold explorer'] .widget-html-content`)].map(e => e.innerText)"
-                          ".find(t => /kept [\\d,]+ of/.test(t)); return +/kept ([\\d,]+) of/.exec(t)[1].replace(',', '') > before; }", arg=before, timeout=PATIENCE)
-    assert explorer.locator(".loc-picture img").count() >= 3 and explorer.get_by_text("just below: dropped").count() == 1
+    lab.wait_for_function(
+        "before => { const t = [...document.querySelectorAll(`[aria-label='threshold explorer']"
+        " .widget-html-content`)].map(e => e.innerText).find(t => /kept [\\d,]+ of/.test(t));"
+        " return +/kept ([\\d,]+) of/.exec(t)[1].replace(',', '') > before; }",
+        arg=before,
+        timeout=PATIENCE,
+    )
+    assert (
+        explorer.locator(".loc-picture img").count() >= 3
+        and explorer.get_by_text("just below: dropped").count() == 1
+    )
     picture(explorer, "threshold")
 
 
@@ -212,7 +316,10 @@ def test_a_box_is_drawn_and_gets_an_answer(lab):
     lab.mouse.up()
     shows(pointer, "drawn: [0]")
     drawn = pointer.locator(".loc-drawn").bounding_box()
-    assert abs(drawn["x"] - box["x"] - 0.1 * box["width"]) < 4 and abs(drawn["width"] - 0.4 * box["width"]) < 5  # pixels: where the hand drew
+    assert (
+        abs(drawn["x"] - box["x"] - 0.1 * box["width"]) < 4
+        and abs(drawn["width"] - 0.4 * box["width"]) < 5
+    )  # pixels: where the hand drew
     question = pointer.get_by_label("question")
     question.fill("What will [3] do next?")
     question.press("Enter")
@@ -220,7 +327,9 @@ def test_a_box_is_drawn_and_gets_an_answer(lab):
     question.fill("What will [0] do next?")
     question.press("Enter")
     shows(pointer, re.compile("in its own words"))
-    assert pointer.locator(".loc-answer").count() >= 4  # base and student, own words and the corpus's answers
+    assert (
+        pointer.locator(".loc-answer").count() >= 4
+    )  # base and student, own words and the corpus's answers
     pointer.get_by_label("answers").fill("Run away.\nTurn the page.")
     pointer.get_by_role("button", name="ask", exact=True).click()
     shows(pointer, "of your 2 answers")
@@ -233,14 +342,23 @@ def test_ones_own_photograph_is_pointed_at_with_keys(lab):
     with lab.expect_file_chooser() as chooser:
         pointer.get_by_role("button", name=re.compile("own image")).click()
     chooser.value.set_files(ROOT / "lskd_nb" / "photograph" / "astronaut.jpg")
-    lab.wait_for_function("() => document.querySelector('.loc-canvas img').alt.startsWith('astronaut.jpg')", timeout=PATIENCE)
+    lab.wait_for_function(
+        "() => document.querySelector('.loc-canvas img').alt.startsWith('astronaut.jpg')",
+        timeout=PATIENCE,
+    )
     pointer.locator(".loc-canvas").focus()
     for key in ("b", "ArrowLeft", "Shift+ArrowDown", "b", "Delete"):
         lab.keyboard.press(key)
     shows(pointer, "drawn: [0]")
     assert pointer.locator(".loc-drawn").count() == 1
-    drawn, canvas = pointer.locator(".loc-drawn").bounding_box(), pointer.locator(".loc-canvas").bounding_box()
-    assert drawn["x"] - canvas["x"] == pytest.approx(0.33 * canvas["width"], abs=4) and drawn["height"] > drawn["width"] + 5
+    drawn, canvas = (
+        pointer.locator(".loc-drawn").bounding_box(),
+        pointer.locator(".loc-canvas").bounding_box(),
+    )
+    assert (
+        drawn["x"] - canvas["x"] == pytest.approx(0.33 * canvas["width"], abs=4)
+        and drawn["height"] > drawn["width"] + 5
+    )
 
 
 def test_five_labels_are_in_the_file(lab, run):
@@ -253,7 +371,13 @@ def test_five_labels_are_in_the_file(lab, run):
         shows(annotator, re.compile(rf"you: {number} of"))
     picture(annotator, "annotator")
     rows = read_parquet(run / "labels_by_people.parquet", LABELS).to_pylist()
-    assert [(r["accept"], r["qa_score"], r["rationale_score"]) for r in rows] == [(True, 1, 1), (False, 0, 0), (True, 0.75, 0.75), (False, 0.25, 0.25), (True, 1, 1)]
+    assert [(r["accept"], r["qa_score"], r["rationale_score"]) for r in rows] == [
+        (True, 1, 1),
+        (False, 0, 0),
+        (True, 0.75, 0.75),
+        (False, 0.25, 0.25),
+        (True, 1, 1),
+    ]
     assert len({r["triple_id"] for r in rows}) == 5 and {r["annotator"] for r in rows} == {"you"}
     annotator.focus()
     lab.keyboard.press("u")
@@ -266,17 +390,39 @@ def test_who_said_what_is_stepped_through(lab):
     before = inspector.locator(".loc-sample").inner_text()
     inspector.focus()
     lab.keyboard.press("ArrowRight")
-    lab.wait_for_function("before => document.querySelector(`[aria-label='verbalization inspector'] .loc-sample`).innerText !== before", arg=before, timeout=PATIENCE)
+    lab.wait_for_function(
+        "before => document.querySelector(`[aria-label='verbalization inspector']"
+        " .loc-sample`).innerText !== before",
+        arg=before,
+        timeout=PATIENCE,
+    )
     picture(inspector, "inspector")
 
 
 def test_the_page_without_jupyter(chromium, run):
-    command = [sys.executable, "-m", "voila", str(ROOT / "notebooks" / "app" / "point_and_browse.ipynb"), "--Voila.ip=127.0.0.1", "--strip_sources=True", "--no-browser"]
-    with served(command, "voila/static/voila.js", run.parent / "voila.log", LSKD_ROOT=str(ROOT), LSKD_RUN=str(run)) as address:
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        str(ROOT / "notebooks" / "app" / "point_and_browse.ipynb"),
+        "--Voila.ip=127.0.0.1",
+        "--strip_sources=True",
+        "--no-browser",
+    ]
+    with served(
+        command,
+        "voila/static/voila.js",
+        run.parent / "voila.log",
+        LSKD_ROOT=str(ROOT),
+        LSKD_RUN=str(run),
+    ) as address:
         page = chromium.new_page(viewport=dict(width=1300, height=900))
         page.goto(address, timeout=2 * PATIENCE)
         pointer = frame(page, "region pointer")
-        assert "import" not in page.locator("body").inner_text() and page.locator(".highlight, .cm-editor").count() == 0  # no code
+        assert (
+            "import" not in page.locator("body").inner_text()
+            and page.locator(".highlight, .cm-editor").count() == 0
+        )  # no code
         box = pointer.locator(".loc-canvas").bounding_box()
         page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
         page.mouse.down()

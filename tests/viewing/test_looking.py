@@ -1,4 +1,6 @@
-"""Figures and widgets: what they show follows the data, and nothing of a corpus is shown unescaped."""
+"""Figures and widgets: what they show follows the data, and nothing of a corpus is shown
+unescaped.
+"""
 
 import numpy as np
 import pytest
@@ -26,16 +28,37 @@ from lskd_nb.viewing import markup, plots, widgets
 @pytest.fixture
 def corpus(tmp_path):
     Image.new("RGB", (40, 30), "white").save(tmp_path / "m.png")
-    rows = [dict(triple_id=f"t{i}", image_id="m", family=("id", "description")[i % 2], question=f"Why is [0] <b>{i}</b> here?", answer="To rest.",
-                 rationale="[1] is <script>x</script>.", regions=[0, 1], regions_offered=[0, 1], model="w", prompt="p", request="r", score=i / 10,
-                 image="m.png", width=40, height=30, source="s", split="train",
-                 references=[dict(id=k, box=[k, k, 20 + k, 20], label="dog", score=None) for k in (0, 1)]) for i in range(6)]
+    rows = [
+        dict(
+            triple_id=f"t{i}",
+            image_id="m",
+            family=("id", "description")[i % 2],
+            question=f"Why is [0] <b>{i}</b> here?",
+            answer="To rest.",
+            rationale="[1] is <script>x</script>.",
+            regions=[0, 1],
+            regions_offered=[0, 1],
+            model="w",
+            prompt="p",
+            request="r",
+            score=i / 10,
+            image="m.png",
+            width=40,
+            height=30,
+            source="s",
+            split="train",
+            references=[
+                dict(id=k, box=[k, k, 20 + k, 20], label="dog", score=None) for k in (0, 1)
+            ],
+        )
+        for i in range(6)
+    ]
     write_parquet(rows, tmp_path / "c.parquet", CORPUS)
     return tmp_path / "c.parquet"
 
 
 def test_corpus_text_is_escaped_and_mentions_are_coloured():
-    shown = plots.mention_html("[0] says <script>alert(1)</script>")
+    shown = markup.mention_html("[0] says <script>alert(1)</script>")
     assert "<script>" not in shown and "&lt;script&gt;" in shown and "#05ff37" in shown
 
 
@@ -52,13 +75,26 @@ def test_browser_steps_filters_and_searches(corpus):
     browser.order.value = "score ASC"
     assert browser.rows[0]["triple_id"] == "t0"
     browser.score.value = (0.15, 0.3)
-    assert browser.total == 1 and "data:image/jpeg;base64" in browser.body.value and 'class="loc-box r1"' in browser.body.value
-    assert "<script>" not in browser.body.value and "&lt;i&gt;dog" in browser.body.value and "#05ff37" in browser.body.value
+    assert (
+        browser.total == 1
+        and "data:image/jpeg;base64" in browser.body.value
+        and 'class="loc-box r1"' in browser.body.value
+    )
+    assert (
+        "<script>" not in browser.body.value
+        and "&lt;i&gt;dog" in browser.body.value
+        and "#05ff37" in browser.body.value
+    )
     browser.text.value = "nowhere"
     assert browser.total == 0 and "no triple fits" in browser.body.value
     browser.forward.click()
     browser.press("r")
-    assert browser.total == 6 and browser.order.value == "score DESC" and browser.score.value == (0.0, 1.0) and browser.text.value == ""
+    assert (
+        browser.total == 6
+        and browser.order.value == "score DESC"
+        and browser.score.value == (0.0, 1.0)
+        and browser.text.value == ""
+    )
     browser.named.value = "t3"
     assert [r["triple_id"] for r in browser.rows] == ["t3"] and browser.total == 1
     browser.named.value = "m"
@@ -68,43 +104,145 @@ def test_browser_steps_filters_and_searches(corpus):
 
 @pytest.fixture
 def judged(tmp_path):
-    """A run's folder with twelve judged triples about three images, four of them kept, and their index."""
-    rng, regions = np.random.default_rng(0), [dict(id=k, box=[k, k, 20 + k, 20], label=("dog", "cat")[k], score=None) for k in (0, 1)]
+    """A run's folder with twelve judged triples about three images, four of them kept, and their
+    index.
+    """
+    rng, regions = (
+        np.random.default_rng(0),
+        [dict(id=k, box=[k, k, 20 + k, 20], label=("dog", "cat")[k], score=None) for k in (0, 1)],
+    )
     for name in "abc":
         Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
-    images = [dict(image_id=n, image=f"{n}.png", width=40, height=30, source="s", split="train", regions=regions) for n in "abc"]
-    texts = dict(family="id", question="Why is [0] here?", answer="To rest.", rationale="[1] is a tired dog with balloons.", regions=[0, 1], regions_offered=[0, 1],
-                 model="w", prompt="p", request="r")
+    images = [
+        dict(
+            image_id=n,
+            image=f"{n}.png",
+            width=40,
+            height=30,
+            source="s",
+            split="train",
+            regions=regions,
+        )
+        for n in "abc"
+    ]
+    texts = dict(
+        family="id",
+        question="Why is [0] here?",
+        answer="To rest.",
+        rationale="[1] is a tired dog with balloons.",
+        regions=[0, 1],
+        regions_offered=[0, 1],
+        model="w",
+        prompt="p",
+        request="r",
+    )
     triples = [texts | dict(triple_id=f"t{i}", image_id="abc"[i % 3]) for i in range(12)]
-    scores = [dict(triple_id=f"t{i}", score=i / 20, qa_score=0.9 if i >= 8 else 0.2, rationale_score=0.8) for i in range(12)]
-    lines = [dict(image_id=n, kind="local", verbalizer="captioner", region=0, question=None, text=f"a tired dog <{n}>", score=0.5, model="m", version="v") for n in "abc"]
-    tables = {"regions": (images, REGIONS), "triples": (triples, TRIPLES), "scores": (scores, SCORES), "verbalizations": (lines, VERBALIZATIONS),
-              "labels": ([dict(triple_id="t2", annotator="ada", accept=False, qa_score=0.25, rationale_score=1.0)], LABELS)}
-    written = {name: write_parquet(rows, tmp_path / f"{name}.parquet", schema) for name, (rows, schema) in tables.items()}
-    write_parquet(build(written["triples"], written["scores"], written["regions"], ["t8", "t9", "t10", "t11"]), tmp_path / "corpus.parquet", CORPUS)
+    scores = [
+        dict(triple_id=f"t{i}", score=i / 20, qa_score=0.9 if i >= 8 else 0.2, rationale_score=0.8)
+        for i in range(12)
+    ]
+    lines = [
+        dict(
+            image_id=n,
+            kind="local",
+            verbalizer="captioner",
+            region=0,
+            question=None,
+            text=f"a tired dog <{n}>",
+            score=0.5,
+            model="m",
+            version="v",
+        )
+        for n in "abc"
+    ]
+    tables = {
+        "regions": (images, REGIONS),
+        "triples": (triples, TRIPLES),
+        "scores": (scores, SCORES),
+        "verbalizations": (lines, VERBALIZATIONS),
+        "labels": (
+            [
+                dict(
+                    triple_id="t2",
+                    annotator="ada",
+                    accept=False,
+                    qa_score=0.25,
+                    rationale_score=1.0,
+                )
+            ],
+            LABELS,
+        ),
+    }
+    written = {
+        name: write_parquet(rows, tmp_path / f"{name}.parquet", schema)
+        for name, (rows, schema) in tables.items()
+    }
+    write_parquet(
+        build(
+            written["triples"], written["scores"], written["regions"], ["t8", "t9", "t10", "t11"]
+        ),
+        tmp_path / "corpus.parquet",
+        CORPUS,
+    )
     (tmp_path / "image_root.txt").write_text(str(tmp_path))
     (tmp_path / "predictions").mkdir()
-    write_parquet([dict(item_id=f"t{i}", image_id="abc"[i % 3], task="acceptability", system="raw", seed=0, scores=[], label=1, correct=float(i > 6), slice="id")
-                   for i in range(3, 12)], tmp_path / "predictions" / "acceptability.parquet", PREDICTIONS)
+    write_parquet(
+        [
+            dict(
+                item_id=f"t{i}",
+                image_id="abc"[i % 3],
+                task="acceptability",
+                system="raw",
+                seed=0,
+                scores=[],
+                label=1,
+                correct=float(i > 6),
+                slice="id",
+            )
+            for i in range(3, 12)
+        ],
+        tmp_path / "predictions" / "acceptability.parquet",
+        PREDICTIONS,
+    )
     return tmp_path
 
 
 def test_a_run_is_browsed_whole_and_every_triple_says_why(judged):
     browser = widgets.CorpusBrowser(judged)
     assert browser.total == 12 and browser.rows[0]["triple_id"] == "t11" and browser.rows[0]["kept"]
-    assert "Kept: the critic gives it 0.550, it needed 0.400 (place 1 of 12, the best 33% are kept; place 1 of 4 about this image)" in browser.body.value
-    assert "it doubts neither" in browser.body.value and "a tired dog &lt;c&gt;" in browser.body.value
-    assert "not given: balloon" in browser.body.value and "On record it is acceptable: the filter was right" in browser.body.value
+    assert (
+        "Kept: the critic gives it 0.550, it needed 0.400 (place 1 of 12, the best 33% are kept;"
+        " place 1 of 4 about this image)" in browser.body.value
+    )
+    assert (
+        "it doubts neither" in browser.body.value and "a tired dog &lt;c&gt;" in browser.body.value
+    )
+    assert (
+        "not given: balloon" in browser.body.value
+        and "On record it is acceptable: the filter was right" in browser.body.value
+    )
     browser.kept.value = "dropped"
     assert browser.total == 8 and browser.rows[0]["triple_id"] == "t7"
     assert "Dropped: the critic gives it 0.350, it would have needed 0.400" in browser.body.value
-    assert "0.20 for the answer (usual among the kept: 0.90)" in browser.body.value and "it doubts the answer" in browser.body.value
+    assert (
+        "0.20 for the answer (usual among the kept: 0.90)" in browser.body.value
+        and "it doubts the answer" in browser.body.value
+    )
     assert "On record it is acceptable: the filter was wrong" in browser.body.value
-    assert "4 triples about this image" in browser.body.value and browser.body.value.count(">dropped</td>") == 3 and "t7" in browser.count.value
+    assert (
+        "4 triples about this image" in browser.body.value
+        and browser.body.value.count(">dropped</td>") == 3
+        and "t7" in browser.count.value
+    )
     browser.press("ArrowRight")
     assert browser.rows[0]["triple_id"] == "t6"
     browser.press("i")
-    assert {r["image_id"] for r in browser.index.rows(browser.places)} == {"a"} and browser.total == 4 and browser.rows[0]["triple_id"] == "t6" and browser.place.value == 2
+    assert (
+        {r["image_id"] for r in browser.index.rows(browser.places)} == {"a"}
+        and browser.total == 4
+        and browser.rows[0]["triple_id"] == "t6"
+        and browser.place.value == 2
+    )
     browser.press("o")  # another order of the same triples
     assert browser.same.value and browser.total == 4 and browser.rows[0]["triple_id"] == "t0"
     browser.order.value = "score DESC"
@@ -117,7 +255,11 @@ def test_a_run_is_browsed_whole_and_every_triple_says_why(judged):
     assert browser.total == 0
     browser.text.value = ""
     browser.named.value = "t2"  # a filter asks about all images again
-    assert not browser.same.value and browser.total == 1 and "ada rejects it: answer 0.25, rationale 1.00" in browser.body.value
+    assert (
+        not browser.same.value
+        and browser.total == 1
+        and "ada rejects it: answer 0.25, rationale 1.00" in browser.body.value
+    )
     assert "On record" not in browser.body.value
     browser.press("r")
     browser.press("k")
@@ -128,32 +270,65 @@ def test_what_cannot_be_seen_is_said_and_nothing_else_is_shown(judged):
     (judged / "b.png").unlink()
     (judged / "c.png").write_bytes(b"damaged")
     browser = widgets.CorpusBrowser(judged)
-    assert "no picture: " in browser.body.value and "not a readable image" in browser.body.value and browser.rows[0]["triple_id"] == "t11"
+    assert (
+        "no picture: " in browser.body.value
+        and "not a readable image" in browser.body.value
+        and browser.rows[0]["triple_id"] == "t11"
+    )
     browser.press("ArrowRight")
-    assert browser.rows[0]["triple_id"] == "t10" and "no picture: no image &#x27;b.png&#x27;" in browser.body.value
+    assert (
+        browser.rows[0]["triple_id"] == "t10"
+        and "no picture: no image &#x27;b.png&#x27;" in browser.body.value
+    )
     assert "no picture" in widgets.ThresholdExplorer.of_run(judged).border.value
     write_parquet([], judged / "triples.parquet", TRIPLES)
     browser.press("ArrowRight")
     assert "has changed since it was opened" in browser.trouble.value and browser.body.value == ""
     with pytest.raises(ValueError, match="files are of several runs|no corpus|12"):
-        write_parquet([dict(triple_id="t1", image_id="z", family="id", question="q", answer="a", rationale="r", regions=[], regions_offered=[], model="m", prompt="p",
-                            request="r")], judged / "triples.parquet", TRIPLES)
+        write_parquet(
+            [
+                dict(
+                    triple_id="t1",
+                    image_id="z",
+                    family="id",
+                    question="q",
+                    answer="a",
+                    rationale="r",
+                    regions=[],
+                    regions_offered=[],
+                    model="m",
+                    prompt="p",
+                    request="r",
+                )
+            ],
+            judged / "triples.parquet",
+            TRIPLES,
+        )
         CorpusIndex.of_run(judged)
 
 
-@pytest.mark.parametrize("mode, values, mean", [("I;16", np.linspace(0, 65535, 100), 127), ("L", np.full(100, 40), 40)])
+@pytest.mark.parametrize(
+    "mode, values, mean", [("I;16", np.linspace(0, 65535, 100), 127), ("L", np.full(100, 40), 40)]
+)
 def test_images_of_sixteen_bits_are_seen_as_they_are(tmp_path, mode, values, mean):
-    Image.fromarray(values.reshape(10, 10).astype(np.uint16 if mode == "I;16" else np.uint8)).save(tmp_path / "x.png")
+    Image.fromarray(values.reshape(10, 10).astype(np.uint16 if mode == "I;16" else np.uint8)).save(
+        tmp_path / "x.png"
+    )
     assert abs(np.asarray(open_image(tmp_path, "x.png")).mean() - mean) < 1
     Image.fromarray(np.zeros((4, 4), np.float32), "F").save(tmp_path / "f.tiff")
-    with pytest.raises(ValueError, match="f.tiff is not a readable image: its pixels are numbers without a scale"):
+    with pytest.raises(
+        ValueError, match="f.tiff is not a readable image: its pixels are numbers without a scale"
+    ):
         open_image(tmp_path, "f.tiff")
 
 
 def test_narrow_images_and_odd_numbers():
     assert 'width="9"' in markup.picture_html(Image.new("RGB", (2, 200)), [], "narrow")
     assert "loc-mention" not in markup.mention_html("[" + "9" * 400 + "]")
-    for region, message in ((Region(-1, (1, 1, 5, 5)), "region -1: ids begin at 0"), (Region(0, (1, float("nan"), 5, 5)), "expected four numbers")):
+    for region, message in (
+        (Region(-1, (1, 1, 5, 5)), "region -1: ids begin at 0"),
+        (Region(0, (1, float("nan"), 5, 5)), "expected four numbers"),
+    ):
         with pytest.raises(ValueError, match=message):
             markup.picture_html(Image.new("RGB", (20, 20)), [region], "")
 
@@ -174,8 +349,16 @@ def test_rows_of_a_run_are_a_corpus_row_and_more(judged):
 
 def test_threshold_explorer_of_a_run_shows_pictures_at_the_border(judged):
     explorer = widgets.ThresholdExplorer.of_run(judged)
-    assert explorer.slider.value == pytest.approx(0.4) and "kept 4 of 9" in explorer.summary.value and "100.0%" in explorer.summary.value
-    assert explorer.border.value.count("data:image/jpeg") == 4 and "0.400 · ✓" in explorer.border.value and "0.350 · ✓" in explorer.border.value
+    assert (
+        explorer.slider.value == pytest.approx(0.4)
+        and "kept 4 of 9" in explorer.summary.value
+        and "100.0%" in explorer.summary.value
+    )
+    assert (
+        explorer.border.value.count("data:image/jpeg") == 4
+        and "0.400 · ✓" in explorer.border.value
+        and "0.350 · ✓" in explorer.border.value
+    )
     explorer.press("PageDown")
     assert explorer.slider.value == pytest.approx(0.3) and "kept 6 of 9" in explorer.summary.value
     for _ in range(5):
@@ -186,12 +369,29 @@ def test_threshold_explorer_of_a_run_shows_pictures_at_the_border(judged):
 
 def test_pointing_lights_what_is_mentioned():
     regions = [Region(0, (2, 2, 20, 20), "dog"), Region(3, (25, 5, 38, 28), "<cat>")]
-    shown = markup.sample_html(markup.picture_html(Image.new("RGB", (40, 30)), regions, 'a "picture"', ["[0, 3] and [0]", "[9]"], width=80), markup.mention_html("[0, 3]"))
-    assert '.loc-sample:has(.loc-mention.s0-3:is(:hover,:focus)) .loc-spot.s0-3{opacity:1!important}' in shown and 'class="loc-mention s0-3 r0 r3"' in shown
-    assert 'alt="a &quot;picture&quot;"' in shown and "&lt;cat&gt;" in shown and "<cat>" not in shown
+    shown = markup.sample_html(
+        markup.picture_html(
+            Image.new("RGB", (40, 30)), regions, 'a "picture"', ["[0, 3] and [0]", "[9]"], width=80
+        ),
+        markup.mention_html("[0, 3]"),
+    )
+    assert (
+        ".loc-sample:has(.loc-mention.s0-3:is(:hover,:focus)) .loc-spot.s0-3{opacity:1!important}"
+        in shown
+        and 'class="loc-mention s0-3 r0 r3"' in shown
+    )
+    assert (
+        'alt="a &quot;picture&quot;"' in shown and "&lt;cat&gt;" in shown and "<cat>" not in shown
+    )
     assert "s9" not in shown  # no such region
-    assert '<rect x="4" y="4" width="36" height="36" fill="black"/><rect x="50" y="10" width="26" height="46" fill="black"/>' in shown  # in pixels of the picture
-    assert markup.described(regions) == "an image with dog as [0], <cat> as [3] highlighted" and markup.described([]) == "an image"
+    assert (
+        '<rect x="4" y="4" width="36" height="36" fill="black"/><rect x="50" y="10" width="26"'
+        ' height="46" fill="black"/>' in shown
+    )  # in pixels of the picture
+    assert (
+        markup.described(regions) == "an image with dog as [0], <cat> as [3] highlighted"
+        and markup.described([]) == "an image"
+    )
 
 
 def test_threshold_explorer_follows_the_slider():
@@ -215,19 +415,28 @@ def test_figures_show_their_data():
     curve = filtering.share_curve(scores, accepted, np.arange(200), resamples=50)
     one = dict(mean=0.3, low=0.2, high=0.4)
     vcr = {s: {p: one for p in ("q_a", "qa_r", "q_ar")} for s in ("base", "unfiltered", "lskd")}
-    made = [plots.show_regions(Image.new("RGB", (60, 40)), [Region(0, (3, 3, 30, 30))], "title"),
-            plots.image_grid([Image.new("RGB", (60, 40))] * 2, [[], []], ["a", "b"]),
-            plots.error_bars({"captioner": {"place": 0.1}}), plots.precision_recall(accepted, scores), plots.calibration(accepted, scores),
-            plots.threshold_curves(curve, curve, 0.2), plots.accuracy_bars(vcr),
-            plots.scaling_curve([dict(triples=n, q_ar=one) for n in (100, 200)], one),
-            plots.loss_curves({"lskd": [dict(step=i, seconds=0.1, itm=1 / (i + 1)) for i in range(30)]}),
-            plots.preference_bars({"win": one, "tie": one, "lose": one, "pairs": 9, "alpha": 0.5})]
+    made = [
+        plots.show_regions(Image.new("RGB", (60, 40)), [Region(0, (3, 3, 30, 30))], "title"),
+        plots.image_grid([Image.new("RGB", (60, 40))] * 2, [[], []], ["a", "b"]),
+        plots.error_bars({"captioner": {"place": 0.1}}),
+        plots.precision_recall(accepted, scores),
+        plots.calibration(accepted, scores),
+        plots.threshold_curves(curve, curve, 0.2),
+        plots.accuracy_bars(vcr),
+        plots.scaling_curve([dict(triples=n, q_ar=one) for n in (100, 200)], one),
+        plots.loss_curves(
+            {"lskd": [dict(step=i, seconds=0.1, itm=1 / (i + 1)) for i in range(30)]}
+        ),
+        plots.preference_bars({"win": one, "tie": one, "lose": one, "pairs": 9, "alpha": 0.5}),
+    ]
     assert all(isinstance(f, Figure) for f in made)
     labelled = [ax for f in made[2:] for ax in f.axes]
     assert all(ax.get_xlabel() or ax.get_xticklabels() for ax in labelled)
     assert made[4].axes[0].get_xlabel() == "predicted probability of accept"
     assert made[6].axes[0].patches[0].get_height() == pytest.approx(30)
-    assert made[-1].axes[0].get_title() == "9 pairs, alpha 0.50" and made[-1].axes[0].patches[0].get_width() == pytest.approx(100 * one["mean"])
+    assert made[-1].axes[0].get_title() == "9 pairs, alpha 0.50" and made[-1].axes[0].patches[
+        0
+    ].get_width() == pytest.approx(100 * one["mean"])
 
 
 def test_result_table_has_our_figures_beside_the_papers():
@@ -237,4 +446,7 @@ def test_result_table_has_our_figures_beside_the_papers():
 
 
 def test_strip_lights_one_stage():
-    assert plots.pipeline_strip(3).count(plots.BLUE) == 1 and plots.pipeline_strip(0).count(plots.BLUE) == 6
+    assert (
+        plots.pipeline_strip(3).count(plots.BLUE) == 1
+        and plots.pipeline_strip(0).count(plots.BLUE) == 6
+    )

@@ -1,4 +1,6 @@
-"""Pens: one draws in an image's pixels, one in the unit box of an entity; and the world's colours."""
+"""Pens: one draws in an image's pixels, one in the unit box of an entity; and the world's
+colours.
+"""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -7,8 +9,15 @@ from lskd_nb.mini.scenes.world import Entity
 
 SCALE = 2  # pictures are drawn this much larger and reduced
 RGB = dict(
-    red=(214, 40, 40), yellow=(250, 206, 46), blue=(40, 92, 206), white=(246, 246, 244), black=(38, 38, 44),
-    pink=(246, 132, 182), brown=(140, 92, 54), gray=(146, 150, 158), green=(62, 138, 66),
+    red=(214, 40, 40),
+    yellow=(250, 206, 46),
+    blue=(40, 92, 206),
+    white=(246, 246, 244),
+    black=(38, 38, 44),
+    pink=(246, 132, 182),
+    brown=(140, 92, 54),
+    gray=(146, 150, 158),
+    green=(62, 138, 66),
 )
 
 
@@ -21,11 +30,18 @@ class Pen:
 
     def box(self, x0, y0, x1, y1, color, radius=0.0):
         x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-        self.draw.rounded_rectangle([x0 * SCALE, y0 * SCALE, x1 * SCALE, y1 * SCALE], radius * SCALE, fill=color)
+        self.draw.rounded_rectangle(
+            [x0 * SCALE, y0 * SCALE, x1 * SCALE, y1 * SCALE], radius * SCALE, fill=color
+        )
 
     def ellipse(self, x0, y0, x1, y1, color, outline=None, width=1):
         x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-        self.draw.ellipse([x0 * SCALE, y0 * SCALE, x1 * SCALE, y1 * SCALE], fill=color, outline=outline, width=int(width * SCALE))
+        self.draw.ellipse(
+            [x0 * SCALE, y0 * SCALE, x1 * SCALE, y1 * SCALE],
+            fill=color,
+            outline=outline,
+            width=int(width * SCALE),
+        )
 
     def polygon(self, points, color):
         self.draw.polygon([(x * SCALE, y * SCALE) for x, y in points], fill=color)

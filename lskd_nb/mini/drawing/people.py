@@ -1,6 +1,7 @@
 """The people of the world and what they hold, each drawn inside its box in one silhouette per pose.
 
-``head``, ``shoulder``, ``middle`` and ``hip`` are heights in the unit box; ``arm`` draws one from the shoulder through points.
+``head``, ``shoulder``, ``middle`` and ``hip`` are heights in the unit box; ``arm`` draws one from
+the shoulder through points.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,9 @@ STOOL, SHOE, CAP = (150, 104, 66), (50, 44, 44), (64, 170, 140)
 def draw_person(u: Unit, e: Entity) -> None:
     sitting, running = e.pose == "sitting", e.pose == "running"
     top = 0.24 if e.held in ("umbrella", "balloon", "rod") else 0.02
-    cx = 0.46 if running else 0.5 if e.held in ("", "umbrella", "guitar", "book", "camera") else 0.42
+    cx = (
+        0.46 if running else 0.5 if e.held in ("", "umbrella", "guitar", "book", "camera") else 0.42
+    )
     radius = 0.21 if e.kind == "child" else 0.165
     if e.held in ("suitcase", "broom", "rod", "balloon", "pan", "flowers", "ball"):
         radius *= 0.88
@@ -26,10 +29,25 @@ def draw_person(u: Unit, e: Entity) -> None:
     lean = 0.08 if running else 0.0
     _legs(u, e, cx, hip)
     if e.kind == "woman":  # long hair falls behind the shoulders
-        u.box(cx + lean - radius * 1.3, head - tall * 0.4, cx + lean + radius * 0.35, head + tall * 2.5, HAIR, 0.1)
+        u.box(
+            cx + lean - radius * 1.3,
+            head - tall * 0.4,
+            cx + lean + radius * 0.35,
+            head + tall * 2.5,
+            HAIR,
+            0.1,
+        )
     _torso(u, e, cx, neck, hip, lean)
     _head(u, e.kind, cx + lean, head, radius, tall)
-    _arms_and_held(u, e, cx + lean, head, neck + 0.03, hip, dark(RGB[e.color], 0.8) if e.color != "black" else (74, 74, 84))
+    _arms_and_held(
+        u,
+        e,
+        cx + lean,
+        head,
+        neck + 0.03,
+        hip,
+        dark(RGB[e.color], 0.8) if e.color != "black" else (74, 74, 84),
+    )
 
 
 def _legs(u: Unit, e: Entity, cx: float, hip: float) -> None:
@@ -57,11 +75,28 @@ def _torso(u: Unit, e: Entity, cx: float, neck: float, hip: float, lean: float) 
     shirt, half = RGB[e.color], 0.185 if e.kind == "man" else 0.165
     u.box(cx + lean - 0.055, neck - 0.03, cx + lean + 0.055, neck + 0.02, dark(SKIN, 0.9))
     top, waist = neck + 0.03, hip + 0.02
-    u.polygon([(cx - half + lean, top), (cx - half * 0.7 + lean, neck), (cx + half * 0.7 + lean, neck), (cx + half + lean, top),
-               (cx + half, waist), (cx - half, waist)], shirt)
+    u.polygon(
+        [
+            (cx - half + lean, top),
+            (cx - half * 0.7 + lean, neck),
+            (cx + half * 0.7 + lean, neck),
+            (cx + half + lean, top),
+            (cx + half, waist),
+            (cx - half, waist),
+        ],
+        shirt,
+    )
     if e.kind == "woman" and e.pose != "sitting":
         flare = 0.34 if e.pose == "running" else 0.28
-        u.polygon([(cx - half * 0.9, hip - 0.08), (cx + half * 0.9, hip - 0.08), (cx + flare, hip + 0.14), (cx - flare, hip + 0.14)], shirt)
+        u.polygon(
+            [
+                (cx - half * 0.9, hip - 0.08),
+                (cx + half * 0.9, hip - 0.08),
+                (cx + flare, hip + 0.14),
+                (cx - flare, hip + 0.14),
+            ],
+            shirt,
+        )
     elif e.kind == "man":
         u.box(cx - half, hip - 0.005, cx + half, hip + 0.02, dark(TROUSERS, 0.7))
 
@@ -69,19 +104,38 @@ def _torso(u: Unit, e: Entity, cx: float, neck: float, hip: float, lean: float) 
 def _head(u: Unit, kind: str, x: float, y: float, radius: float, tall: float) -> None:
     u.circle(x, y, radius, SKIN)
     if kind == "child":
-        u.pen.pie(*sorted_box(u, x - radius * 1.08, y - tall * 1.08, x + radius * 1.08, y + tall * 0.7), 180, 360, CAP)
+        u.pen.pie(
+            *sorted_box(u, x - radius * 1.08, y - tall * 1.08, x + radius * 1.08, y + tall * 0.7),
+            180,
+            360,
+            CAP,
+        )
         u.box(x - radius, y - tall * 0.26, x + radius * 1.6, y - tall * 0.06, dark(CAP), 0.02)
     else:
-        u.pen.pie(*sorted_box(u, x - radius * 1.06, y - tall * 1.08, x + radius * 1.06, y + tall * 0.8), 180, 360, HAIR)
-        u.polygon([(x - radius * 1.06, y - tall * 0.2), (x - radius * 0.35, y - tall * 0.2), (x - radius * 0.5, y + tall * 0.3),
-                   (x - radius * 0.98, y + tall * (0.7 if kind == "woman" else 0.3))], HAIR)
+        u.pen.pie(
+            *sorted_box(u, x - radius * 1.06, y - tall * 1.08, x + radius * 1.06, y + tall * 0.8),
+            180,
+            360,
+            HAIR,
+        )
+        u.polygon(
+            [
+                (x - radius * 1.06, y - tall * 0.2),
+                (x - radius * 0.35, y - tall * 0.2),
+                (x - radius * 0.5, y + tall * 0.3),
+                (x - radius * 0.98, y + tall * (0.7 if kind == "woman" else 0.3)),
+            ],
+            HAIR,
+        )
     for dx in (0.1, 0.6):
         u.circle(x + radius * dx, y + tall * 0.18, radius * 0.12, (40, 30, 30))
     u.circle(x + radius * 0.36, y + tall * 0.55, radius * 0.17, (206, 96, 90))
     u.box(x + radius * 0.1, y + tall * 0.34, x + radius * 0.62, y + tall * 0.53, SKIN)
 
 
-def _arms_and_held(u: Unit, e: Entity, cx: float, head: float, shoulder: float, hip: float, sleeve) -> None:
+def _arms_and_held(
+    u: Unit, e: Entity, cx: float, head: float, shoulder: float, hip: float, sleeve
+) -> None:
     middle = (shoulder + hip) / 2
 
     def arm(side: float, *points):
@@ -109,9 +163,15 @@ def _arms_and_held(u: Unit, e: Entity, cx: float, head: float, shoulder: float, 
 def _umbrella(u, arm, cx, head, shoulder, middle, hip):
     u.line([(cx + 0.26, middle), (cx + 0.26, 0.06)], (70, 60, 60), 0.04)
     arm(1, (cx + 0.26, middle))
-    for x0, x1, color in ((0.0, 1.0, (122, 60, 190)), (0.17, 0.83, (240, 120, 170)), (0.34, 0.66, (122, 60, 190))):
+    for x0, x1, color in (
+        (0.0, 1.0, (122, 60, 190)),
+        (0.17, 0.83, (240, 120, 170)),
+        (0.34, 0.66, (122, 60, 190)),
+    ):
         u.pen.pie(*sorted_box(u, x0, 0.0, x1, 0.38), 180, 360, color)
-    for k, color in enumerate(((122, 60, 190), (240, 120, 170), (122, 60, 190), (240, 120, 170), (122, 60, 190))):
+    for k, color in enumerate(
+        ((122, 60, 190), (240, 120, 170), (122, 60, 190), (240, 120, 170), (122, 60, 190))
+    ):
         x0, x1 = ((0.0, 0.17), (0.17, 0.34), (0.34, 0.66), (0.66, 0.83), (0.83, 1.0))[k]
         u.pen.pie(*sorted_box(u, x0, 0.165, x1, 0.215), 0, 180, color)
 
@@ -133,7 +193,14 @@ def _ball(u, arm, cx, head, shoulder, middle, hip):
     arm(1, (cx + 0.3, middle))
     u.circle(cx + 0.36, middle - 0.02, 0.2, (255, 128, 20))
     u.line([(cx + 0.18, middle - 0.02), (cx + 0.54, middle - 0.02)], (255, 240, 220), 0.035)
-    u.line([(cx + 0.36, middle - 0.02 - 0.18 * u.w / u.h), (cx + 0.36, middle - 0.02 + 0.18 * u.w / u.h)], (255, 240, 220), 0.035)
+    u.line(
+        [
+            (cx + 0.36, middle - 0.02 - 0.18 * u.w / u.h),
+            (cx + 0.36, middle - 0.02 + 0.18 * u.w / u.h),
+        ],
+        (255, 240, 220),
+        0.035,
+    )
 
 
 def _book(u, arm, cx, head, shoulder, middle, hip):
@@ -156,7 +223,9 @@ def _rod(u, arm, cx, head, shoulder, middle, hip):
 
 def _broom(u, arm, cx, head, shoulder, middle, hip):
     u.line([(cx + 0.34, head - 0.06), (cx + 0.4, 0.82)], (160, 110, 60), 0.055)
-    u.polygon([(cx + 0.33, 0.78), (cx + 0.46, 0.78), (cx + 0.56, 1.0), (cx + 0.24, 1.0)], (250, 200, 50))
+    u.polygon(
+        [(cx + 0.33, 0.78), (cx + 0.46, 0.78), (cx + 0.56, 1.0), (cx + 0.24, 1.0)], (250, 200, 50)
+    )
     arm(1, (cx + 0.35, middle))
 
 
@@ -175,9 +244,17 @@ def _suitcase(u, arm, cx, head, shoulder, middle, hip):
 
 
 def _flowers(u, arm, cx, head, shoulder, middle, hip):
-    u.polygon([(cx + 0.34, middle + 0.12), (cx + 0.18, middle - 0.08), (cx + 0.52, middle - 0.08)], (70, 170, 70))
-    blooms = ((0.2, -0.1, (250, 90, 150)), (0.35, -0.14, (255, 220, 60)), (0.5, -0.1, (250, 90, 150)), (0.28, -0.05, (255, 160, 210)),
-              (0.43, -0.05, (255, 220, 60)))
+    u.polygon(
+        [(cx + 0.34, middle + 0.12), (cx + 0.18, middle - 0.08), (cx + 0.52, middle - 0.08)],
+        (70, 170, 70),
+    )
+    blooms = (
+        (0.2, -0.1, (250, 90, 150)),
+        (0.35, -0.14, (255, 220, 60)),
+        (0.5, -0.1, (250, 90, 150)),
+        (0.28, -0.05, (255, 160, 210)),
+        (0.43, -0.05, (255, 220, 60)),
+    )
     for dx, dy, color in blooms:
         u.circle(cx + dx, middle + dy, 0.09, color)
     arm(1, (cx + 0.33, middle + 0.09))
@@ -201,6 +278,15 @@ def _pan(u, arm, cx, head, shoulder, middle, hip):
 
 
 HELD_SPRITES: dict[str, Callable] = dict(
-    umbrella=_umbrella, guitar=_guitar, ball=_ball, book=_book, rod=_rod, broom=_broom, balloon=_balloon,
-    suitcase=_suitcase, flowers=_flowers, camera=_camera, pan=_pan,
+    umbrella=_umbrella,
+    guitar=_guitar,
+    ball=_ball,
+    book=_book,
+    rod=_rod,
+    broom=_broom,
+    balloon=_balloon,
+    suitcase=_suitcase,
+    flowers=_flowers,
+    camera=_camera,
+    pan=_pan,
 )

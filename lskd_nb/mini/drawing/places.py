@@ -1,4 +1,6 @@
-"""Where scenes are set: the sky, which tells weather and time, and what stands in the background of each place."""
+"""Where scenes are set: the sky, which tells weather and time, and what stands in the background
+of each place.
+"""
 
 from functools import cache
 
@@ -15,9 +17,16 @@ SKY = {  # top and bottom of the gradient by (time, bad weather)
     ("night", False): ((14, 20, 56), (44, 58, 110)),
     ("night", True): ((22, 26, 42), (58, 64, 86)),
 }
-GROUND = dict(park=(118, 184, 92), beach=(240, 216, 160), street=(150, 150, 158), farm=(176, 186, 96))
+GROUND = dict(
+    park=(118, 184, 92), beach=(240, 216, 160), street=(150, 150, 158), farm=(176, 186, 96)
+)
 SHADOW = dict(
-    park=(82, 138, 66), beach=(206, 178, 120), street=(86, 88, 98), farm=(134, 144, 70), kitchen=(190, 162, 126), stage=(140, 98, 64),
+    park=(82, 138, 66),
+    beach=(206, 178, 120),
+    street=(86, 88, 98),
+    farm=(134, 144, 70),
+    kitchen=(190, 162, 126),
+    stage=(140, 98, 64),
 )
 HOUSES = ((206, 120, 96), (226, 188, 120), (150, 164, 190), (190, 150, 176), (168, 184, 150))
 HORIZON = 120  # pixels from the top
@@ -61,12 +70,18 @@ def _outdoors(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
             if scene.time == "day":
                 for angle in np.arange(0, 2 * np.pi, np.pi / 6):
                     dx, dy = np.cos(angle), np.sin(angle)
-                    pen.line([(x + 22 * dx, y + 22 * dy), (x + 29 * dx, y + 29 * dy)], (255, 236, 170), 2.2)
+                    pen.line(
+                        [(x + 22 * dx, y + 22 * dy), (x + 29 * dx, y + 29 * dy)],
+                        (255, 236, 170),
+                        2.2,
+                    )
             disc, halo = ((255, 214, 80), 20) if scene.time == "day" else ((255, 140, 70), 24)
             for r, c in ((halo, (255, 236, 170)), (17, disc)):
                 pen.ellipse(x - r, y - r, x + r, y + r, c)
     else:
-        color = {"cloudy": (232, 236, 242), "rainy": (96, 104, 120), "snowy": (220, 226, 236)}[scene.weather]
+        color = {"cloudy": (232, 236, 242), "rainy": (96, 104, 120), "snowy": (220, 226, 236)}[
+            scene.weather
+        ]
         for _ in range(6 if scene.weather == "cloudy" else 5):
             x, y, s = rng.uniform(-10, 310), rng.uniform(6, 40), rng.uniform(0.8, 1.3)
             for dy, shade in ((2.5, tuple(int(c * 0.9) for c in color)), (0, color)):
@@ -86,17 +101,39 @@ def _park(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
     white = scene.weather == "snowy"
     for far in (True, False):
         for i in range(5):
-            x, r = i * 80 + rng.uniform(-20, 20) + 40 * far, rng.uniform(36, 56) * (1.5 if far else 1)
-            color = ((206, 218, 228) if far else (218, 228, 236)) if white else (124, 178, 132) if far else (84, 148, 84)
+            x, r = (
+                i * 80 + rng.uniform(-20, 20) + 40 * far,
+                rng.uniform(36, 56) * (1.5 if far else 1),
+            )
+            color = (
+                ((206, 218, 228) if far else (218, 228, 236))
+                if white
+                else (124, 178, 132)
+                if far
+                else (84, 148, 84)
+            )
             pen.ellipse(x - r, HORIZON - r * 0.55, x + r, HORIZON + r * 0.5, color)
     pen.box(0, HORIZON, WIDTH, HORIZON + 8, (200, 214, 222) if white else (70, 128, 66))
     pen.box(0, HORIZON + 8, WIDTH, HORIZON + 46, (230, 238, 244) if white else (110, 176, 88))
     x = rng.uniform(40, 280)
-    pen.polygon([(x - 8, HORIZON + 8), (x + 8, HORIZON + 8), (x + 34, 180), (x + 90, HEIGHT), (x - 20, HEIGHT), (x - 6, 180)],
-                (222, 214, 204) if white else (226, 206, 160))
+    pen.polygon(
+        [
+            (x - 8, HORIZON + 8),
+            (x + 8, HORIZON + 8),
+            (x + 34, 180),
+            (x + 90, HEIGHT),
+            (x - 20, HEIGHT),
+            (x - 6, 180),
+        ],
+        (222, 214, 204) if white else (226, 206, 160),
+    )
     x = x - 110 if x > 160 else x + 110
-    pen.ellipse(x - 40, HORIZON + 16, x + 40, HORIZON + 36, (200, 214, 222) if white else (84, 146, 74))
-    pen.ellipse(x - 38, HORIZON + 17, x + 38, HORIZON + 34, (190, 216, 232) if white else (104, 178, 220))
+    pen.ellipse(
+        x - 40, HORIZON + 16, x + 40, HORIZON + 36, (200, 214, 222) if white else (84, 146, 74)
+    )
+    pen.ellipse(
+        x - 38, HORIZON + 17, x + 38, HORIZON + 34, (190, 216, 232) if white else (104, 178, 220)
+    )
     pen.line([(x - 14, HORIZON + 24), (x + 6, HORIZON + 24)], (216, 236, 246), 1)
     pen.line([(x - 2, HORIZON + 29), (x + 16, HORIZON + 29)], (216, 236, 246), 1)
     for i in range(30):
@@ -116,18 +153,31 @@ def _beach(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
         y = HORIZON - 26 + k * 9
         for i in range(9):
             x = i * 40 + rng.uniform(-8, 8)
-            pen.line([(x, y), (x + 4, y - 1.5), (x + 8, y), (x + 12, y - 1.5), (x + 16, y)], (190, 224, 238), 1)
+            pen.line(
+                [(x, y), (x + 4, y - 1.5), (x + 8, y), (x + 12, y - 1.5), (x + 16, y)],
+                (190, 224, 238),
+                1,
+            )
     edge = [(x, HORIZON + 17 + 2.5 * np.sin(x / 16)) for x in range(-8, WIDTH + 16, 8)]
     pen.polygon([(0, HORIZON + 8), *edge, (WIDTH, HORIZON + 8)], light)
     pen.line([(x, y + 3) for x, y in edge], (214, 188, 134), 3)
     pen.line(edge, (250, 250, 250), 2.5)
     side = int(rng.integers(2))
     x, lean = (22.0, 12) if side == 0 else (WIDTH - 22.0, -12)
-    pen.line([(x, HORIZON + 40), (x + lean * 0.2, HORIZON), (x + lean, HORIZON - 44)], (150, 108, 70), 5)
+    pen.line(
+        [(x, HORIZON + 40), (x + lean * 0.2, HORIZON), (x + lean, HORIZON - 44)], (150, 108, 70), 5
+    )
     for dx, dy in ((-26, 10), (-22, -8), (-4, -18), (16, -14), (27, 0), (22, 14)):
         tip, px = (x + lean + dx, HORIZON - 46 + dy), x + lean
-        pen.polygon([(px - 2, HORIZON - 47), (px + dx * 0.5, HORIZON - 52 + dy * 0.3), tip, (px + dx * 0.5, HORIZON - 45 + dy * 0.5)],
-                    (62, 140, 84))
+        pen.polygon(
+            [
+                (px - 2, HORIZON - 47),
+                (px + dx * 0.5, HORIZON - 52 + dy * 0.3),
+                tip,
+                (px + dx * 0.5, HORIZON - 45 + dy * 0.5),
+            ],
+            (62, 140, 84),
+        )
     for i in range(24):
         x, y = rng.uniform(0, WIDTH), rng.uniform(HORIZON + 30, HEIGHT)
         pen.ellipse(x, y, x + 3, y + 1.5, (222, 194, 134))
@@ -142,7 +192,10 @@ def _street(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
         color = HOUSES[int(rng.integers(len(HOUSES)))]
         pen.box(x, foot - h, x + w - 2, foot, color)
         pen.box(x + w - 6, foot - h, x + w - 2, foot, tuple(int(c * 0.86) for c in color))
-        pen.polygon([(x - 2, foot - h), (x + w / 2, HORIZON - 6 - h), (x + w, foot - h)], (240, 244, 248) if white else (136, 74, 66))
+        pen.polygon(
+            [(x - 2, foot - h), (x + w / 2, HORIZON - 6 - h), (x + w, foot - h)],
+            (240, 244, 248) if white else (136, 74, 66),
+        )
         _windows(pen, rng, x, w, h, lit)
         x += w
     pen.box(0, foot, WIDTH, HORIZON + 28, (226, 230, 236) if white else (196, 192, 186))
@@ -169,14 +222,32 @@ def _farm(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
     white = scene.weather == "snowy"
     for k, color in enumerate(((150, 170, 86), (196, 184, 90), (134, 160, 80))):
         y = HORIZON - 12 + k * 9
-        pen.ellipse(-60 + 60 * k, y - 10 + 3 * k, WIDTH - 60 + 90 * k, y + 40, (222 + 6 * k, 230, 236) if white else color)
+        pen.ellipse(
+            -60 + 60 * k,
+            y - 10 + 3 * k,
+            WIDTH - 60 + 90 * k,
+            y + 40,
+            (222 + 6 * k, 230, 236) if white else color,
+        )
         pen.box(0, y, WIDTH, y + 16, (222 + 6 * k, 230, 236) if white else color)
     for k in range(12):
         x = k * 30 + rng.uniform(-6, 6)
-        pen.line([(x, HORIZON + 4), (x + 8, HORIZON - 2)], (236, 242, 246) if white else (214, 202, 110), 1.5)
+        pen.line(
+            [(x, HORIZON + 4), (x + 8, HORIZON - 2)],
+            (236, 242, 246) if white else (214, 202, 110),
+            1.5,
+        )
     x = rng.uniform(36, 220)
     pen.box(x - 24, HORIZON - 56, x - 6, HORIZON + 8, (188, 192, 198))
-    pen.pie(x - 24, HORIZON - 68, x - 6, HORIZON - 44, 180, 360, (236, 240, 244) if white else (146, 152, 162))
+    pen.pie(
+        x - 24,
+        HORIZON - 68,
+        x - 6,
+        HORIZON - 44,
+        180,
+        360,
+        (236, 240, 244) if white else (146, 152, 162),
+    )
     _barn(pen, x, (236, 240, 244) if white else (110, 44, 44))
     for fx in range(4, WIDTH, 22):
         pen.box(fx, HORIZON + 7, fx + 3.5, HORIZON + 30, (150, 106, 66), 1)
@@ -184,12 +255,25 @@ def _farm(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
         pen.box(0, fy, WIDTH, fy + 3, (176, 128, 82))
     for _ in range(24):
         x, y = rng.uniform(0, WIDTH), rng.uniform(HORIZON + 36, HEIGHT)
-        pen.line([(x - 2, y - 3), (x, y), (x + 2, y - 3)], (206, 218, 228) if white else (148, 160, 74), 1)
+        pen.line(
+            [(x - 2, y - 3), (x, y), (x + 2, y - 3)],
+            (206, 218, 228) if white else (148, 160, 74),
+            1,
+        )
 
 
 def _barn(pen: Pen, x: float, roof: tuple[int, int, int]) -> None:
     pale, red, foot = (240, 228, 214), (176, 52, 48), HORIZON + 8
-    pen.polygon([(x, foot), (x, HORIZON - 46), (x + 35, HORIZON - 72), (x + 70, HORIZON - 46), (x + 70, foot)], red)
+    pen.polygon(
+        [
+            (x, foot),
+            (x, HORIZON - 46),
+            (x + 35, HORIZON - 72),
+            (x + 70, HORIZON - 46),
+            (x + 70, foot),
+        ],
+        red,
+    )
     for k in range(1, 7):
         pen.line([(x + k * 10, foot), (x + k * 10, HORIZON - 44)], (158, 44, 42), 0.5)
     pen.line([(x - 5, HORIZON - 44), (x + 35, HORIZON - 73), (x + 75, HORIZON - 44)], roof, 5)
@@ -197,14 +281,23 @@ def _barn(pen: Pen, x: float, roof: tuple[int, int, int]) -> None:
     pen.box(x + 30, HORIZON - 52, x + 40, HORIZON - 42, (84, 40, 40))
     pen.box(x + 20, HORIZON - 28, x + 50, foot, pale)
     pen.box(x + 22, HORIZON - 26, x + 48, foot, (196, 74, 64))
-    for ends in (((x + 22, HORIZON - 26), (x + 48, foot)), ((x + 48, HORIZON - 26), (x + 22, foot))):
+    for ends in (
+        ((x + 22, HORIZON - 26), (x + 48, foot)),
+        ((x + 48, HORIZON - 26), (x + 22, foot)),
+    ):
         pen.line(ends, pale, 2)
 
 
 def _kitchen(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
     for x in range(0, WIDTH, 20):
         for y in range(60, 120, 20):
-            pen.box(x + 0.7, y + 0.7, x + 19.3, y + 19.3, (214, 232, 228) if (x + y) // 20 % 2 else (240, 244, 238))
+            pen.box(
+                x + 0.7,
+                y + 0.7,
+                x + 19.3,
+                y + 19.3,
+                (214, 232, 228) if (x + y) // 20 % 2 else (240, 244, 238),
+            )
     pen.box(0, 120, WIDTH, 154, (150, 102, 68))
     for x in range(-20, WIDTH, 52):
         pen.box(x + 2, 127, x + 48, 150, (190, 136, 92), 2)
@@ -253,7 +346,11 @@ def _stage(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
         for k in range(3):
             x = k * 13 if side == 0 else WIDTH - (k + 1) * 13
             pen.box(x, 0, x + 13, 176 - k * 4, (176, 30, 48) if k % 2 == 0 else (148, 20, 40), 2)
-            pen.line([(x + 4, 0), (x + 4, 170 - k * 4)], (198, 52, 66) if k % 2 == 0 else (166, 28, 46), 1)
+            pen.line(
+                [(x + 4, 0), (x + 4, 170 - k * 4)],
+                (198, 52, 66) if k % 2 == 0 else (166, 28, 46),
+                1,
+            )
         x = 2 if side == 0 else WIDTH - 38
         pen.box(x, 104, x + 36, 109, (240, 200, 90), 2)
     for x in spots:

@@ -1,7 +1,8 @@
-"""Draw a scene as a flat picture-book illustration, 320 × 240 pixels, the same bytes for the same scene.
+"""Draw a scene as a flat picture-book illustration, 320 × 240 pixels, the same bytes for the same
+scene.
 
-What rules depend on is bold: the sky tells weather and time, a pose is a silhouette, a held thing has its own shape and
-colour. An entity stays inside its box.
+What rules depend on is bold: the sky tells weather and time, a pose is a silhouette, a held thing
+has its own shape and colour. An entity stays inside its box.
 """
 
 import numpy as np
@@ -33,7 +34,9 @@ def render(scene: Scene) -> Image.Image:
     if scene.time == "night":
         image = Image.fromarray((np.asarray(image) * np.array([0.72, 0.76, 0.92])).astype(np.uint8))
     elif scene.time == "evening":
-        image = Image.fromarray(np.clip(np.asarray(image) * np.array([1.02, 0.95, 0.88]), 0, 255).astype(np.uint8))
+        image = Image.fromarray(
+            np.clip(np.asarray(image) * np.array([1.02, 0.95, 0.88]), 0, 255).astype(np.uint8)
+        )
     return image
 
 

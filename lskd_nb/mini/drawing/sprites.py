@@ -1,6 +1,8 @@
-"""The people, animals and things of the world, each drawn inside its box; bold enough to be told apart when small.
+"""The people, animals and things of the world, each drawn inside its box; bold enough to be told
+apart when small.
 
-A sprite draws in a unit box, x to the right in the direction the entity faces and y down, both from 0 to 1.
+A sprite draws in a unit box, x to the right in the direction the entity faces and y down, both from
+0 to 1.
 """
 
 from collections.abc import Callable
@@ -19,7 +21,7 @@ def draw_entity(pen: Pen, entity: Entity) -> None:
         SPRITES[entity.kind](unit, RGB[entity.color], entity.pose)
 
 
-# ----------------------------------------------------------------------------------------------- animals
+# ------------------------------------------------------------------------------------------ animals
 
 
 def _dog(u, color, pose):
@@ -27,7 +29,9 @@ def _dog(u, color, pose):
         u.ellipse(0.08, 0.5, 0.8, 1.0, color)
         u.ellipse(0.58, 0.6, 0.98, 0.98, color)
         u.ellipse(0.62, 0.58, 0.76, 0.9, dark(color))
-        u.line([(0.8, 0.76), (0.87, 0.79)], (20, 20, 20) if sum(color) > 160 else (250, 250, 250), 0.03)
+        u.line(
+            [(0.8, 0.76), (0.87, 0.79)], (20, 20, 20) if sum(color) > 160 else (250, 250, 250), 0.03
+        )
         u.circle(0.95, 0.8, 0.03, (20, 20, 20))
         _zz(u)
         return
@@ -105,7 +109,9 @@ def _cow(u, color, pose):
     u.box(0.7, 0.14 + dy, 0.98, 0.52 + dy, color, 0.1)
     u.box(0.74, 0.38 + dy, 1.0, 0.56 + dy, (246, 180, 180), 0.08)
     for x in (0.72, 0.94):
-        u.line([(x, 0.16 + dy), (x + (0.03 if x > 0.8 else -0.04), 0.04 + dy)], (236, 226, 196), 0.05)
+        u.line(
+            [(x, 0.16 + dy), (x + (0.03 if x > 0.8 else -0.04), 0.04 + dy)], (236, 226, 196), 0.05
+        )
     u.circle(0.84, 0.26 + dy, 0.03, (20, 20, 20))
     if pose == "eating":
         _grass(u)
@@ -149,11 +155,13 @@ def _bird(u, color, pose):
     u.circle(0.77, y - 0.03, 0.035, (230, 30, 30))
 
 
-# ------------------------------------------------------------------------------------------------ things
+# ------------------------------------------------------------------------------------------- things
 
 
 def _car(u, color, pose):
-    u.polygon([(0.16, 0.44), (0.26, 0.1), (0.32, 0.04), (0.68, 0.04), (0.76, 0.1), (0.9, 0.44)], color)
+    u.polygon(
+        [(0.16, 0.44), (0.26, 0.1), (0.32, 0.04), (0.68, 0.04), (0.76, 0.1), (0.9, 0.44)], color
+    )
     u.polygon([(0.25, 0.42), (0.33, 0.13), (0.49, 0.13), (0.49, 0.42)], (190, 224, 240))
     u.polygon([(0.54, 0.42), (0.54, 0.13), (0.68, 0.13), (0.8, 0.42)], (190, 224, 240))
     u.box(0.0, 0.4, 1.0, 0.84, color, 0.18)
@@ -202,8 +210,14 @@ def _bench(u, color, pose):
 def _tree(u, color, pose):
     u.polygon([(0.43, 0.5), (0.57, 0.5), (0.66, 0.99), (0.34, 0.99)], (110, 74, 44))
     u.line([(0.5, 0.66), (0.66, 0.54)], (110, 74, 44), 0.06)
-    for x, y, r, c in ((0.32, 0.42, 0.3, dark(color, 0.86)), (0.7, 0.44, 0.28, dark(color, 0.86)), (0.5, 0.2, 0.34, color),
-                       (0.3, 0.34, 0.28, color), (0.7, 0.34, 0.28, color), (0.5, 0.42, 0.28, color)):
+    for x, y, r, c in (
+        (0.32, 0.42, 0.3, dark(color, 0.86)),
+        (0.7, 0.44, 0.28, dark(color, 0.86)),
+        (0.5, 0.2, 0.34, color),
+        (0.3, 0.34, 0.28, color),
+        (0.7, 0.34, 0.28, color),
+        (0.5, 0.42, 0.28, color),
+    ):
         u.circle(x, y, r, c)
     for x, y, r in ((0.4, 0.2, 0.14), (0.66, 0.3, 0.09), (0.26, 0.36, 0.08)):
         u.circle(x, y, r, (96, 172, 90))
@@ -220,6 +234,17 @@ def _lamp(u, color, pose):
 
 
 SPRITES: dict[str, Callable] = dict(
-    dog=_dog, cat=_cat, horse=_horse, cow=_cow, sheep=_sheep, bird=_bird,
-    car=_car, bicycle=_bicycle, boat=_boat, tent=_tent, bench=_bench, tree=_tree, lamp=_lamp,
+    dog=_dog,
+    cat=_cat,
+    horse=_horse,
+    cow=_cow,
+    sheep=_sheep,
+    bird=_bird,
+    car=_car,
+    bicycle=_bicycle,
+    boat=_boat,
+    tent=_tent,
+    bench=_bench,
+    tree=_tree,
+    lamp=_lamp,
 )

@@ -1,4 +1,6 @@
-"""The picture at the top of the README: three scenes, a question about a pointed region of each, and its answer."""
+"""The picture at the top of the README: three scenes, a question about a pointed region of each,
+and its answer.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,8 @@ from lskd_nb.records import atomic_path
 from lskd_nb.regions import Region
 
 SEED = 77
-SHOWN = (  # the situation pointed at, what is asked of it, place, weather, time of day, people at least
+# the situation pointed at, what is asked of it, place, weather, time of day, people at least
+SHOWN = (
     ("reader", "next", "park", "sunny", "day", 2),
     ("shelter", "why", "street", None, None, 2),
     ("dog and ball", "next", "beach", None, "evening", 1),
@@ -21,12 +24,22 @@ SHOWN = (  # the situation pointed at, what is asked of it, place, weather, time
 
 
 def chosen_scenes(scenes: Sequence[Scene]) -> list[tuple[Scene, int, str]]:
-    """For each of SHOWN the first scene of four regions that has it, the region, and the kind of question."""
+    """For each of SHOWN the first scene of four regions that has it, the region, and the kind of
+    question.
+    """
     found: list[tuple[Scene, int, str]] = []
     for name, kind, place, weather, time, people in SHOWN:
         for scene in scenes:
-            fits = scene.place == place and weather in (None, scene.weather) and time in (None, scene.time)
-            if not fits or len(scene.entities) != 4 or sum(e.kind in PEOPLE for e in scene.entities) < people:
+            fits = (
+                scene.place == place
+                and weather in (None, scene.weather)
+                and time in (None, scene.time)
+            )
+            if (
+                not fits
+                or len(scene.entities) != 4
+                or sum(e.kind in PEOPLE for e in scene.entities) < people
+            ):
                 continue
             regions = [i for i in range(4) if situation_of(scene, i)[0].name == name]
             if regions and scene not in [s for s, _, _ in found]:
@@ -43,12 +56,21 @@ def draw_teaser(path: str | Path) -> None:
 
     plots.style()
     figure, axes = plt.subplots(1, len(SHOWN), figsize=(14.6, 4.1))
-    for ax, (scene, region, kind) in zip(axes, chosen_scenes(sample_scenes(900, SEED, "z")), strict=True):
+    for ax, (scene, region, kind) in zip(
+        axes, chosen_scenes(sample_scenes(900, SEED, "z")), strict=True
+    ):
         answer = grammar.answer(kind, situation_of(scene, region)[0])
-        plots.show_regions(render(scene), [Region(n, e.box) for n, e in enumerate(scene.entities)], f"{grammar.question(kind, region)}\n{answer}", ax)
+        plots.show_regions(
+            render(scene),
+            [Region(n, e.box) for n, e in enumerate(scene.entities)],
+            f"{grammar.question(kind, region)}\n{answer}",
+            ax,
+        )
         ax.title.set_fontsize(15)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=82, bbox_inches="tight", pad_inches=0.05)
         plt.close(figure)
         with Image.open(temporary) as image:
-            image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)
+            image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+                temporary, "PNG", optimize=True
+            )

@@ -1,9 +1,11 @@
-"""Multiple-choice questions about pointed regions, as VCR has them: answer (Q→A), then rationale (QA→R).
+"""Multiple-choice questions about pointed regions, as VCR has them: answer (Q→A), then rationale
+(QA→R).
 
-What makes them a test of pointing: one wrong answer is *true of another region* of the same picture, and one wrong
-rationale says of the pointed region what is true of that other one. What keeps words alone from answering them: the pair
-(right answer, other region's answer) is drawn in either direction equally often, the remaining answers are drawn so that
-each text is right in one of the four times it is shown, and rationales cross the two regions' premises with true and false
+What makes them a test of pointing: one wrong answer is *true of another region* of the same
+picture, and one wrong rationale says of the pointed region what is true of that other one. What
+keeps words alone from answering them: the pair (right answer, other region's answer) is drawn in
+either direction equally often, the remaining answers are drawn so that each text is right in one of
+the four times it is shown, and rationales cross the two regions' premises with true and false
 contexts, so that no choice is nearer to the rest than another.
 """
 
@@ -29,15 +31,18 @@ from lskd_nb.mini.scenes.world import (
     Scene,
 )
 
-OTHER_SUBJECT = 0.2  # share of questions where one wrong rationale is true, but about another region
+OTHER_SUBJECT = (
+    0.2  # share of questions where one wrong rationale is true, but about another region
+)
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question about ``region`` of a scene, four answers and four rationales; texts mention regions as "[0]".
+    """One question about ``region`` of a scene, four answers and four rationales; texts mention
+    regions as "[0]".
 
-    ``swap`` is the answer true of another region, ``rationale_swap`` the rationale that says of the pointed region what
-    is true of another.
+    ``swap`` is the answer true of another region, ``rationale_swap`` the rationale that says of the
+    pointed region what is true of another.
     """
 
     scene: int  # index into the scenes it was made from
@@ -54,7 +59,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Pointed:
-    """A question before its choices: ``other`` is the region whose answer and premises are the tempting ones."""
+    """A question before its choices: ``other`` is the region whose answer and premises are the
+    tempting ones.
+    """
 
     scene: int
     region: int
@@ -65,18 +72,33 @@ class Pointed:
 def vcr_questions(scenes: Sequence[Scene], seed: int, per_image: int = 3) -> list[Question]:
     """Up to ``per_image`` questions on each scene that offers two regions with different answers.
 
-    One rationale is right and enough; the others have a false clause or, in some questions, speak of another region.
+    One rationale is right and enough; the others have a false clause or, in some questions, speak
+    of another region.
     """
     rng = np.random.default_rng([seed, 1])
-    asked = [p for number, scene in enumerate(scenes) for p in _pointed(scene, number, per_image, rng)]
+    asked = [
+        p for number, scene in enumerate(scenes) for p in _pointed(scene, number, per_image, rng)
+    ]
     answers, rationales = _answers(scenes, asked, rng), _rationales(scenes, asked, rng)
     questions = []
     for p, (answer, *wrong), (rationale, *weak) in zip(asked, answers, rationales, strict=True):
         shown, order = shuffled([answer, *wrong], rng)
         reasons, reason_order = shuffled([rationale, *weak], rng)
         text = grammar.question(p.kind, p.region, int(rng.integers(2)))
-        questions.append(Question(p.scene, p.region, p.kind, text, shown, order.index(0), order.index(1),
-                                  reasons, reason_order.index(0), reason_order.index(1)))
+        questions.append(
+            Question(
+                p.scene,
+                p.region,
+                p.kind,
+                text,
+                shown,
+                order.index(0),
+                order.index(1),
+                reasons,
+                reason_order.index(0),
+                reason_order.index(1),
+            )
+        )
     return questions
 
 
@@ -87,10 +109,12 @@ def draw_distractors(
     rng: np.random.Generator,
     key: Callable[[str], str] = str,
 ) -> list[list[str]]:
-    """Wrong choices of each item: its ``fixed`` ones, then one from the pool of each slot, all distinct and not the gold.
+    """Wrong choices of each item: its ``fixed`` ones, then one from the pool of each slot, all
+    distinct and not the gold.
 
-    Drawn in proportion to what a text (its ``key``) still lacks to be wrong ``len(fixed) + len(slots)`` times for each
-    time it is right, so that how common a choice is says nothing. Raises ``ValueError`` when a pool runs dry.
+    Drawn in proportion to what a text (its ``key``) still lacks to be wrong ``len(fixed) +
+    len(slots)`` times for each time it is right, so that how common a choice is says nothing.
+    Raises ``ValueError`` when a pool runs dry.
     """
     wanted: Counter[str] = Counter()
     for gold, wrong, pools in zip(golds, fixed, slots, strict=True):
@@ -116,7 +140,9 @@ def shuffled(choices: Sequence[str], rng: np.random.Generator) -> tuple[tuple[st
 
 
 def _pointed(scene: Scene, number: int, per_image: int, rng: np.random.Generator) -> list[Pointed]:
-    """Which regions to ask about, and whose answer tempts: pairs of answers, pointed at in a direction drawn by lot."""
+    """Which regions to ask about, and whose answer tempts: pairs of answers, pointed at in a
+    direction drawn by lot.
+    """
     pairs = []
     for kind in QUESTION_TYPES:
         having: dict[str, list[int]] = defaultdict(list)
@@ -125,7 +151,9 @@ def _pointed(scene: Scene, number: int, per_image: int, rng: np.random.Generator
             if found and kind in found[0].answers:
                 having[found[0].answers[kind]].append(region)
         for one, two in combinations(having.values(), 2):
-            if not any(_subject_holds(scene, a, b) or _subject_holds(scene, b, a) for a in one for b in two):
+            if not any(
+                _subject_holds(scene, a, b) or _subject_holds(scene, b, a) for a in one for b in two
+            ):
                 pairs.append((kind, one, two))
     chosen: list[Pointed] = []
     for index in rng.permutation(len(pairs)):
@@ -144,14 +172,19 @@ def _situation(scene: Scene, region: int) -> tuple[Situation, int | None]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ answers
+# ------------------------------------------------------------------------------------------ answers
 
 
-def _answers(scenes: Sequence[Scene], asked: Sequence[Pointed], rng: np.random.Generator) -> list[list[str]]:
+def _answers(
+    scenes: Sequence[Scene], asked: Sequence[Pointed], rng: np.random.Generator
+) -> list[list[str]]:
     """For each question the right answer, the other region's, one plausible for either region."""
     golds = [_answer(scenes[p.scene], p.region, p.kind) for p in asked]
     swaps = [_answer(scenes[p.scene], p.other, p.kind) for p in asked]
-    slots = [[_plausible(scenes[p.scene].entities[r].kind, p.kind) for r in (p.region, p.other)] for p in asked]
+    slots = [
+        [_plausible(scenes[p.scene].entities[r].kind, p.kind) for r in (p.region, p.other)]
+        for p in asked
+    ]
     wrong = draw_distractors(golds, [[swap] for swap in swaps], slots, rng)
     return [[gold, *others] for gold, others in zip(golds, wrong, strict=True)]
 
@@ -162,35 +195,47 @@ def _answer(scene: Scene, region: int, question_type: str) -> str:
 
 @cache
 def _plausible(kind: str, question_type: str) -> tuple[str, ...]:
-    """Answers that regions of this kind may have; of its class where the kind has too few to draw four from."""
+    """Answers that regions of this kind may have; of its class where the kind has too few to
+    draw four from.
+    """
     for kinds in ((kind,), next(c for c in (PEOPLE, ANIMALS, THINGS) if kind in c)):
-        fitting = (s for s in SITUATIONS if question_type in s.answers and set(s.kinds) & set(kinds))
+        fitting = (
+            s for s in SITUATIONS if question_type in s.answers and set(s.kinds) & set(kinds)
+        )
         texts = tuple(grammar.answer(question_type, s) for s in fitting)
         if len(texts) >= 4:
             break
     return texts
 
 
-# ------------------------------------------------------------------------------------------------ rationales
+# --------------------------------------------------------------------------------------- rationales
 
 
 def premises(scene: Scene, region: int) -> list[str]:
-    """The clauses of the right rationale for ``region``: what it is or does, then what else the situation needs."""
+    """The clauses of the right rationale for ``region``: what it is or does, then what else the
+    situation needs.
+    """
     situation, other = _situation(scene, region)
     return grammar.rationale(scene, situation, region, other).rstrip(".").split(" and ")
 
 
 def supports(scene: Scene, region: int, text: str) -> bool:
-    """Whether every clause of a rationale is true and all that the situation of ``region`` needs is said."""
+    """Whether every clause of a rationale is true and all that the situation of ``region`` needs
+    is said.
+    """
     situation, other = _situation(scene, region)
     needed = grammar.clauses(situation, scene.entities[region], region, other)
     return _all_true(scene, text) and set(needed) <= set(text.lower().rstrip(".").split(" and "))
 
 
-def _rationales(scenes: Sequence[Scene], asked: Sequence[Pointed], rng: np.random.Generator) -> list[list[str]]:
-    """For each question the right rationale, the other region's said of this one, one of either form that is false.
+def _rationales(
+    scenes: Sequence[Scene], asked: Sequence[Pointed], rng: np.random.Generator
+) -> list[list[str]]:
+    """For each question the right rationale, the other region's said of this one, one of either
+    form that is false.
 
-    In ``OTHER_SUBJECT`` of the questions the last is instead what is true of the other region, under its own id.
+    In ``OTHER_SUBJECT`` of the questions the last is instead what is true of the other region,
+    under its own id.
     """
     golds, swaps, slots = [], [], []
     for p in asked:
@@ -199,7 +244,10 @@ def _rationales(scenes: Sequence[Scene], asked: Sequence[Pointed], rng: np.rando
         about_other = _sentence(tempting)
         golds.append(_sentence(own))
         swaps.append(_sentence([_said_of(tempting[0], p.region), *tempting[1:]]))
-        last = [t.replace(f"[{p.other}]", f"[{p.region}]", 1) for t in _false_variants(scene, p.other, tempting[0])]
+        last = [
+            t.replace(f"[{p.other}]", f"[{p.region}]", 1)
+            for t in _false_variants(scene, p.other, tempting[0])
+        ]
         if rng.random() < OTHER_SUBJECT and not supports(scene, p.region, about_other):
             last = [about_other]
         slots.append([_false_variants(scene, p.region, own[0]), last])
@@ -208,23 +256,43 @@ def _rationales(scenes: Sequence[Scene], asked: Sequence[Pointed], rng: np.rando
 
 
 def _false_variants(scene: Scene, region: int, subject: str) -> list[str]:
-    """Rationales of the world that begin with this true subject and go on with something false of the scene."""
+    """Rationales of the world that begin with this true subject and go on with something false
+    of the scene.
+    """
     others = [i for i in range(len(scene.entities)) if i != region]
-    texts = [_sentence([subject, tail.replace("[]", f"[{i}]")]) for tail in _tails()[_predicate(subject)] for i in others]
-    elsewhere = [_sentence([subject, f"this is {grammar.IN_PLACE[p]}"]) for p in PLACES if p != scene.place]
-    return [t for t in dict.fromkeys(texts) if not _all_true(scene, t)] or elsewhere  # boats are nowhere but on the beach
+    texts = [
+        _sentence([subject, tail.replace("[]", f"[{i}]")])
+        for tail in _tails()[_predicate(subject)]
+        for i in others
+    ]
+    elsewhere = [
+        _sentence([subject, f"this is {grammar.IN_PLACE[p]}"]) for p in PLACES if p != scene.place
+    ]
+    return [
+        t for t in dict.fromkeys(texts) if not _all_true(scene, t)
+    ] or elsewhere  # boats are nowhere but on the beach
 
 
 @cache
 def _tails() -> dict[str, tuple[str, ...]]:
-    """How the world's rationales go on after what they say of the region: "is running" → "it is raining", "this is …"."""
+    """How the world's rationales go on after what they say of the region: "is running" → "it is
+    raining", "this is …".
+    """
     tails: dict[str, list[str]] = defaultdict(list)
     for situation in SITUATIONS:
         for kind in situation.kinds:
             subject, *rest = grammar.clauses(situation, Entity(kind, ""), 0, 1)
-            found = FOUND_IN if kind not in PEOPLE else HELD_IN if situation.held else dict.fromkeys(PLACES, (kind,))
+            found = (
+                FOUND_IN
+                if kind not in PEOPLE
+                else HELD_IN
+                if situation.held
+                else dict.fromkeys(PLACES, (kind,))
+            )
             places = [p for p in PLACES if (situation.held or kind) in found[p]]
-            ends = [" and ".join(rest)] if rest else [f"this is {grammar.IN_PLACE[p]}" for p in places]
+            ends = (
+                [" and ".join(rest)] if rest else [f"this is {grammar.IN_PLACE[p]}" for p in places]
+            )
             tails[_predicate(subject)] += map(_without_ids, ends)
     return {predicate: tuple(dict.fromkeys(ends)) for predicate, ends in tails.items()}
 

@@ -1,4 +1,5 @@
-"""Write the world to disk as the real data sets are: their folders, file names and formats, with train and val by scene.
+"""Write the world to disk as the real data sets are: their folders, file names and formats, with
+train and val by scene.
 
     world/  world.json (what was written: arguments, counts, hashes)   truth.jsonl (the scenes: for the annotator alone)
             visual_genome/ (train)   vcr/  visualcomet/  sherlock/  aokvqa/  snli_ve/  visual7w/ (val, and some of train)
@@ -22,7 +23,10 @@ from lskd_nb.mini.files.region_sets import Picture
 from lskd_nb.mini.scenes.world import Entity, Scene, sample_scenes
 from lskd_nb.records import atomic_path
 
-TRAIN_SEED, VAL_SEED = 1_000_000, 2_000_000  # added to the seed: no scene of one split occurs in the other
+TRAIN_SEED, VAL_SEED = (
+    1_000_000,
+    2_000_000,
+)  # added to the seed: no scene of one split occurs in the other
 TRAIN_ID, VAL_ID = 10_000_000, 20_000_000  # numeric ids, above those of the real sets
 TRAIN_SHARE = 100  # scenes of train that the benchmark sets' train files are about
 NONLOCALIZED = 600  # items of SNLI-VE and of Visual7W, where there are scenes enough
@@ -32,17 +36,24 @@ MARKER = "world.json"
 def world_pictures(train: int, val: int, seed: int) -> tuple[list[Picture], list[Picture]]:
     """The scenes of a world and their ids, train and val; nothing is written."""
     return (
-        [Picture(s, TRAIN_ID + i, i, "train") for i, s in enumerate(sample_scenes(train, TRAIN_SEED + seed, "t"))],
-        [Picture(s, VAL_ID + i, i, "val") for i, s in enumerate(sample_scenes(val, VAL_SEED + seed, "v"))],
+        [
+            Picture(s, TRAIN_ID + i, i, "train")
+            for i, s in enumerate(sample_scenes(train, TRAIN_SEED + seed, "t"))
+        ],
+        [
+            Picture(s, VAL_ID + i, i, "val")
+            for i, s in enumerate(sample_scenes(val, VAL_SEED + seed, "v"))
+        ],
     )
 
 
 def write_world(folder: str | Path, train: int, val: int, seed: int, workers: int = 2) -> dict:
-    """Write a world of ``train`` and ``val`` scenes into ``folder``; return what ``world.json`` says of it.
+    """Write a world of ``train`` and ``val`` scenes into ``folder``; return what ``world.json``
+    says of it.
 
-    Does nothing where the same world is there already. The world is built beside its place and moved there when whole, so
-    a killed run leaves nothing that could be taken for one. Raises ``ValueError`` for counts below 1 or a folder that
-    holds something else.
+    Does nothing where the same world is there already. The world is built beside its place and
+    moved there when whole, so a killed run leaves nothing that could be taken for one. Raises
+    ``ValueError`` for counts below 1 or a folder that holds something else.
     """
     folder = Path(folder)
     if train < 1 or val < 1:
@@ -52,7 +63,9 @@ def write_world(folder: str | Path, train: int, val: int, seed: int, workers: in
     if found and found["arguments"] == arguments and _is_whole(folder, found):
         return found
     if folder.exists() and not found and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no {MARKER}: choose another folder for the world")
+        raise ValueError(
+            f"{folder} is not empty and holds no {MARKER}: choose another folder for the world"
+        )
     new = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -78,7 +91,10 @@ def _marker(folder: Path) -> dict | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / MARKER}: not valid JSON ({error}); remove the folder to write the world anew") from error
+        raise ValueError(
+            f"{folder / MARKER}: not valid JSON ({error}); remove the folder to write the world"
+            " anew"
+        ) from error
 
 
 def _is_whole(folder: Path, marker: dict) -> bool:
@@ -107,7 +123,7 @@ def _replace(folder: Path, new: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-# ------------------------------------------------------------------------------------------------ writing
+# ------------------------------------------------------------------------------------------ writing
 
 
 def _write(folder: Path, train: list[Picture], val: list[Picture], seed: int, workers: int) -> dict:
@@ -130,7 +146,9 @@ def _write(folder: Path, train: list[Picture], val: list[Picture], seed: int, wo
     return dict(counts=counts, files={name: _sha256(folder / name) for name in sorted(files)})
 
 
-def _annotations(train: list[Picture], some: list[Picture], val: list[Picture], seed: int) -> dict[str, list | dict]:
+def _annotations(
+    train: list[Picture], some: list[Picture], val: list[Picture], seed: int
+) -> dict[str, list | dict]:
     """File name -> content, JSON or (a list in .jsonl) JSON lines."""
     files: dict[str, list | dict] = {}
     for name, rows in region_sets.visual_genome(train, seed).items():
@@ -142,20 +160,31 @@ def _annotations(train: list[Picture], some: list[Picture], val: list[Picture], 
         "sherlock/val_comparison_instances.json": instances,
         "sherlock/val_comparison_answer_key.json": key,
         "sherlock/val_comparison_instance_ids.json": test_ids,
-        "visual7w/dataset_v7w_telling.json": dict(dataset="v7w_telling", images=[
-            *benchmark_sets.visual7w(some, len(some), seed), *benchmark_sets.visual7w(val, min(NONLOCALIZED, 2 * len(val)), seed)]),
+        "visual7w/dataset_v7w_telling.json": dict(
+            dataset="v7w_telling",
+            images=[
+                *benchmark_sets.visual7w(some, len(some), seed),
+                *benchmark_sets.visual7w(val, min(NONLOCALIZED, 2 * len(val)), seed),
+            ],
+        ),
     }
     for pictures, split in ((some, "train"), (val, "val")):
         files[f"vcr/{split}.jsonl"] = region_sets.vcr(pictures, seed)
         files[f"visualcomet/{split}_annots.json"] = benchmark_sets.visualcomet(pictures)
         files[f"aokvqa/aokvqa_v1p0_{split}.json"] = benchmark_sets.aokvqa(pictures, seed)
         number = min(NONLOCALIZED, 2 * len(pictures)) if split == "val" else len(pictures)
-        files[f"snli_ve/snli_ve_{'dev' if split == 'val' else split}.jsonl"] = benchmark_sets.snli_ve(pictures, number, seed)
+        files[f"snli_ve/snli_ve_{'dev' if split == 'val' else split}.jsonl"] = (
+            benchmark_sets.snli_ve(pictures, number, seed)
+        )
     return files
 
 
 def _length(content: list | dict) -> int:
-    return len(content) if isinstance(content, list) else len(content.get("images") or content.get("annotations") or ())
+    return (
+        len(content)
+        if isinstance(content, list)
+        else len(content.get("images") or content.get("annotations") or ())
+    )
 
 
 def _write_json(path: Path, content: list | dict) -> None:
@@ -177,7 +206,9 @@ def _draw(folder: Path, pictures: Sequence[Picture], workers: int) -> None:
     jobs = [(p.scene, _drawn(folder, p)) for p in pictures]
     for parent in {path.parent for _, path in jobs}:
         parent.mkdir(parents=True, exist_ok=True)
-    if workers <= 1 or len(jobs) < 500 or "fork" not in get_all_start_methods():  # spawning would run the caller's script
+    if (
+        workers <= 1 or len(jobs) < 500 or "fork" not in get_all_start_methods()
+    ):  # spawning would run the caller's script
         _draw_some(jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
@@ -189,7 +220,9 @@ def _draw_some(jobs: Sequence[tuple[Scene, Path]]) -> None:
         render(scene).save(path, "JPEG", quality=92, optimize=True)
 
 
-def _link_pictures(folder: Path, pictures: Mapping[int, Picture], files: Mapping[str, list | dict]) -> None:
+def _link_pictures(
+    folder: Path, pictures: Mapping[int, Picture], files: Mapping[str, list | dict]
+) -> None:
     """A-OKVQA's, SNLI-VE's and Visual7W's pictures, under the names that their rows give them."""
     names: dict[str, int] = {}
     for split in ("train", "val"):
@@ -211,7 +244,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-# ------------------------------------------------------------------------------------------------ truth
+# -------------------------------------------------------------------------------------------- truth
 
 
 def _truth_of(pictures: Iterable[Picture]) -> dict[str, Scene]:
@@ -236,7 +269,9 @@ def read_truth(path: str | Path) -> dict[str, Scene]:
     """Scenes by image id. Raises ``FileNotFoundError`` or ``ValueError`` naming file and line."""
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; write_world writes it, real data sets have none")
+        raise FileNotFoundError(
+            f"{path} is not there; write_world writes it, real data sets have none"
+        )
     truth = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:

@@ -1,8 +1,10 @@
-"""The mini world's base student: a BLIP-2 stage 1 of the usual classes and small dimensions, before any distillation.
+"""The mini world's base student: a BLIP-2 stage 1 of the usual classes and small dimensions, before
+any distillation.
 
-``lskd mini pretrain`` trains it on captions of scenes nobody is evaluated on, annotated pictures among them: frames in
-colours that the caption mentions ("the dog framed in green is running"), as web corpora have them. It never sees a region
-id, nor anything that follows from a scene by common sense: both are left for distillation to teach.
+``lskd mini pretrain`` trains it on captions of scenes nobody is evaluated on, annotated pictures
+among them: frames in colours that the caption mentions ("the dog framed in green is running"), as
+web corpora have them. It never sees a region id, nor anything that follows from a scene by common
+sense: both are left for distillation to teach.
 """
 
 import re
@@ -26,23 +28,175 @@ from lskd_nb.students.blip2 import Student
 
 IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 224, 16, 12, 128
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-COMMON = tuple("""
-a an the and or of to in on at with for from by is are was were be been has have had do does did what who where when why how many
-which this that these there here it its they them their his her he she someone somebody person people animal animals thing things
-one two three four five no not yes picture photo image frame framed frames wearing wears next left right near between front behind
-around answer question rationale because while time place weather color colour same other another outside outdoors indoors inside
-raining snowing shining sun rain snow clouds dark light kind wears looks like some any none shirt shirts holding doing dogs cats
-birds horses cows sheep cars bicycles boats tents benches trees lamps all more most green blue purple orange red yellow white
-black pink brown gray
-""".split())  # noqa: SIM905
+COMMON = tuple(
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "with",
+        "for",
+        "from",
+        "by",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "has",
+        "have",
+        "had",
+        "do",
+        "does",
+        "did",
+        "what",
+        "who",
+        "where",
+        "when",
+        "why",
+        "how",
+        "many",
+        "which",
+        "this",
+        "that",
+        "these",
+        "there",
+        "here",
+        "it",
+        "its",
+        "they",
+        "them",
+        "their",
+        "his",
+        "her",
+        "he",
+        "she",
+        "someone",
+        "somebody",
+        "person",
+        "people",
+        "animal",
+        "animals",
+        "thing",
+        "things",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "no",
+        "not",
+        "yes",
+        "picture",
+        "photo",
+        "image",
+        "frame",
+        "framed",
+        "frames",
+        "wearing",
+        "wears",
+        "next",
+        "left",
+        "right",
+        "near",
+        "between",
+        "front",
+        "behind",
+        "around",
+        "answer",
+        "question",
+        "rationale",
+        "because",
+        "while",
+        "time",
+        "place",
+        "weather",
+        "color",
+        "colour",
+        "same",
+        "other",
+        "another",
+        "outside",
+        "outdoors",
+        "indoors",
+        "inside",
+        "raining",
+        "snowing",
+        "shining",
+        "sun",
+        "rain",
+        "snow",
+        "clouds",
+        "dark",
+        "light",
+        "kind",
+        "wears",
+        "looks",
+        "like",
+        "some",
+        "any",
+        "none",
+        "shirt",
+        "shirts",
+        "holding",
+        "doing",
+        "dogs",
+        "cats",
+        "birds",
+        "horses",
+        "cows",
+        "sheep",
+        "cars",
+        "bicycles",
+        "boats",
+        "tents",
+        "benches",
+        "trees",
+        "lamps",
+        "all",
+        "more",
+        "most",
+        "green",
+        "blue",
+        "purple",
+        "orange",
+        "red",
+        "yellow",
+        "white",
+        "black",
+        "pink",
+        "brown",
+        "gray",
+    ]
+)  # noqa: SIM905
 
 
 def vocabulary() -> list[str]:
-    """Every word of the world's language, single letters and digits for what is not, in a fixed order."""
-    texts = [*(a for s in SITUATIONS for a in s.answers.values()), *KINDS, *HELD, *PLACES, *WEATHER, *TIMES,
-             *(p for poses in POSES.values() for p in poses), *(c for colors in COLORS.values() for c in colors),
-             *grammar.IN_PLACE.values(), *grammar.A_HELD.values(), *grammar.WEATHER_CLAUSE.values(),
-             *grammar.TIME_CLAUSE.values(), *(q for forms in grammar.QUESTIONS.values() for q in forms)]
+    """Every word of the world's language, single letters and digits for what is not, in a fixed
+    order.
+    """
+    texts = [
+        *(a for s in SITUATIONS for a in s.answers.values()),
+        *KINDS,
+        *HELD,
+        *PLACES,
+        *WEATHER,
+        *TIMES,
+        *(p for poses in POSES.values() for p in poses),
+        *(c for colors in COLORS.values() for c in colors),
+        *grammar.IN_PLACE.values(),
+        *grammar.A_HELD.values(),
+        *grammar.WEATHER_CLAUSE.values(),
+        *grammar.TIME_CLAUSE.values(),
+        *(q for forms in grammar.QUESTIONS.values() for q in forms),
+    ]
     words = sorted({w for text in texts for w in re.findall(r"[a-z]+", text.lower())} | set(COMMON))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
     marks = list("[]().,:;?!'\"-/") + list("0123456789")
@@ -52,29 +206,66 @@ def vocabulary() -> list[str]:
 
 def tokenizer() -> PreTrainedTokenizerBase:
     """A BERT tokenizer over the world's words; [DEC] starts generation, as in BLIP-2."""
-    return BertTokenizer(vocab={w: i for i, w in enumerate(vocabulary())}, bos_token="[DEC]", do_lower_case=True)
+    return BertTokenizer(
+        vocab={w: i for i, w in enumerate(vocabulary())}, bos_token="[DEC]", do_lower_case=True
+    )
 
 
-def fresh_student(seed: int, hidden: int = HIDDEN, layers: int = 4, vision_width: int = 128, vision_layers: int = 4,
-                  image_size: int = IMAGE_SIZE) -> Student:
+def fresh_student(
+    seed: int,
+    hidden: int = HIDDEN,
+    layers: int = 4,
+    vision_width: int = 128,
+    vision_layers: int = 4,
+    image_size: int = IMAGE_SIZE,
+) -> Student:
     """A student of mini dimensions with random weights."""
     torch.manual_seed(seed)
     words = tokenizer()
-    vision = Blip2VisionConfig(hidden_size=vision_width, intermediate_size=3 * vision_width, num_hidden_layers=vision_layers,
-                               num_attention_heads=4, image_size=image_size, patch_size=PATCH,
-                               initializer_range=0.05)  # the class's default, 1e-10, is for weights about to be loaded
+    vision = Blip2VisionConfig(
+        hidden_size=vision_width,
+        intermediate_size=3 * vision_width,
+        num_hidden_layers=vision_layers,
+        num_attention_heads=4,
+        image_size=image_size,
+        patch_size=PATCH,
+        initializer_range=0.05,
+    )  # the class's default, 1e-10, is for weights about to be loaded
     qformer = Blip2QFormerConfig(
-        vocab_size=len(words), hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=4,
-        intermediate_size=3 * hidden, max_position_embeddings=128, cross_attention_frequency=1,
-        encoder_hidden_size=vision_width, use_qformer_text_input=True, hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0, pad_token_id=0, initializer_range=0.05,
+        vocab_size=len(words),
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=3 * hidden,
+        max_position_embeddings=128,
+        cross_attention_frequency=1,
+        encoder_hidden_size=vision_width,
+        use_qformer_text_input=True,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=0,
+        initializer_range=0.05,
     )
-    unused = OPTConfig(vocab_size=8, hidden_size=8, ffn_dim=8, num_hidden_layers=1, num_attention_heads=1,
-                       word_embed_proj_dim=8, max_position_embeddings=8)
-    config = Blip2Config(vision_config=vision.to_dict(), qformer_config=qformer.to_dict(), text_config=unused.to_dict(),
-                         num_query_tokens=QUERIES, image_text_hidden_size=64)
+    unused = OPTConfig(
+        vocab_size=8,
+        hidden_size=8,
+        ffn_dim=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        word_embed_proj_dim=8,
+        max_position_embeddings=8,
+    )
+    config = Blip2Config(
+        vision_config=vision.to_dict(),
+        qformer_config=qformer.to_dict(),
+        text_config=unused.to_dict(),
+        num_query_tokens=QUERIES,
+        image_text_hidden_size=64,
+    )
     blip2 = Blip2ForImageTextRetrieval(config)
-    torch.nn.init.normal_(blip2.query_tokens, std=0.02)  # the class leaves them zero: all queries would stay the same
+    torch.nn.init.normal_(
+        blip2.query_tokens, std=0.02
+    )  # the class leaves them zero: all queries would stay the same
     torch.nn.init.normal_(blip2.vision_model.embeddings.position_embedding, std=0.02)
     torch.nn.init.normal_(blip2.vision_model.embeddings.class_embedding, std=0.02)
     return Student(blip2, words)
@@ -82,4 +273,6 @@ def fresh_student(seed: int, hidden: int = HIDDEN, layers: int = 4, vision_width
 
 def words_of(texts: Iterable[str], known: dict[str, int]) -> list[int]:
     """The content words of texts, as indices into ``known``."""
-    return sorted({known[w] for text in texts for w in re.findall(r"[a-z]+", text.lower()) if w in known})
+    return sorted(
+        {known[w] for text in texts for w in re.findall(r"[a-z]+", text.lower()) if w in known}
+    )

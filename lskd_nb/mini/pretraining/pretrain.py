@@ -1,8 +1,10 @@
-"""``lskd mini pretrain``: make the mini world's base student and verbalizers from nothing, once, seeded.
+"""``lskd mini pretrain``: make the mini world's base student and verbalizers from nothing, once,
+seeded.
 
-Writes ``lskd_nb/mini/weights/{student,clip,vlm,questions}`` in Hugging Face's layout, half precision, and ``CARD.md`` that says
-how they were made and what they score on scenes they have not seen. No region id, no commonsense text and none of the scenes
-of a run is among the training data: a run samples its scenes from other streams of the generator.
+Writes ``lskd_nb/mini/weights/{student,clip,vlm,questions}`` in Hugging Face's layout, half
+precision, and ``CARD.md`` that says how they were made and what they score on scenes they have not
+seen. No region id, no commonsense text and none of the scenes of a run is among the training data:
+a run samples its scenes from other streams of the generator.
 """
 
 import argparse
@@ -33,20 +35,30 @@ say = partial(print, flush=True)
 
 
 def pretrain_vision(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
-    """Train a fresh student's vision encoder and save all of it; returns what is read from its features on held-out scenes."""
+    """Train a fresh student's vision encoder and save all of it; returns what is read from its
+    features on held-out scenes.
+    """
     student = base.fresh_student(seed, layers=3)
-    head = train_vision(student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log)
+    head = train_vision(
+        student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log
+    )
     save_half(student, folder)
     held_out = make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
     return {"vision": vision_scores(student, head, held_out, word_index(), seed)}
 
 
 def pretrain_reading(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
-    """Train the Q-Former of the student in ``folder``; returns what it tells apart on held-out scenes."""
+    """Train the Q-Former of the student in ``folder``; returns what it tells apart on held-out
+    scenes.
+    """
     student = load_student(str(folder))
     train_reading(student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log)
     save_half(student, folder)
-    return {"reading": reading_scores(student, make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q"), seed)}
+    return {
+        "reading": reading_scores(
+            student, make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q"), seed
+        )
+    }
 
 
 def save_half(student: Student, folder: Path) -> None:
@@ -67,22 +79,45 @@ def write_card(folder: Path) -> None:
     lines = [
         "# Weights of the mini world",
         "",
-        f"{size:.1f} MB, half precision. Made by `lskd mini pretrain`: random initial weights, trained on synthetic scenes only.",
-        "They know the mini world's drawings and words, and nothing else; their use is to run the whole method in minutes.",
+        (
+            f"{size:.1f} MB, half precision. Made by `lskd mini pretrain`: random initial weights,"
+            " trained on synthetic scenes only."
+        ),
+        (
+            "They know the mini world's drawings and words, and nothing else; their use is to run"
+            " the whole method in minutes."
+        ),
         "",
         "| part | what it is | seed | minutes | held-out scores |",
         "|---|---|---|---|---|",
     ]
     for part, entry in scores.items():
-        told = "; ".join(f"{group}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items()) for group, values in entry["scores"].items())
-        lines.append(f"| {part} | {entry['what']} | {entry['seed']} | {entry['minutes']:.0f} | {told} |")
+        told = "; ".join(
+            f"{group}: " + ", ".join(f"{k} {v:.3f}" for k, v in values.items())
+            for group, values in entry["scores"].items()
+        )
+        lines.append(
+            f"| {part} | {entry['what']} | {entry['seed']} | {entry['minutes']:.0f} | {told} |"
+        )
     lines += [
         "",
-        "Scores are shares of right predictions on scenes that no training saw: for the student's vision encoder, of framed",
-        "entities (frame colour, pose, held thing) and pictures (place), read by a linear head; for its Q-Former, of pairs where",
-        "ITM prefers the right caption, or the right statement about a frame, to a wrong one. For the verbalizers, see notebook 01.",
+        (
+            "Scores are shares of right predictions on scenes that no training saw: for the"
+            " student's vision encoder, of framed"
+        ),
+        (
+            "entities (frame colour, pose, held thing) and pictures (place), read by a linear head;"
+            " for its Q-Former, of pairs where"
+        ),
+        (
+            "ITM prefers the right caption, or the right statement about a frame, to a wrong one."
+            " For the verbalizers, see notebook 01."
+        ),
         "",
-        "The student has seen frames in colours and captions that say so, never region ids, and no commonsense question.",
+        (
+            "The student has seen frames in colours and captions that say so, never region ids, and"
+            " no commonsense question."
+        ),
     ]
     (folder / "CARD.md").write_text("\n".join(lines) + "\n")
 
@@ -90,13 +125,25 @@ def write_card(folder: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="lskd mini pretrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="each goes on from what the one before it saved")
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        help="each goes on from what the one before it saved",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=12_000, help="training scenes of the student")
     parser.add_argument("--vision-steps", type=int, default=3000)
     parser.add_argument("--reading-steps", type=int, default=3000)
     parser.add_argument("--verbalizer-scenes", type=int, default=4_000)
-    parser.add_argument("--verbalizer-steps", type=int, nargs=3, metavar=("CLIP", "VLM", "QUESTIONS"), default=(1200, 1800, 300))
+    parser.add_argument(
+        "--verbalizer-steps",
+        type=int,
+        nargs=3,
+        metavar=("CLIP", "VLM", "QUESTIONS"),
+        default=(1200, 1800, 300),
+    )
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -112,7 +159,9 @@ def main(arguments: list[str] | None = None) -> None:
             steps = dict(zip(("clip", "vlm", "questions"), options.verbalizer_steps, strict=True))
             scores = train_verbalizers(options.out, seed, options.verbalizer_scenes, steps, say)
         known = json.loads(told.read_text()) if told.exists() else {}
-        known[part] = dict(what=PARTS[part], seed=seed, minutes=(time.time() - begin) / 60, scores=scores)
+        known[part] = dict(
+            what=PARTS[part], seed=seed, minutes=(time.time() - begin) / 60, scores=scores
+        )
         told.write_text(json.dumps(known, indent=1))
     write_card(options.out)
     print(f"weights and card are in {options.out}")

@@ -1,8 +1,10 @@
-"""Second step of ``lskd mini pretrain``: the Q-Former learns to read the frozen vision encoder, from captions.
+"""Second step of ``lskd mini pretrain``: the Q-Former learns to read the frozen vision encoder,
+from captions.
 
-Captions of plain pictures (ITC, ITM and LM, as in BLIP-2's stage 1), captions of annotated pictures ("the dog framed in
-green is running") with ITM negatives that tell it of another frame, and the same as questions and answers with the
-question-conditioned LM loss. No region ids and no commonsense: those are left for distillation.
+Captions of plain pictures (ITC, ITM and LM, as in BLIP-2's stage 1), captions of annotated pictures
+("the dog framed in green is running") with ITM negatives that tell it of another frame, and the
+same as questions and answers with the question-conditioned LM loss. No region ids and no
+commonsense: those are left for distillation.
 """
 
 import time
@@ -22,7 +24,9 @@ from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
 
 @dataclass(frozen=True)
 class Example:
-    """A picture's features with a text that fits and one that does not; ``question`` may be empty."""
+    """A picture's features with a text that fits and one that does not; ``question`` may be
+    empty.
+    """
 
     view: int
     question: str
@@ -33,30 +37,47 @@ class Example:
 def encode_views(student: Student, views: list[View]) -> Tensor:
     """(V, P + 1, width) bf16 features, once for all steps."""
     with autocast(CPU):
-        return torch.cat([
-            student.encode_images(to_pixels(views[i : i + BATCH])).to(torch.bfloat16) for i in range(0, len(views), BATCH)
-        ])
+        return torch.cat(
+            [
+                student.encode_images(to_pixels(views[i : i + BATCH])).to(torch.bfloat16)
+                for i in range(0, len(views), BATCH)
+            ]
+        )
 
 
 def example(views: list[View], index: int, rng: np.random.Generator) -> Example:
-    """One caption or framed statement of a view, and a wrong one: of another frame or scene, or with one detail altered."""
+    """One caption or framed statement of a view, and a wrong one: of another frame or scene, or
+    with one detail altered.
+    """
     view = views[index]
     if view.frames and rng.random() < 0.75:
         return _framed_example(views, index, int(rng.choice(list(view.frames))), rng)
     if rng.random() < 0.3:
         return Example(index, *_scene_question(view.scene, views, rng))
-    order = rng.permutation(len(view.scene.entities))[: int(rng.integers(1, len(view.scene.entities) + 1))].tolist()
+    order = rng.permutation(len(view.scene.entities))[
+        : int(rng.integers(1, len(view.scene.entities) + 1))
+    ].tolist()
     text, wrong = grammar.caption(view.scene, order), ""
     while wrong in ("", text):  # another picture may happen to have the same caption
-        wrong = grammar.caption(_changed(view.scene, views, order, rng), order) if rng.random() < 0.8 else _any_caption(views, rng)
+        wrong = (
+            grammar.caption(_changed(view.scene, views, order, rng), order)
+            if rng.random() < 0.8
+            else _any_caption(views, rng)
+        )
     return Example(index, "", text, wrong)
 
 
-def _framed_example(views: list[View], index: int, entity: int, rng: np.random.Generator) -> Example:
+def _framed_example(
+    views: list[View], index: int, entity: int, rng: np.random.Generator
+) -> Example:
     """A statement, or a question and its answer, about one frame."""
     view = views[index]
     color, this = COLOR_NAMES[view.frames[entity]], view.scene.entities[entity]
-    others = [view.scene.entities[e] for e in view.frames if e != entity and _content(view.scene.entities[e]) != _content(this)]
+    others = [
+        view.scene.entities[e]
+        for e in view.frames
+        if e != entity and _content(view.scene.entities[e]) != _content(this)
+    ]
     how = rng.random()
     if others and how < 0.5:
         wrong = others[rng.integers(len(others))]
@@ -64,10 +85,18 @@ def _framed_example(views: list[View], index: int, entity: int, rng: np.random.G
         wrong = _altered(this, rng) if how < 0.9 else _other_entity(views, this, rng)
     form = rng.random()
     if form < 0.35:
-        return Example(index, f"What is framed in {color}?", "Answer: " + _content(this), "Answer: " + _content(wrong))
+        return Example(
+            index,
+            f"What is framed in {color}?",
+            "Answer: " + _content(this),
+            "Answer: " + _content(wrong),
+        )
     right, other = grammar.framed(this, color), grammar.framed(wrong, color)
     if form < 0.6:  # two clauses, of which either may be the wrong one
-        context, donor = _context_clause(view.scene, rng), _context_clause(views[rng.integers(len(views))].scene, rng)
+        context, donor = (
+            _context_clause(view.scene, rng),
+            _context_clause(views[rng.integers(len(views))].scene, rng),
+        )
         if donor not in _context_clauses(view.scene) and rng.random() < 0.5:
             other = right
         else:
@@ -77,7 +106,11 @@ def _framed_example(views: list[View], index: int, entity: int, rng: np.random.G
 
 
 def _context_clauses(scene: Scene) -> list[str]:
-    found = (grammar.WEATHER_CLAUSE.get(scene.weather), grammar.TIME_CLAUSE.get(scene.time), f"this is {grammar.IN_PLACE[scene.place]}")
+    found = (
+        grammar.WEATHER_CLAUSE.get(scene.weather),
+        grammar.TIME_CLAUSE.get(scene.time),
+        f"this is {grammar.IN_PLACE[scene.place]}",
+    )
     return [clause for clause in found if clause]
 
 
@@ -90,13 +123,19 @@ def _content(entity: Entity) -> str:
 
 
 def _altered(entity: Entity, rng: np.random.Generator) -> Entity:
-    """The same with one detail changed, so that the picture, not the noun, tells the wrong text from the right one."""
+    """The same with one detail changed, so that the picture, not the noun, tells the wrong text
+    from the right one.
+    """
     ways = [replace(entity, color=c) for c in COLORS[entity.kind] if c != entity.color]
     ways += 2 * [replace(entity, pose=p, held="") for p in POSES[entity.kind] if p != entity.pose]
     if entity.kind in PEOPLE:
         ways += [replace(entity, held=h, pose="standing") for h in HELD if h != entity.held]
         ways += [replace(entity, kind=k) for k in PEOPLE if k != entity.kind]
-    return ways[rng.integers(len(ways))] if ways else replace(entity, kind=str(rng.choice([k for k in THINGS if k != entity.kind])))
+    return (
+        ways[rng.integers(len(ways))]
+        if ways
+        else replace(entity, kind=str(rng.choice([k for k in THINGS if k != entity.kind])))
+    )
 
 
 def _other_entity(views: list[View], like: Entity, rng: np.random.Generator) -> Entity:
@@ -108,12 +147,22 @@ def _other_entity(views: list[View], like: Entity, rng: np.random.Generator) -> 
 
 
 def _changed(scene: Scene, views: list[View], order: list[int], rng: np.random.Generator) -> Scene:
-    """The scene with its place, weather or time, or one of the entities of ``order``, as they are not."""
+    """The scene with its place, weather or time, or one of the entities of ``order``, as they
+    are not.
+    """
     donor = views[rng.integers(len(views))].scene
-    if rng.random() < 0.4 and (donor.place, donor.weather, donor.time) != (scene.place, scene.weather, scene.time):
+    if rng.random() < 0.4 and (donor.place, donor.weather, donor.time) != (
+        scene.place,
+        scene.weather,
+        scene.time,
+    ):
         ways = [replace(scene, place=donor.place, weather=donor.weather, time=donor.time)]
         if scene.weather and donor.weather:
-            ways += [w for w in (replace(scene, weather=donor.weather), replace(scene, time=donor.time)) if w != scene]
+            ways += [
+                w
+                for w in (replace(scene, weather=donor.weather), replace(scene, time=donor.time))
+                if w != scene
+            ]
         return ways[rng.integers(len(ways))]
     one = int(rng.choice(order))
     entity = scene.entities[one]
@@ -125,14 +174,18 @@ def _any_caption(views: list[View], rng: np.random.Generator) -> str:
     return grammar.caption(views[rng.integers(len(views))].scene)
 
 
-def _scene_question(scene: Scene, views: list[View], rng: np.random.Generator) -> tuple[str, str, str]:
+def _scene_question(
+    scene: Scene, views: list[View], rng: np.random.Generator
+) -> tuple[str, str, str]:
     """A plain question about the whole picture, its answer and a wrong one."""
     entity = scene.entities[rng.integers(len(scene.entities))]
     wrong = _other_entity(views, entity, rng)
     other = views[rng.integers(len(views))].scene
     forms = [("What is in the picture?", _content(entity), _content(wrong))]
     if other.place != scene.place:
-        forms.append(("Where is this?", grammar.IN_PLACE[scene.place], grammar.IN_PLACE[other.place]))
+        forms.append(
+            ("Where is this?", grammar.IN_PLACE[scene.place], grammar.IN_PLACE[other.place])
+        )
     if scene.weather and other.weather not in ("", scene.weather):
         forms.append(("What is the weather like?", scene.weather, other.weather))
     if scene.time and other.time not in ("", scene.time):
@@ -141,26 +194,44 @@ def _scene_question(scene: Scene, views: list[View], rng: np.random.Generator) -
     return question, "Answer: " + right, "Answer: " + wrong_text
 
 
-def stage1_losses(student: Student, image: Tensor, batch: list[Example], rng: np.random.Generator) -> dict[str, Tensor]:
+def stage1_losses(
+    student: Student, image: Tensor, batch: list[Example], rng: np.random.Generator
+) -> dict[str, Tensor]:
     """ITC, ITM and LM of one batch of (B, P, width) features."""
     right = student.tokenize([e.question for e in batch], [e.text for e in batch])
-    both = student.tokenize([e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch])
+    both = student.tokenize(
+        [e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch]
+    )
     views = torch.tensor([e.view for e in batch])
-    image = student.look(image)
-    itc, similarity = itc_loss(student.query_features(image), student.text_features(right), views, student.temperature)
-    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(1)  # the text of another image that fits best
+    image = student.image_keys_values(image)
+    itc, similarity = itc_loss(
+        student.query_features(image), student.text_features(right), views, student.temperature
+    )
+    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(
+        1
+    )  # the text of another image that fits best
     size = len(batch)
-    rows = torch.stack([torch.arange(size), elsewhere, torch.arange(size, 2 * size)], dim=1).flatten()
+    rows = torch.stack(
+        [torch.arange(size), elsewhere, torch.arange(size, 2 * size)], dim=1
+    ).flatten()
     logits = student.itm_logits(image, both[rows])
     target = torch.zeros(3 * size, dtype=torch.long)
     target[::3] = 1
     conditioned = bool(rng.random() < 0.5)
     log_probability, counted = student.lm_log_probabilities(image, right, conditioned)
-    return dict(itc=itc, itm=F.cross_entropy(logits, target), lm=lm_loss(log_probability, counted, right.ids[:, 1:]))
+    return dict(
+        itc=itc,
+        itm=F.cross_entropy(logits, target),
+        lm=lm_loss(log_probability, counted, right.ids[:, 1:]),
+    )
 
 
-def train_reading(student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print) -> None:
-    """Step 2: the Q-Former and its heads, the vision encoder frozen and its features computed once."""
+def train_reading(
+    student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print
+) -> None:
+    """Step 2: the Q-Former and its heads, the vision encoder frozen and its features computed
+    once.
+    """
     rng = np.random.default_rng([seed, 3])
     torch.manual_seed(seed)
     student.blip2.set_attn_implementation("eager")  # as for the vision encoder
@@ -191,14 +262,18 @@ def train_reading(student: Student, pool: Pool, steps: int, peak: float, seed: i
 
 @torch.no_grad()
 def reading_scores(student: Student, pool: Pool, seed: int, number: int = 600) -> dict[str, float]:
-    """On held-out scenes, by ITM: right caption against three others; framed statement against another frame's."""
+    """On held-out scenes, by ITM: right caption against three others; framed statement against
+    another frame's.
+    """
     rng = np.random.default_rng([seed, 4])
     views = [draw_view(pool, i, rng, 0.75) for i in range(min(number, len(pool.scenes)))]
     features = encode_views(student, views)
     hits: dict[str, list[bool]] = {"caption": [], "frame": []}
     for start in range(0, len(views), BATCH):
         batch = [example(views, i, rng) for i in range(start, min(start + BATCH, len(views)))]
-        pair = student.tokenize([e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch])
+        pair = student.tokenize(
+            [e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch]
+        )
         image = features[[e.view for e in batch]].repeat(2, 1, 1)
         with autocast(CPU):
             match = student.itm_logits(image, pair)

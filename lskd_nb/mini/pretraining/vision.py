@@ -1,8 +1,10 @@
-"""First step of ``lskd mini pretrain``: the base student's vision encoder, from pictures and their words.
+"""First step of ``lskd mini pretrain``: the base student's vision encoder, from pictures and their
+words.
 
-From the patches under an entity's box it predicts the words of the entity's description, and the colour of the frame drawn
-around it where there is one; from the [CLS] patch the words of the caption. What a web-scale vision encoder has learnt
-from annotated pictures, this one learns from frames in colours: never from region ids.
+From the patches under an entity's box it predicts the words of the entity's description, and the
+colour of the frame drawn around it where there is one; from the [CLS] patch the words of the
+caption. What a web-scale vision encoder has learnt from annotated pictures, this one learns from
+frames in colours: never from region ids.
 """
 
 import time
@@ -59,7 +61,9 @@ class View:
 def _thumbnail(scene: Scene) -> np.ndarray:
     from PIL import Image
 
-    return np.asarray(render(scene).resize((base.IMAGE_SIZE, base.IMAGE_SIZE), Image.Resampling.BICUBIC))
+    return np.asarray(
+        render(scene).resize((base.IMAGE_SIZE, base.IMAGE_SIZE), Image.Resampling.BICUBIC)
+    )
 
 
 def make_pool(number: int, seed: int, prefix: str) -> Pool:
@@ -85,14 +89,18 @@ def draw_view(pool: Pool, index: int, rng: np.random.Generator, framed: float) -
         return View(scene, pool.images[index], {})
     number = int(rng.integers(1, len(scene.entities) + 1))
     chosen = rng.permutation(len(scene.entities))[:number]
-    frames = {int(e): int(c) for e, c in zip(chosen, rng.permutation(len(COLOR_NAMES)), strict=False)}
+    frames = {
+        int(e): int(c) for e, c in zip(chosen, rng.permutation(len(COLOR_NAMES)), strict=False)
+    }
     regions = [Region(color, scaled_box(scene.entities[e])) for e, color in frames.items()]
     return View(scene, np.asarray(highlight(Image.fromarray(pool.images[index]), regions)), frames)
 
 
 def to_pixels(views: list[View]) -> Tensor:
     """(B, 3, S, S) normalised pixels of a batch."""
-    stacked = torch.from_numpy(np.stack([v.image for v in views])).float().div_(255).permute(0, 3, 1, 2)
+    stacked = (
+        torch.from_numpy(np.stack([v.image for v in views])).float().div_(255).permute(0, 3, 1, 2)
+    )
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
     return (stacked - mean) / std
 
@@ -107,11 +115,19 @@ def schedule(step: int, steps: int, peak: float) -> float:
 def _entity_words(entity: Entity, frame: int | None) -> list[str]:
     color = f"{entity.kind}-{entity.color}" if len(COLORS[entity.kind]) > 1 else ""
     doing = [entity.pose and f"is-{entity.pose}", entity.held and f"has-{entity.held}"]
-    return [entity.kind, *filter(None, [color, entity.color, *doing]), f"frame-{COLOR_NAMES[frame]}" if frame is not None else "no-frame"]
+    return [
+        entity.kind,
+        *filter(None, [color, entity.color, *doing]),
+        f"frame-{COLOR_NAMES[frame]}" if frame is not None else "no-frame",
+    ]
 
 
 def _scene_words(scene: Scene) -> list[str]:
-    return [f"at-{scene.place}", *(f"sky-{w}" for w in (scene.weather, scene.time) if w), *(e.kind for e in scene.entities)]
+    return [
+        f"at-{scene.place}",
+        *(f"sky-{w}" for w in (scene.weather, scene.time) if w),
+        *(e.kind for e in scene.entities),
+    ]
 
 
 def _patch_weights(entity: Entity) -> np.ndarray:
@@ -126,17 +142,25 @@ def _patch_weights(entity: Entity) -> np.ndarray:
 
 
 def word_index() -> dict[str, int]:
-    """The words that the vision encoder learns to see: everything that a scene of the world can hold."""
+    """The words that the vision encoder learns to see: everything that a scene of the world can
+    hold.
+    """
     words = {f"at-{p}" for p in PLACES} | {f"sky-{w}" for w in (*WEATHER, *TIMES)}
     for kind in KINDS:
         held = (*HELD, "") if kind in PEOPLE else ("",)
-        for color, pose, thing, frame in product(COLORS[kind], POSES[kind], held, (None, *range(len(COLOR_NAMES)))):
+        for color, pose, thing, frame in product(
+            COLORS[kind], POSES[kind], held, (None, *range(len(COLOR_NAMES)))
+        ):
             words |= set(_entity_words(Entity(kind, color, pose, thing), frame))
     return {w: i for i, w in enumerate(sorted(words))}
 
 
-def vision_batch(views: list[View], words: dict[str, int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Pixels; patch weights (R, P) of every entity and its picture (R,); word targets of entities and of pictures."""
+def vision_batch(
+    views: list[View], words: dict[str, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Pixels; patch weights (R, P) of every entity and its picture (R,); word targets of
+    entities and of pictures.
+    """
     weights, owner, seen, whole = [], [], [], []
     for row, view in enumerate(views):
         picture = np.zeros(len(words), np.float32)
@@ -148,31 +172,48 @@ def vision_batch(views: list[View], words: dict[str, int]) -> tuple[Tensor, Tens
             weights.append(_patch_weights(entity))
             owner.append(row)
             seen.append(target)
-    return to_pixels(views), *(torch.from_numpy(np.stack(a)) for a in (weights, np.array(owner), seen, whole))
+    return to_pixels(views), *(
+        torch.from_numpy(np.stack(a)) for a in (weights, np.array(owner), seen, whole)
+    )
 
 
-def vision_loss(student: Student, head: nn.Linear, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Word prediction from pooled patches and from [CLS]: the loss, and the logits of entities and pictures."""
+def vision_loss(
+    student: Student, head: nn.Linear, batch: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Word prediction from pooled patches and from [CLS]: the loss, and the logits of entities
+    and pictures.
+    """
     pixels, weights, owner, seen, whole = batch
     features = student.blip2.vision_model(pixels).last_hidden_state
     pooled = torch.einsum("rp,rpd->rd", weights.to(features.dtype), features[owner, 1:])
     entities, pictures = head(pooled).float(), head(features[:, 0]).float()
-    loss = sum(F.binary_cross_entropy_with_logits(x, y, reduction="none").sum(-1).mean() for x, y in ((entities, seen), (pictures, whole)))
+    loss = sum(
+        F.binary_cross_entropy_with_logits(x, y, reduction="none").sum(-1).mean()
+        for x, y in ((entities, seen), (pictures, whole))
+    )
     return loss, entities, pictures
 
 
-def train_vision(student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print) -> nn.Linear:
+def train_vision(
+    student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print
+) -> nn.Linear:
     """Step 1. Returns the word head, which is thrown away after scoring."""
     rng, words = np.random.default_rng([seed, 1]), word_index()
-    student.blip2.set_attn_implementation("eager")  # the CPU's fused attention has a slow backward pass
+    student.blip2.set_attn_implementation(
+        "eager"
+    )  # the CPU's fused attention has a slow backward pass
     vision = student.blip2.vision_model.requires_grad_(True).train()
     head = nn.Linear(student.blip2.config.vision_config.hidden_size, len(words))
     nn.init.constant_(head.bias, -3.0)
-    optimizer = torch.optim.AdamW([*vision.parameters(), *head.parameters()], lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        [*vision.parameters(), *head.parameters()], lr=peak, weight_decay=0.05, betas=(0.9, 0.98)
+    )
     begin, total = time.time(), 0.0
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = schedule(step, steps, peak)
-        views = [draw_view(pool, int(i), rng, 0.7) for i in rng.integers(len(pool.scenes), size=BATCH)]
+        views = [
+            draw_view(pool, int(i), rng, 0.7) for i in rng.integers(len(pool.scenes), size=BATCH)
+        ]
         with autocast(CPU):
             loss, _, _ = vision_loss(student, head, vision_batch(views, words))
         loss.backward()
@@ -188,14 +229,25 @@ def train_vision(student: Student, pool: Pool, steps: int, peak: float, seed: in
 
 
 @torch.no_grad()
-def vision_scores(student: Student, head: nn.Linear, pool: Pool, words: dict[str, int], seed: int) -> dict[str, float]:
-    """On held-out scenes: which share of entities has its kind, colour, pose, held thing and frame seen right."""
+def vision_scores(
+    student: Student, head: nn.Linear, pool: Pool, words: dict[str, int], seed: int
+) -> dict[str, float]:
+    """On held-out scenes: which share of entities has its kind, colour, pose, held thing and
+    frame seen right.
+    """
     rng = np.random.default_rng([seed, 2])
     names = np.array(sorted(words, key=words.get))
-    groups = {"frame": ("frame-", "no-frame"), "pose": ("is-",), "held": ("has-",), "place": ("at-",)}
+    groups = {
+        "frame": ("frame-", "no-frame"),
+        "pose": ("is-",),
+        "held": ("has-",),
+        "place": ("at-",),
+    }
     hits: dict[str, list[bool]] = {}
     for start in range(0, len(pool.scenes), BATCH):
-        views = [draw_view(pool, i, rng, 0.7) for i in range(start, min(start + BATCH, len(pool.scenes)))]
+        views = [
+            draw_view(pool, i, rng, 0.7) for i in range(start, min(start + BATCH, len(pool.scenes)))
+        ]
         with autocast(CPU):
             batch = vision_batch(views, words)
             _, entities, pictures = vision_loss(student, head, batch)

@@ -1,7 +1,9 @@
-"""The language of the world: scenes and what follows from them as English sentences, and such sentences read back.
+"""The language of the world: scenes and what follows from them as English sentences, and such
+sentences read back.
 
-Captions, region descriptions, questions, answers and rationales are built here from a scene; the rule-based teacher and
-the annotator use the same grammar the other way round, to know what a sentence claims.
+Captions, region descriptions, questions, answers and rationales are built here from a scene; the
+rule-based teacher and the annotator use the same grammar the other way round, to know what a
+sentence claims.
 """
 
 import re
@@ -19,11 +21,21 @@ from lskd_nb.mini.scenes.world import (
     Scene,
 )
 
-IN_PLACE = dict(park="in the park", beach="on the beach", street="on the street", farm="at the farm",
-                kitchen="in a kitchen", stage="on a stage")
-WEATHER_CLAUSE = dict(sunny="the sun is shining", cloudy="it is cloudy", rainy="it is raining", snowy="it is snowing")
+IN_PLACE = dict(
+    park="in the park",
+    beach="on the beach",
+    street="on the street",
+    farm="at the farm",
+    kitchen="in a kitchen",
+    stage="on a stage",
+)
+WEATHER_CLAUSE = dict(
+    sunny="the sun is shining", cloudy="it is cloudy", rainy="it is raining", snowy="it is snowing"
+)
 TIME_CLAUSE = dict(day="it is day", evening="it is evening", night="it is night")
-A_HELD = {held: f"a {held}" for held in HELD} | dict(umbrella="an umbrella", rod="a fishing rod", flowers="flowers")
+A_HELD = {held: f"a {held}" for held in HELD} | dict(
+    umbrella="an umbrella", rod="a fishing rod", flowers="flowers"
+)
 QUESTIONS = dict(
     next=("What is {} about to do?", "What will {} do next?"),
     why=("Why does {} do this?", "What is the reason for what {} does?"),
@@ -34,7 +46,7 @@ QUESTIONS = dict(
 
 
 def describe(entity: Entity) -> str:
-    """"a woman in a red shirt holding an umbrella", "a brown dog running", "a tree"."""
+    """ "a woman in a red shirt holding an umbrella", "a brown dog running", "a tree"."""
     if entity.kind in PEOPLE:
         return f"a {entity.kind} in a {entity.color} shirt {doing(entity)}".rstrip()
     paint = f"{entity.color} " if len(COLORS[entity.kind]) > 1 else ""
@@ -42,7 +54,7 @@ def describe(entity: Entity) -> str:
 
 
 def doing(entity: Entity) -> str:
-    """"sitting and holding a book", "running", ""."""
+    """ "sitting and holding a book", "running", ""."""
     holding = f"holding {A_HELD[entity.held]}" if entity.held else ""
     if holding and entity.pose == "sitting":
         return f"sitting and {holding}"
@@ -50,28 +62,39 @@ def doing(entity: Entity) -> str:
 
 
 def the(entity: Entity) -> str:
-    """"the woman in the red shirt", "the brown dog", "the tree": enough to tell it from the others in most scenes."""
+    """ "the woman in the red shirt", "the brown dog", "the tree": enough to tell it from the
+    others in most scenes.
+    """
     if entity.kind in PEOPLE:
-        return f"the {entity.kind} in the {entity.color} shirt" if entity.color else f"the {entity.kind}"
+        return (
+            f"the {entity.kind} in the {entity.color} shirt"
+            if entity.color
+            else f"the {entity.kind}"
+        )
     paint = f"{entity.color} " if entity.color and len(COLORS[entity.kind]) > 1 else ""
     return f"the {paint}{entity.kind}"
 
 
 def context(scene: Scene) -> str:
-    """"a rainy night in the park", "in a kitchen"; what is unknown is left out."""
+    """ "a rainy night in the park", "in a kitchen"; what is unknown is left out."""
     when = " ".join(filter(None, (scene.weather, scene.time)))
     return f"{'a ' + when + ' ' if when else ''}{IN_PLACE.get(scene.place, '')}".strip()
 
 
 def caption(scene: Scene, order: list[int] | None = None) -> str:
     """One sentence about the whole scene, naming the entities of ``order`` (default: all)."""
-    named = [describe(scene.entities[i]) for i in (range(len(scene.entities)) if order is None else order)]
+    named = [
+        describe(scene.entities[i])
+        for i in (range(len(scene.entities)) if order is None else order)
+    ]
     listed = ", ".join(named[:-1]) + (" and " if len(named) > 1 else "") + named[-1]
     return f"{context(scene)} with {listed}.".capitalize()
 
 
 def framed(entity: Entity, color: str) -> str:
-    """A caption of an annotated picture, as web corpora have them: "the dog framed in green is running"."""
+    """A caption of an annotated picture, as web corpora have them: "the dog framed in green is
+    running".
+    """
     state = doing(entity) if entity.kind in PEOPLE else entity.pose
     name = f"the {entity.kind} framed in {color}"
     paint = f"{entity.color} {entity.kind}" if len(COLORS[entity.kind]) > 1 else entity.kind
@@ -123,7 +146,7 @@ def rationale(scene: Scene, situation: Situation, region: int, other: int | None
     return " and ".join(found).capitalize() + "."
 
 
-# ------------------------------------------------------------------------------------------------ reading
+# ------------------------------------------------------------------------------------------ reading
 
 _MENTION = re.compile(r"\[(\d+)\]")
 _DESCRIBED = re.compile(
@@ -150,8 +173,18 @@ def read_entity(text: str) -> Entity:
 def read_context(text: str) -> tuple[str, str, str]:
     """Place, weather and time that a text speaks of, "" for what it does not say."""
     words = set(re.findall(r"[a-z]+", text.lower()))
-    weather = {"sunny": "sunny", "sun": "sunny", "cloudy": "cloudy", "clouds": "cloudy", "rainy": "rainy", "raining": "rainy",
-               "rain": "rainy", "snowy": "snowy", "snowing": "snowy", "snow": "snowy"}
+    weather = {
+        "sunny": "sunny",
+        "sun": "sunny",
+        "cloudy": "cloudy",
+        "clouds": "cloudy",
+        "rainy": "rainy",
+        "raining": "rainy",
+        "rain": "rainy",
+        "snowy": "snowy",
+        "snowing": "snowy",
+        "snow": "snowy",
+    }
     place = next((p for p in PLACES if p in words), "")
     time = next((t for t in ("evening", "night", "day") if t in words), "")
     return place, next((weather[w] for w in weather if w in words), ""), time
@@ -195,8 +228,11 @@ def clause_holds(scene: Scene, clause: str) -> bool | None:
     return None
 
 
-def judge(scene: Scene, question_text: str, answer_text: str, rationale_text: str) -> tuple[bool, float] | None:
-    """Is the answer right for the pointed region, and which share of the rationale's clauses is true of the picture?
+def judge(
+    scene: Scene, question_text: str, answer_text: str, rationale_text: str
+) -> tuple[bool, float] | None:
+    """Is the answer right for the pointed region, and which share of the rationale's clauses is
+    true of the picture?
 
     None where question, answer or rationale is not of this world's language.
     """
@@ -213,5 +249,7 @@ def judge(scene: Scene, question_text: str, answer_text: str, rationale_text: st
 
 
 def _plain(text: str) -> str:
-    """Lower case, descriptions before a mention removed: "the woman in the red shirt [0]" reads "[0]"."""
+    """Lower case, descriptions before a mention removed: "the woman in the red shirt [0]" reads
+    "[0]".
+    """
     return _DESCRIBED.sub("", text.lower().strip())

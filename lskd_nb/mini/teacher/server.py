@@ -1,7 +1,9 @@
-"""The mini world's teacher: the rule-based writer behind a loopback server that speaks OpenAI's protocol: chat completions, and batches of them.
+"""The mini world's teacher: the rule-based writer behind a loopback server that speaks OpenAI's
+protocol: chat completions, and batches of them.
 
-``python -m lskd_nb.mini.teacher.server --port-file FILE`` serves until its parent process ends; ``serving()`` does so for a block.
-Point ``base_url`` elsewhere and the client talks to an LLM instead, with the same code.
+``python -m lskd_nb.mini.teacher.server --port-file FILE`` serves until its parent process ends;
+``serving()`` does so for a block. Point ``base_url`` elsewhere and the client talks to an LLM
+instead, with the same code.
 """
 
 import argparse
@@ -26,9 +28,15 @@ from lskd_nb.records import atomic_path
 
 
 def application(
-    error_rate: float = 0.0, seed: int = 0, delay: float = 0.0, imagination: float = IMAGINATION, batch_delay: float = 0.0,
+    error_rate: float = 0.0,
+    seed: int = 0,
+    delay: float = 0.0,
+    imagination: float = IMAGINATION,
+    batch_delay: float = 0.0,
 ) -> web.Application:
-    """The server. ``error_rate`` of requests end as 500 or 429, ``delay`` seconds pass before each reply, ``batch_delay`` before a batch's."""
+    """The server. ``error_rate`` of requests end as 500 or 429, ``delay`` seconds pass before
+    each reply, ``batch_delay`` before a batch's.
+    """
     counts = {"completions": 0, "errors": 0, "distinct": set()}
     rng = np.random.default_rng(seed)
 
@@ -42,7 +50,11 @@ def application(
             return 404, failure(f"no model {body.get('model')!r} here; there is {NAME!r}")
         if rng.random() < error_rate:
             counts["errors"] += 1
-            return (429, failure("slow down", "rate_limit_error")) if rng.random() < 0.5 else (500, failure("server error", "server_error"))
+            return (
+                (429, failure("slow down", "rate_limit_error"))
+                if rng.random() < 0.5
+                else (500, failure("server error", "server_error"))
+            )
         counts["completions"] += 1
         counts["distinct"].add(hash(messages[0]["content"] + content))
         return 200, _completion(body, imagination)
@@ -58,27 +70,58 @@ def application(
         return web.json_response(reply, status=status)
 
     async def models(_: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": NAME, "object": "model", "created": 0, "owned_by": "mini world"}]})
+        return web.json_response(
+            {
+                "object": "list",
+                "data": [{"id": NAME, "object": "model", "created": 0, "owned_by": "mini world"}],
+            }
+        )
 
     batches = Batches(answer, batch_delay)
 
     async def stats(_: web.Request) -> web.Response:
-        told = {"distinct": len(counts["distinct"]), "files": len(batches.files), "batches": len(batches.batches)}
+        told = {
+            "distinct": len(counts["distinct"]),
+            "files": len(batches.files),
+            "batches": len(batches.batches),
+        }
         return web.json_response(counts | told)
 
     app = web.Application(client_max_size=MOST_BYTES + 2**20)
-    app.add_routes([web.post("/v1/chat/completions", completions), web.get("/v1/models", models), web.get("/stats", stats), *batches.routes()])
+    app.add_routes(
+        [
+            web.post("/v1/chat/completions", completions),
+            web.get("/v1/models", models),
+            web.get("/stats", stats),
+            *batches.routes(),
+        ]
+    )
     return app
 
 
 def _completion(body: dict, imagination: float) -> dict:
     """The writer's reply to a request, as a chat completion."""
     messages = body["messages"]
-    text = write_triples(messages, 3, int(body.get("seed") or 0), float(body.get("temperature", 1.0)), imagination)
-    used = {"prompt_tokens": sum(len(m["content"]) for m in messages) // 4, "completion_tokens": len(text) // 4}
+    text = write_triples(
+        messages, 3, int(body.get("seed") or 0), float(body.get("temperature", 1.0)), imagination
+    )
+    used = {
+        "prompt_tokens": sum(len(m["content"]) for m in messages) // 4,
+        "completion_tokens": len(text) // 4,
+    }
     return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion", "created": int(time.time()), "model": NAME,
-        "choices": [{"index": 0, "finish_reason": "stop", "logprobs": None, "message": {"role": "assistant", "content": text, "refusal": None}}],
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": NAME,
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "logprobs": None,
+                "message": {"role": "assistant", "content": text, "refusal": None},
+            }
+        ],
         "usage": used | {"total_tokens": sum(used.values())},
     }
 
@@ -103,15 +146,29 @@ def serving(**options: float) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory() as folder:
         port_file = Path(folder) / "port"
-        command = [sys.executable, "-m", "lskd_nb.mini.teacher.server", "--port-file", str(port_file)]
-        command += [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "lskd_nb.mini.teacher.server",
+            "--port-file",
+            str(port_file),
+        ]
+        command += [
+            part
+            for name, value in options.items()
+            for part in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         try:
             deadline = time.time() + 30
             while not port_file.exists():
                 if process.poll() is not None or time.time() > deadline:
                     process.kill()
-                    raise RuntimeError(f"the mini teacher did not start: {process.stderr.read()[-500:]}")
+                    raise RuntimeError(
+                        f"the mini teacher did not start: {process.stderr.read()[-500:]}"
+                    )
                 time.sleep(0.02)
             yield f"http://127.0.0.1:{port_file.read_text()}/v1"
         finally:
@@ -122,14 +179,18 @@ def serving(**options: float) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--port-file", type=Path, required=True, help="where to write the port that was free")
+    parser.add_argument(
+        "--port-file", type=Path, required=True, help="where to write the port that was free"
+    )
     parser.add_argument("--error-rate", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--imagination", type=float, default=IMAGINATION)
     parser.add_argument("--batch-delay", type=float, default=0.0)
     options = parser.parse_args()
-    app = application(options.error_rate, options.seed, options.delay, options.imagination, options.batch_delay)
+    app = application(
+        options.error_rate, options.seed, options.delay, options.imagination, options.batch_delay
+    )
     asyncio.run(_serve(app, options.port_file, os.getppid()))
 
 

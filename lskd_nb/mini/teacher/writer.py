@@ -1,9 +1,11 @@
-"""A rule-based writer of triples, standing in for the LLM. It is no language model and does not pretend to be one.
+"""A rule-based writer of triples, standing in for the LLM. It is no language model and does not
+pretend to be one.
 
-It sees the words of a prompt and nothing else: reads them back into a belief about the scene, looks up what follows by the
-world's rules of common sense, and writes that down. It is fallible as LLMs are: where a verbalizer was wrong it believes it,
-and with a probability that grows with the temperature it confuses regions, asserts what is typical, or exchanges ids. Of what is
-outside its world, a real photograph say, it writes plain sentences that quote the words it was given.
+It sees the words of a prompt and nothing else: reads them back into a belief about the scene, looks
+up what follows by the world's rules of common sense, and writes that down. It is fallible as LLMs
+are: where a verbalizer was wrong it believes it, and with a probability that grows with the
+temperature it confuses regions, asserts what is typical, or exchanges ids. Of what is outside its
+world, a real photograph say, it writes plain sentences that quote the words it was given.
 """
 
 import hashlib
@@ -20,7 +22,8 @@ from lskd_nb.mini.scenes.world import Entity, Scene
 from lskd_nb.regions import mentions
 
 NAME = "mini-rule-based-writer"
-IMAGINATION = 0.36  # share of triples, at temperature 1, that go beyond what was said: half of all are then acceptable
+# share of triples, at temperature 1, that go beyond what was said: half of all are then acceptable
+IMAGINATION = 0.36
 ASKED = "\n\nQuestion: "  # comes before a question that is to be answered
 BROKEN = 0.015  # share of replies that break the format, as an LLM's do now and then
 _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
@@ -28,7 +31,9 @@ _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
 
 @dataclass(frozen=True)
 class Belief:
-    """What a prompt makes one believe: a scene whose entities are the regions ``ids``, and the words about each."""
+    """What a prompt makes one believe: a scene whose entities are the regions ``ids``, and the
+    words about each.
+    """
 
     scene: Scene
     ids: tuple[int, ...]
@@ -36,7 +41,9 @@ class Belief:
 
 
 def read_context(text: str) -> Belief:
-    """Read a context (lskd_nb.teacher.prompts.context_text) back. Where lines disagree, the majority is believed."""
+    """Read a context (lskd_nb.teacher.prompts.context_text) back. Where lines disagree, the
+    majority is believed.
+    """
     votes: tuple[Counter, ...] = (Counter(), Counter(), Counter())
     ids, entities, said = [], [], []
     for line in text.splitlines():
@@ -46,7 +53,9 @@ def read_context(text: str) -> Belief:
             said.append(region[3])
             entities.append(_believed_entity(region[2], region[3].split("; ")))
         elif not line.startswith("Objects"):
-            for vote, value in zip(votes, grammar.read_context(line.rpartition("?")[2]), strict=True):
+            for vote, value in zip(
+                votes, grammar.read_context(line.rpartition("?")[2]), strict=True
+            ):
                 if value:
                     vote[value] += 1
     place, weather, time = (v.most_common(1)[0][0] if v else "" for v in votes)
@@ -62,8 +71,16 @@ def _believed_entity(label: str, descriptions: list[str]) -> Entity:
     return first
 
 
-def write_triples(messages: list[dict], number: int, seed: int, temperature: float, imagination: float = IMAGINATION) -> str:
-    """The reply to a prompt, as text: JSON of ``number`` triples, or of one that answers the question at its end; now and then something broken."""
+def write_triples(
+    messages: list[dict],
+    number: int,
+    seed: int,
+    temperature: float,
+    imagination: float = IMAGINATION,
+) -> str:
+    """The reply to a prompt, as text: JSON of ``number`` triples, or of one that answers the
+    question at its end; now and then something broken.
+    """
     context, _, asked = messages[-1]["content"].partition(ASKED)
     described = "by what they are" in messages[0]["content"]
     digest = hashlib.sha256(f"{seed}/{temperature}/{described}/{context}{asked}".encode()).digest()
@@ -72,14 +89,19 @@ def write_triples(messages: list[dict], number: int, seed: int, temperature: flo
     if asked:
         triples = [_answered(belief, asked, rng, imagination * temperature)]
     else:
-        triples = [_triple(belief, region, kind, rng, imagination * temperature, described) for region, kind in _choose(belief, number, rng)]
+        triples = [
+            _triple(belief, region, kind, rng, imagination * temperature, described)
+            for region, kind in _choose(belief, number, rng)
+        ]
     if rng.random() < BROKEN * temperature:
         return _broken(triples, rng)
     return json.dumps({"triples": triples}, ensure_ascii=False)
 
 
 def _choose(belief: Belief, number: int, rng: np.random.Generator) -> list[tuple[int, str]]:
-    """(position of region, question type), regions in turn; "" is a question for what the rules do not know."""
+    """(position of region, question type), regions in turn; "" is a question for what the rules
+    do not know.
+    """
     turns: list[list[tuple[int, str]]] = []
     for position in rng.permutation(len(belief.ids)):
         found = situation_of(belief.scene, int(position))
@@ -89,29 +111,59 @@ def _choose(belief: Belief, number: int, rng: np.random.Generator) -> list[tuple
     return chosen[:number]
 
 
-def _triple(belief: Belief, position: int, kind: str, rng: np.random.Generator, imagination: float, described: bool) -> dict:
+def _triple(
+    belief: Belief,
+    position: int,
+    kind: str,
+    rng: np.random.Generator,
+    imagination: float,
+    described: bool,
+) -> dict:
     if not kind:
         return _plain(belief, position, rng)
     situation, other = situation_of(belief.scene, position)
     texts = _imagined(belief, position, kind, rng) if rng.random() < imagination else None
     if texts is None:
-        texts = (grammar.answer(kind, situation), grammar.rationale(belief.scene, situation, position, other))
-    fields = dict(question=grammar.question(kind, position, int(rng.integers(2))), answer=texts[0], rationale=texts[1])
-    return {name: _pointed(text, belief, described and name != "answer") for name, text in fields.items()}
+        texts = (
+            grammar.answer(kind, situation),
+            grammar.rationale(belief.scene, situation, position, other),
+        )
+    fields = dict(
+        question=grammar.question(kind, position, int(rng.integers(2))),
+        answer=texts[0],
+        rationale=texts[1],
+    )
+    return {
+        name: _pointed(text, belief, described and name != "answer")
+        for name, text in fields.items()
+    }
 
 
 def _answered(belief: Belief, question: str, rng: np.random.Generator, imagination: float) -> dict:
-    """A triple that has the given question; where the rules know no answer, it quotes what was said of the region."""
+    """A triple that has the given question; where the rules know no answer, it quotes what was
+    said of the region.
+    """
     read = grammar.read_question(question)
     region = read[1] if read else next(iter(mentions(question)), None)
     position = belief.ids.index(region) if region in belief.ids else 0
     found = situation_of(belief.scene, position)
-    known = read is not None and region in belief.ids and found is not None and read[0] in found[0].answers
-    return _triple(belief, position, read[0] if known else "", rng, imagination, False) | {"question": question}
+    known = (
+        read is not None
+        and region in belief.ids
+        and found is not None
+        and read[0] in found[0].answers
+    )
+    return _triple(belief, position, read[0] if known else "", rng, imagination, False) | {
+        "question": question
+    }
 
 
-def _imagined(belief: Belief, position: int, kind: str, rng: np.random.Generator) -> tuple[str, str] | None:
-    """An LLM's mistakes: another region's answer; what is typical of such a one in such a place, seen or not; exchanged ids."""
+def _imagined(
+    belief: Belief, position: int, kind: str, rng: np.random.Generator
+) -> tuple[str, str] | None:
+    """An LLM's mistakes: another region's answer; what is typical of such a one in such a place,
+    seen or not; exchanged ids.
+    """
     scene, entity = belief.scene, belief.scene.entities[position]
     situation, other = situation_of(scene, position)
     elsewhere = [i for i in range(len(scene.entities)) if i != position]
@@ -120,9 +172,18 @@ def _imagined(belief: Belief, position: int, kind: str, rng: np.random.Generator
         for i in rng.permutation(elsewhere) if elsewhere else ():
             found = situation_of(scene, int(i))
             if found and kind in found[0].answers and found[0] is not situation:
-                return grammar.answer(kind, found[0]), grammar.rationale(scene, found[0], int(i), found[1])
+                return grammar.answer(kind, found[0]), grammar.rationale(
+                    scene, found[0], int(i), found[1]
+                )
     if mistake < 0.9:
-        like = [s for s in SITUATIONS if s is not situation and kind in s.answers and entity.kind in s.kinds and (s.near is None or elsewhere)]
+        like = [
+            s
+            for s in SITUATIONS
+            if s is not situation
+            and kind in s.answers
+            and entity.kind in s.kinds
+            and (s.near is None or elsewhere)
+        ]
         if like:
             wrong = _typical(like, entity.kind, scene.place, kind)
             near = int(rng.choice(elsewhere)) if wrong.near else None
@@ -131,18 +192,24 @@ def _imagined(belief: Belief, position: int, kind: str, rng: np.random.Generator
         text = grammar.rationale(scene, situation, position, other)
         swap = int(rng.choice(elsewhere))
         ids = {position: swap, swap: position}
-        return grammar.answer(kind, situation), re.sub(r"\[(\d+)\]", lambda m: f"[{ids.get(int(m[1]), int(m[1]))}]", text)
+        return grammar.answer(kind, situation), re.sub(
+            r"\[(\d+)\]", lambda m: f"[{ids.get(int(m[1]), int(m[1]))}]", text
+        )
     return None
 
 
 def _typical(situations: list[Situation], kind: str, place: str, question: str) -> Situation:
-    """What the writer takes to be the usual case there, always the same one: a prejudice, as an LLM's prior is."""
+    """What the writer takes to be the usual case there, always the same one: a prejudice, as an
+    LLM's prior is.
+    """
     digest = hashlib.sha256(f"{kind}/{place}/{question}".encode()).digest()
     return situations[int.from_bytes(digest[:8], "little") % len(situations)]
 
 
 def _pointed(text: str, belief: Belief, described: bool) -> str:
-    """Positions to region ids; by description, each region is named when it is first mentioned in a text."""
+    """Positions to region ids; by description, each region is named when it is first mentioned
+    in a text.
+    """
     seen: set[int] = set()
 
     def mention(match: re.Match) -> str:
@@ -150,7 +217,11 @@ def _pointed(text: str, belief: Belief, described: bool) -> str:
         entity = belief.scene.entities[position]
         first = described and position not in seen and entity.kind
         seen.add(position)
-        return f"{grammar.the(entity)} [{belief.ids[position]}]" if first else f"[{belief.ids[position]}]"
+        return (
+            f"{grammar.the(entity)} [{belief.ids[position]}]"
+            if first
+            else f"[{belief.ids[position]}]"
+        )
 
     said = re.sub(r"\[(\d+)\]", mention, text)
     return said[0].upper() + said[1:] if described else said
@@ -160,23 +231,31 @@ def _plain(belief: Belief, position: int, rng: np.random.Generator) -> dict:
     """A triple about a region the rules know nothing of, quoting what was said of it."""
     region, said = belief.ids[position], belief.said[position].rstrip(".").lower()
     others = [i for i in range(len(belief.ids)) if i != position]
-    forms = ((f"What is the role of [{region}] in this scene?", f"It is there as {said}."),
-             (f"Why would somebody look at [{region}] first?", f"Because of {said}."),
-             (f"What does [{region}] tell about this place?", f"That one finds {said} here."))
+    forms = (
+        (f"What is the role of [{region}] in this scene?", f"It is there as {said}."),
+        (f"Why would somebody look at [{region}] first?", f"Because of {said}."),
+        (f"What does [{region}] tell about this place?", f"That one finds {said} here."),
+    )
     question, answer = forms[int(rng.integers(len(forms)))]
     rationale = f"[{region}] shows {said}"
     if others:
         other = int(rng.choice(others))
-        rationale += f", and close to it is [{belief.ids[other]}], {belief.said[other].rstrip('.').lower()}"
+        rationale += (
+            f", and close to it is [{belief.ids[other]}], {belief.said[other].rstrip('.').lower()}"
+        )
     return dict(question=question, answer=answer, rationale=rationale + ".")
 
 
 def _broken(triples: list[dict], rng: np.random.Generator) -> str:
-    """What goes wrong with LLMs: talk instead of JSON, a region nobody offered, an empty field, an early end."""
+    """What goes wrong with LLMs: talk instead of JSON, a region nobody offered, an empty field,
+    an early end.
+    """
     text = json.dumps({"triples": triples})
     how = int(rng.integers(4))
     if how == 0:
-        return "Sure! Here are three questions about the image:\n1. " + (triples[0]["question"] if triples else "")
+        return "Sure! Here are three questions about the image:\n1. " + (
+            triples[0]["question"] if triples else ""
+        )
     if how == 1 and triples:
         triples[0] = dict(triples[0], question="What is [17] about to do?")
     elif triples:

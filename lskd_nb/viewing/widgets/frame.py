@@ -1,7 +1,10 @@
-"""What all widgets share: a frame that takes keys, the same look in every front end, and a static twin.
+"""What all widgets share: a frame that takes keys, the same look in every front end, and a static
+twin.
 
-Widgets are boxes of ordinary ipywidgets controls with ``observe``, safe to run headless; ``interact`` and ``Output`` are avoided, since they swallow
-exceptions and can hang a headless run. Keys come from one small anywidget without a picture of its own, which listens on the frame around it.
+Widgets are boxes of ordinary ipywidgets controls with ``observe``, safe to run headless;
+``interact`` and ``Output`` are avoided, since they swallow exceptions and can hang a headless run.
+Keys come from one small anywidget without a picture of its own, which listens on the frame around
+it.
 """
 
 import html
@@ -21,7 +24,9 @@ STATIC = Path(__file__).parent / "static"
 
 
 class Keys(anywidget.AnyWidget):
-    """Listens to keys on the frame it is in, while nothing is typed into a field; each calls its action in Python."""
+    """Listens to keys on the frame it is in, while nothing is typed into a field; each calls its
+    action in Python.
+    """
 
     _esm = STATIC / "keys.js"
     _css = STATIC / "frame.css"
@@ -40,9 +45,17 @@ class Keys(anywidget.AnyWidget):
 
 
 class Frame(w.VBox):
-    """A widget of this project: ``children`` under one another, ``keys`` by their JavaScript names ("ArrowRight", "a"), and ``hint`` naming them."""
+    """A widget of this project: ``children`` under one another, ``keys`` by their JavaScript
+    names ("ArrowRight", "a"), and ``hint`` naming them.
+    """
 
-    def __init__(self, children: Sequence[w.Widget], keys: Mapping[str, Callable[[], None]], hint: str, label: str):
+    def __init__(
+        self,
+        children: Sequence[w.Widget],
+        keys: Mapping[str, Callable[[], None]],
+        hint: str,
+        label: str,
+    ):
         self.keyboard = Keys(keys, hint, label)
         super().__init__([*children, self.keyboard])
         self.add_class("loc-frame")
@@ -61,7 +74,9 @@ class Frame(w.VBox):
 
 
 def attempt(action: Callable[[], object], show: Callable[[], object], trouble: w.HTML) -> None:
-    """Do what was clicked and show what comes next; say in ``trouble`` what failed, since nobody sees an exception of a click."""
+    """Do what was clicked and show what comes next; say in ``trouble`` what failed, since nobody
+    sees an exception of a click.
+    """
     trouble.value = ""
     for step in (action, show):
         try:
@@ -70,14 +85,31 @@ def attempt(action: Callable[[], object], show: Callable[[], object], trouble: w
             trouble.value += f'<b role="alert" class="loc-error">{html.escape(str(error))}</b>'
 
 
-def picture(image_root: str | Path, path: str, regions: Sequence[Region], texts: Sequence[str] = (), width: int = 420) -> tuple[str, bool]:
-    """An image of a run with its regions, as ``picture_html``, and whether it could be read; else the reason, in its place."""
+def picture(
+    image_root: str | Path,
+    path: str,
+    regions: Sequence[Region],
+    texts: Sequence[str] = (),
+    width: int = 420,
+) -> tuple[str, bool]:
+    """An image of a run with its regions, as ``picture_html``, and whether it could be read;
+    else the reason, in its place.
+    """
     from lskd_nb.students.views import open_image
 
     try:
-        return picture_html(open_image(image_root, path), regions, described(regions), texts, width), True
+        return (
+            picture_html(open_image(image_root, path), regions, described(regions), texts, width),
+            True,
+        )
     except (OSError, ValueError) as error:
-        return f'<div role="alert" class="loc-error" style="width:{width}px">no picture: {html.escape(str(error))}</div>', False
+        return (
+            (
+                f'<div role="alert" class="loc-error" style="width:{width}px">no picture:'
+                f" {html.escape(str(error))}</div>"
+            ),
+            False,
+        )
 
 
 def row(*children: w.Widget, align: str = "center") -> w.HBox:

@@ -24,32 +24,66 @@ STYLE = """
 
 
 class VerbalizationInspector(Frame):
-    """Look at a run's images and see what each verbalizer said of a region, with model and score: ``VerbalizationInspector("outputs/runs/mini")``.
+    """Look at a run's images and see what each verbalizer said of a region, with model and score:
+    ``VerbalizationInspector("outputs/runs/mini")``.
 
-    Contradictions come first, and words that one verbalizer alone says are marked (see ``disagreement``). Images come with most disagreement first, which
-    takes seconds for 100,000s of lines, or with ``order="written"`` as they are in the file. Raises ``FileNotFoundError`` before notebook 01 has run,
-    ``ValueError`` for damaged files.
+    Contradictions come first, and words that one verbalizer alone says are marked (see
+    ``disagreement``). Images come with most disagreement first, which takes seconds for 100,000s of
+    lines, or with ``order="written"`` as they are in the file. Raises ``FileNotFoundError`` before
+    notebook 01 has run, ``ValueError`` for damaged files.
     """
 
     def __init__(self, run_folder: str | Path, order: str = "disagreement"):
         self.disagreements = Disagreements(run_folder)
         self.order = w.Dropdown(options=list(ORDERS.items()), value=order, description="images")
-        self.place = w.BoundedIntText(value=1, min=1, max=1, description="number", layout=w.Layout(width="11em"))
-        self.named = w.Text(placeholder="id, then Enter", description="image", continuous_update=False, layout=w.Layout(width="16em"))
+        self.place = w.BoundedIntText(
+            value=1, min=1, max=1, description="number", layout=w.Layout(width="11em")
+        )
+        self.named = w.Text(
+            placeholder="id, then Enter",
+            description="image",
+            continuous_update=False,
+            layout=w.Layout(width="16em"),
+        )
         self.count, self.body, self.trouble = w.HTML(), w.HTML(), w.HTML()
-        self.regions = w.ToggleButtons(options=[], description="region", style=dict(button_width="auto", description_width="auto"))
-        keys = {"ArrowLeft": lambda: self._step(-1), "ArrowRight": lambda: self._step(1), "ArrowUp": lambda: self._turn(-1), "ArrowDown": lambda: self._turn(1)}
-        steps = (button("◀ previous", keys["ArrowLeft"]), self.place, self.count, button("next ▶", keys["ArrowRight"]))
-        super().__init__([row(self.order, *steps, self.named), self.regions, self.trouble, self.body], keys, "keys: ← → image · ↑ ↓ region",
-                         "verbalization inspector")
+        self.regions = w.ToggleButtons(
+            options=[],
+            description="region",
+            style=dict(button_width="auto", description_width="auto"),
+        )
+        keys = {
+            "ArrowLeft": lambda: self._step(-1),
+            "ArrowRight": lambda: self._step(1),
+            "ArrowUp": lambda: self._turn(-1),
+            "ArrowDown": lambda: self._turn(1),
+        }
+        steps = (
+            button("◀ previous", keys["ArrowLeft"]),
+            self.place,
+            self.count,
+            button("next ▶", keys["ArrowRight"]),
+        )
+        super().__init__(
+            [row(self.order, *steps, self.named), self.regions, self.trouble, self.body],
+            keys,
+            "keys: ← → image · ↑ ↓ region",
+            "verbalization inspector",
+        )
         self._refill()
         self.order.observe(lambda _: attempt(self._refill, lambda: None, self.trouble), "value")
         self.place.observe(lambda _: attempt(self._show, lambda: None, self.trouble), "value")
-        self.named.observe(lambda _: attempt(lambda: self.go_to(self.named.value), lambda: None, self.trouble), "value")
+        self.named.observe(
+            lambda _: attempt(lambda: self.go_to(self.named.value), lambda: None, self.trouble),
+            "value",
+        )
         self.regions.observe(self._tell, "value")
 
     def _refill(self) -> None:
-        self.image_ids = list(self.disagreements.images) if self.order.value == "disagreement" else self.disagreements.run.image_ids()
+        self.image_ids = (
+            list(self.disagreements.images)
+            if self.order.value == "disagreement"
+            else self.disagreements.run.image_ids()
+        )
         self.place.max = max(len(self.image_ids), 1)
         if self.place.value != 1:
             self.place.value = 1  # shows by itself
@@ -61,7 +95,9 @@ class VerbalizationInspector(Frame):
             self.place.value = (self.place.value - 1 + by) % len(self.image_ids) + 1
 
     def go_to(self, image_id: str) -> None:
-        """Show the image of that id, the one of a triple for instance. Raises ``ValueError`` where the run has none."""
+        """Show the image of that id, the one of a triple for instance. Raises ``ValueError``
+        where the run has none.
+        """
         if (wanted := image_id.strip()) and wanted not in self.image_ids:
             raise ValueError(f"this run has no image {wanted!r}")
         if wanted:
@@ -79,11 +115,22 @@ class VerbalizationInspector(Frame):
             self.body.value = "<i>this run has no images</i>"
             return
         image_id = self.image_ids[self.place.value - 1]
-        self.image, self.told = self.disagreements.run.image(image_id), self.disagreements.of(image_id)
-        self.picture, _ = picture(self.disagreements.run.image_root, self.image.path, self.image.regions)
+        self.image, self.told = (
+            self.disagreements.run.image(image_id),
+            self.disagreements.of(image_id),
+        )
+        self.picture, _ = picture(
+            self.disagreements.run.image_root, self.image.path, self.image.regions
+        )
         clashes = Counter(c.region for c in self.told.contradictions)
-        self.regions.options = [(f"[{r.id}] {r.label} {'≠' * clashes[r.id]}".strip(), r.id) for r in self.image.regions]  # chooses the first
-        self.regions.value = max((r.id for r in self.image.regions), key=lambda i: self.told.disagreement.get(i, 0), default=None)
+        self.regions.options = [
+            (f"[{r.id}] {r.label} {'≠' * clashes[r.id]}".strip(), r.id) for r in self.image.regions
+        ]  # chooses the first
+        self.regions.value = max(
+            (r.id for r in self.image.regions),
+            key=lambda i: self.told.disagreement.get(i, 0),
+            default=None,
+        )
         self._tell()
 
     def _tell(self, _change=None) -> None:
@@ -98,26 +145,56 @@ def _told_html(image: LocatedImage, picture: str, told: Told, region: int | None
     own = [c for c in told.contradictions if c.region == region]
     clashes = "".join(_clash_html(told.lines, c) for c in own) or "<div>no contradiction</div>"
     label = next((r.label for r in image.regions if r.id == region), "")
-    tables = "" if region is None else f"<b>[{region}] {html.escape(label)}</b>{clashes}{_table_html(told, [x for x in told.lines if x['region'] == region])}"
-    tables += f"<b>the whole image</b>{_table_html(told, [x for x in told.lines if x['region'] is None])}"
-    quiet = f'<div class="loc-quiet">{html.escape(image.image_id)}; <mark class="loc-lonely">marked</mark>: nobody else says it; ≠ a contradiction</div>'
+    tables = (
+        ""
+        if region is None
+        else (
+            f"<b>[{region}]"
+            f" {html.escape(label)}</b>{clashes}{_table_html(told, [x for x in told.lines if x['region'] == region])}"
+        )
+    )
+    tables += (
+        f"<b>the whole image</b>{_table_html(told, [x for x in told.lines if x['region'] is None])}"
+    )
+    quiet = (
+        f'<div class="loc-quiet">{html.escape(image.image_id)}; <mark'
+        ' class="loc-lonely">marked</mark>: nobody else says it; ≠ a contradiction</div>'
+    )
     lit = "" if region is None else f".loc-lit{region} .loc-spot.s{region}{{opacity:1!important}}"
-    return f'<style>{STYLE}{lit}</style><div class="loc-lit{region}">{sample_html(picture, tables + quiet)}</div>'
+    return (
+        f"<style>{STYLE}{lit}</style><div"
+        f' class="loc-lit{region}">{sample_html(picture, tables + quiet)}</div>'
+    )
 
 
 def _clash_html(lines: Sequence[Mapping], found: Contradiction) -> str:
-    one, other = (f"<b>{html.escape(lines[n]['verbalizer'])}</b> {html.escape(_words(lines[n]))}" for n in (found.one, found.other))
-    return f'<div class="loc-clash">{one}<br>{other}<br><span class="loc-quiet">{html.escape(found.why)}</span></div>'
+    one, other = (
+        f"<b>{html.escape(lines[n]['verbalizer'])}</b> {html.escape(_words(lines[n]))}"
+        for n in (found.one, found.other)
+    )
+    return (
+        f'<div class="loc-clash">{one}<br>{other}<br><span'
+        f' class="loc-quiet">{html.escape(found.why)}</span></div>'
+    )
 
 
 def _table_html(told: Told, lines: Sequence[Mapping]) -> str:
     """A row for each verbalizer, with its model; of retrieval, the words one after another."""
     rows = ""
     for (name, model), group in groupby(lines, key=lambda x: (x["verbalizer"], x["model"])):
-        texts = [_marked_html(_words(x), told) + ("" if x["score"] is None else f' <small class="loc-quiet">{x["score"]:.2f}</small>') for x in group]
+        texts = [
+            _marked_html(_words(x), told)
+            + ("" if x["score"] is None else f' <small class="loc-quiet">{x["score"]:.2f}</small>')
+            for x in group
+        ]
         between = " &nbsp; " if retrieved(name) else "<br>"
-        rows += f'<tr><th scope="row">{html.escape(name)}</th><td>{between.join(texts)}</td><td class="loc-quiet">{html.escape(model or "")}</td></tr>'
-    return f'<table class="loc-said">{rows}</table>' if rows else "<div><i>nothing was said</i></div>"
+        rows += (
+            f'<tr><th scope="row">{html.escape(name)}</th><td>{between.join(texts)}</td><td'
+            f' class="loc-quiet">{html.escape(model or "")}</td></tr>'
+        )
+    return (
+        f'<table class="loc-said">{rows}</table>' if rows else "<div><i>nothing was said</i></div>"
+    )
 
 
 def _words(line: Mapping) -> str:
@@ -125,4 +202,7 @@ def _words(line: Mapping) -> str:
 
 
 def _marked_html(text: str, told: Told) -> str:
-    return "".join(f'<mark class="loc-lonely">{html.escape(piece)}</mark>' if lonely else html.escape(piece) for piece, lonely in marked(text, told.lonely))
+    return "".join(
+        f'<mark class="loc-lonely">{html.escape(piece)}</mark>' if lonely else html.escape(piece)
+        for piece, lonely in marked(text, told.lonely)
+    )

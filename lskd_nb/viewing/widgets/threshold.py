@@ -20,48 +20,105 @@ SELECT t.file_row_number AS place, s.score, p.correct > 0.5 AS accepted, p.image
     JOIN {NUMBERED_PARQUET} t ON t.triple_id = p.item_id JOIN {PARQUET} s USING (triple_id)
 WHERE p.system = 'raw' ORDER BY place
 """
-FINER, ID = {"answer": "qa_score", "rationale": "rationale_score"}, "triple_id"  # the critic's finer scores, where a row has them
-HINT = "Click here, then keys: ← → a hundredth · PageUp PageDown a tenth · R back. Acceptability is measured on triples the critic has not learned from."
+FINER, ID = (
+    {"answer": "qa_score", "rationale": "rationale_score"},
+    "triple_id",
+)  # the critic's finer scores, where a row has them
+HINT = (
+    "Click here, then keys: ← → a hundredth · PageUp PageDown a tenth · R back. Acceptability is"
+    " measured on triples the critic has not learned from."
+)
 
 
 class ThresholdExplorer(Frame):
-    """Drag the threshold: acceptability with its 95% interval, size and share of what is kept, and the triples at the border move with it.
+    """Drag the threshold: acceptability with its 95% interval, size and share of what is kept, and
+    the triples at the border move with it.
 
-    ``scores`` (N,) are the critic's, ``accepted`` (N,) whether each triple is acceptable, ``rows`` (N,) the triples or a function from a place to one; where
-    ``image_root`` is given, their images are shown. ``of_run`` takes all of that from a run's folder. Raises ``ValueError`` unless there are as many of each.
+    ``scores`` (N,) are the critic's, ``accepted`` (N,) whether each triple is acceptable, ``rows``
+    (N,) the triples or a function from a place to one; where ``image_root`` is given, their images
+    are shown. ``of_run`` takes all of that from a run's folder. Raises ``ValueError`` unless there
+    are as many of each.
     """
 
-    def __init__(self, scores: Sequence[float], accepted: Sequence[bool], image_ids: Sequence[str], rows: Sequence[Mapping] | Callable[[int], Mapping],
-                 threshold: float = 0.8, image_root: str | Path | None = None):
-        self.scores, self.accepted, self.image_root = np.asarray(scores), np.asarray(accepted), image_root
+    def __init__(
+        self,
+        scores: Sequence[float],
+        accepted: Sequence[bool],
+        image_ids: Sequence[str],
+        rows: Sequence[Mapping] | Callable[[int], Mapping],
+        threshold: float = 0.8,
+        image_root: str | Path | None = None,
+    ):
+        self.scores, self.accepted, self.image_root = (
+            np.asarray(scores),
+            np.asarray(accepted),
+            image_root,
+        )
         self.row_at = rows if callable(rows) else list(rows).__getitem__
-        if not len(self.scores) == len(self.accepted) == len(image_ids) == (len(self.scores) if callable(rows) else len(rows)):
+        if (
+            not len(self.scores)
+            == len(self.accepted)
+            == len(image_ids)
+            == (len(self.scores) if callable(rows) else len(rows))
+        ):
             raise ValueError("scores, accepted, image_ids and rows must be of the same triples")
         if np.isnan(self.scores.astype(float)).any():
             raise ValueError("some scores are no numbers: a threshold can't part them")
-        self.order, self.judged = np.argsort(self.scores), Acceptability(self.scores, self.accepted, image_ids, resamples=300)
+        self.order, self.judged = (
+            np.argsort(self.scores),
+            Acceptability(self.scores, self.accepted, image_ids, resamples=300),
+        )
         self.curve = self.judged.at(np.linspace(0, 1, 51))
-        self.slider = w.FloatSlider(value=threshold, min=0.0, max=1.0, step=0.001, readout_format=".3f", description="threshold", layout=w.Layout(width="34em"))
-        self.summary, self.plot, self.border = w.HTML(), w.HTML(), w.HTML(layout=w.Layout(flex="1 1 420px", min_width="0"))
+        self.slider = w.FloatSlider(
+            value=threshold,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            readout_format=".3f",
+            description="threshold",
+            layout=w.Layout(width="34em"),
+        )
+        self.summary, self.plot, self.border = (
+            w.HTML(),
+            w.HTML(),
+            w.HTML(layout=w.Layout(flex="1 1 420px", min_width="0")),
+        )
         self.slider.observe(self._show, "value")
         by = {"ArrowLeft": -0.01, "ArrowRight": 0.01, "PageDown": -0.1, "PageUp": 0.1}
-        keys = {key: lambda step=step: self._move(step) for key, step in by.items()} | {"r": lambda: setattr(self.slider, "value", threshold)}
-        super().__init__([row(self.slider, self.summary), row(self.plot, self.border, align="flex-start")], keys, HINT, "threshold explorer")
+        keys = {key: lambda step=step: self._move(step) for key, step in by.items()} | {
+            "r": lambda: setattr(self.slider, "value", threshold)
+        }
+        super().__init__(
+            [row(self.slider, self.summary), row(self.plot, self.border, align="flex-start")],
+            keys,
+            HINT,
+            "threshold explorer",
+        )
         self._show()
 
     @classmethod
-    def of_run(cls, folder: str | Path, threshold: float | None = None, index: CorpusIndex | None = None) -> "ThresholdExplorer":
-        """The explorer of a run's folder, on the triples that notebook 04 measured acceptability on; ``threshold``: the run's own.
+    def of_run(
+        cls, folder: str | Path, threshold: float | None = None, index: CorpusIndex | None = None
+    ) -> "ThresholdExplorer":
+        """The explorer of a run's folder, on the triples that notebook 04 measured acceptability
+        on; ``threshold``: the run's own.
 
-        ``index`` is the run's (``CorpusIndex.of_run``), where it is open already: of a million triples that takes seconds and a gigabyte.
+        ``index`` is the run's (``CorpusIndex.of_run``), where it is open already: of a million
+        triples that takes seconds and a gigabyte.
         """
         from lskd_nb.run_folder import RunFolder
 
         run = RunFolder(folder)
-        index, record = index or CorpusIndex.of_run(run.folder), run.folder / "predictions" / "acceptability.parquet"
+        index, record = (
+            index or CorpusIndex.of_run(run.folder),
+            run.folder / "predictions" / "acceptability.parquet",
+        )
         if not record.exists():
             raise FileNotFoundError(f"{record} is not there: run notebook 04 first")
-        files = [str(record), *(str(run.folder / f"{name}.parquet") for name in ("triples", "scores"))]
+        files = [
+            str(record),
+            *(str(run.folder / f"{name}.parquet") for name in ("triples", "scores")),
+        ]
         try:
             with duckdb.connect() as db:
                 known = db.execute(MEASURED, files).fetchnumpy()
@@ -69,7 +126,14 @@ class ThresholdExplorer(Frame):
             raise ValueError(f"{record} can't be read: {str(error).splitlines()[0]}") from error
         if threshold is None:
             threshold = index.one("SELECT min(score) FROM triples WHERE kept")[0]
-        return cls(known["score"], known["accepted"], known["image_id"], lambda i: index.rows([known["place"][i]])[0], threshold, run.image_root)
+        return cls(
+            known["score"],
+            known["accepted"],
+            known["image_id"],
+            lambda i: index.rows([known["place"][i]])[0],
+            threshold,
+            run.image_root,
+        )
 
     def _move(self, by: float) -> None:
         self.slider.value = min(max(self.slider.value + by, 0.0), 1.0)
@@ -77,33 +141,57 @@ class ThresholdExplorer(Frame):
     def _show(self, _change=None) -> None:
         (point,) = self.judged.at([self.slider.value])
         if point.kept:
-            told = f"<b>{100 * point.mean:.1f}%</b> acceptable <small>[{100 * point.low:.1f}, {100 * point.high:.1f}]</small>"
+            told = (
+                f"<b>{100 * point.mean:.1f}%</b> acceptable <small>[{100 * point.low:.1f},"
+                f" {100 * point.high:.1f}]</small>"
+            )
         else:
             told = "nothing is kept"
-        self.summary.value = f'<div style="font-size:16px">{told} · kept {point.kept:,} of {len(self.scores):,} ({100 * point.share:.1f}%)</div>'
+        self.summary.value = (
+            f'<div style="font-size:16px">{told} · kept {point.kept:,} of {len(self.scores):,}'
+            f" ({100 * point.share:.1f}%)</div>"
+        )
         self.plot.value = _curve_svg(self.curve, point)
         cut = len(self.scores) - point.kept
         above, below = self.order[cut : cut + 2][::-1], self.order[max(cut - 2, 0) : cut][::-1]
-        self.border.value = self._side("just above: kept", KEPT_COLOR, above) + self._side("just below: dropped", DROPPED_COLOR, below)
+        self.border.value = self._side("just above: kept", KEPT_COLOR, above) + self._side(
+            "just below: dropped", DROPPED_COLOR, below
+        )
 
     def _side(self, title: str, color: str, picked: Sequence[int]) -> str:
         lines = "".join(self._line(int(i), color) for i in picked) or "<i>none</i>"
         return f'<div style="margin:6px 0 2px;font-weight:600;color:{color}">{title}</div>{lines}'
 
     def _line(self, index: int, color: str) -> str:
-        shown, mark = self.row_at(index), "✓ acceptable" if self.accepted[index] else "✗ not acceptable"
-        finer = "".join(f" · {name} {shown[column]:.2f}" for name, column in FINER.items() if shown.get(column) is not None)
-        told = f'<small>{self.scores[index]:.3f} · {mark}{finer}{html.escape(f" · {shown[ID]}" if ID in shown else "")}</small>{triple_html(shown)}'
+        shown, mark = (
+            self.row_at(index),
+            ("✓ acceptable" if self.accepted[index] else "✗ not acceptable"),
+        )
+        finer = "".join(
+            f" · {name} {shown[column]:.2f}"
+            for name, column in FINER.items()
+            if shown.get(column) is not None
+        )
+        told = (
+            f"<small>{self.scores[index]:.3f} ·"
+            f" {mark}{finer}{html.escape(f' · {shown[ID]}' if ID in shown else '')}</small>{triple_html(shown)}"
+        )
         if self.image_root is not None:
             texts = [shown[k] for k in ("question", "answer", "rationale")]
-            told = sample_html(picture(self.image_root, shown["image"], regions_of(shown), texts, width=150)[0], told)
+            told = sample_html(
+                picture(self.image_root, shown["image"], regions_of(shown), texts, width=150)[0],
+                told,
+            )
         return f'<div style="border-left:3px solid {color};padding:0 8px;margin:4px 0">{told}</div>'
 
     def static_html(self) -> str:
         """What is shown now, as plain HTML."""
         font = "font-family:system-ui,sans-serif"
-        return (f'<div style="{font}">{self.summary.value}</div><div style="{font};display:flex;flex-wrap:wrap">{self.plot.value}'
-                f"<div>{self.border.value}</div></div>")
+        return (
+            f'<div style="{font}">{self.summary.value}</div><div'
+            f' style="{font};display:flex;flex-wrap:wrap">{self.plot.value}'
+            f"<div>{self.border.value}</div></div>"
+        )
 
 
 def _curve_svg(curve: Sequence[Point], now: Point, width: int = 330, height: int = 210) -> str:
@@ -114,17 +202,38 @@ def _curve_svg(curve: Sequence[Point], now: Point, width: int = 330, height: int
         return f"{left + threshold * (right - left):.1f},{bottom - value * (bottom - top):.1f}"
 
     shown = [p for p in curve if p.kept]
-    band = " ".join([at(p.threshold, p.high) for p in shown] + [at(p.threshold, p.low) for p in reversed(shown)])
+    band = " ".join(
+        [at(p.threshold, p.high) for p in shown] + [at(p.threshold, p.low) for p in reversed(shown)]
+    )
     line = " ".join(at(p.threshold, p.mean) for p in shown)
-    grid = "".join(f'<path d="M{at(0, v)} L{at(1, v)}" stroke="currentColor" opacity=".15"/><text x="{left - 6}" y="{bottom - v * (bottom - top) + 4:.1f}" '
-                   f'text-anchor="end">{100 * v:.0f}</text>' for v in (0, 0.25, 0.5, 0.75, 1))
-    ticks = "".join(f'<text x="{left + v * (right - left):.1f}" y="{bottom + 15}" text-anchor="middle">{v:g}</text>' for v in (0, 0.25, 0.5, 0.75, 1))
+    grid = "".join(
+        f'<path d="M{at(0, v)} L{at(1, v)}" stroke="currentColor" opacity=".15"/><text'
+        f' x="{left - 6}" y="{bottom - v * (bottom - top) + 4:.1f}"'
+        f' text-anchor="end">{100 * v:.0f}</text>'
+        for v in (0, 0.25, 0.5, 0.75, 1)
+    )
+    ticks = "".join(
+        f'<text x="{left + v * (right - left):.1f}" y="{bottom + 15}"'
+        f' text-anchor="middle">{v:g}</text>'
+        for v in (0, 0.25, 0.5, 0.75, 1)
+    )
     x, y = at(now.threshold, now.mean if now.kept else 0).split(",")
-    found = f"{100 * now.mean:.0f}% of {now.kept} kept triples are acceptable" if now.kept else "nothing is kept"
-    alt = html.escape(f"Acceptability against the threshold; at {now.threshold:.2f} {found}", quote=True)
-    return (f'<svg role="img" aria-label="{alt}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="11" '
-            f'fill="currentColor">{grid}{ticks}<text x="{(left + right) / 2}" y="{height - 5}" text-anchor="middle">critic\'s probability at least</text>'
-            f'<text x="12" y="{(top + bottom) / 2}" text-anchor="middle" transform="rotate(-90 12 {(top + bottom) / 2})">acceptable (%)</text>'
-            f'<polygon points="{band}" fill="{KEPT_COLOR}" opacity=".2"/><polyline points="{line}" fill="none" stroke="{KEPT_COLOR}" stroke-width="2"/>'
-            f'<path d="M{x},{top} L{x},{bottom}" stroke="{DROPPED_COLOR}" stroke-dasharray="4 3"/>'
-            f'<circle cx="{x}" cy="{y}" r="4.5" fill="{DROPPED_COLOR}"/></svg>')
+    found = (
+        f"{100 * now.mean:.0f}% of {now.kept} kept triples are acceptable"
+        if now.kept
+        else "nothing is kept"
+    )
+    alt = html.escape(
+        f"Acceptability against the threshold; at {now.threshold:.2f} {found}", quote=True
+    )
+    return (
+        f'<svg role="img" aria-label="{alt}" viewBox="0 0 {width} {height}" width="{width}"'
+        f' height="{height}" font-family="sans-serif" font-size="11"'
+        f' fill="currentColor">{grid}{ticks}<text x="{(left + right) / 2}" y="{height - 5}"'
+        ' text-anchor="middle">critic\'s probability at least</text><text x="12"'
+        f' y="{(top + bottom) / 2}" text-anchor="middle" transform="rotate(-90 12'
+        f' {(top + bottom) / 2})">acceptable (%)</text><polygon points="{band}" fill="{KEPT_COLOR}"'
+        f' opacity=".2"/><polyline points="{line}" fill="none" stroke="{KEPT_COLOR}"'
+        f' stroke-width="2"/><path d="M{x},{top} L{x},{bottom}" stroke="{DROPPED_COLOR}"'
+        f' stroke-dasharray="4 3"/><circle cx="{x}" cy="{y}" r="4.5" fill="{DROPPED_COLOR}"/></svg>'
+    )
