@@ -46,6 +46,8 @@ app: setup
 
 lint: setup
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/lint-imports
 
 renderings: setup
 	@$(BIN)/lskd renderings mini
