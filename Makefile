@@ -5,18 +5,19 @@ PORT ?= 8866
 STAMP := .venv/.up-to-date
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup mini test bench lab app lint renderings
+.PHONY: help setup mini test endurance bench lab app lint renderings
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make mini        run notebooks 00-07 on the mini world, print the result table"
-	@echo "make test        run every test, the notebooks' included"
+	@echo "make test        run the tests, the notebooks' included"
+	@echo "make endurance   twenty kills at random moments, and every notebook through nbval (half an hour)"
 	@echo "make bench       what the project does beside what is usual, as ratios measured in one run (some 15 minutes)"
 	@echo "make lab         JupyterLab at notebooks/"
 	@echo "make app         the pointer and the corpus browser as a page, http://127.0.0.1:$(PORT) (no Jupyter needed to use it)"
-	@echo "make lint        ruff, the notebooks too"
-	@echo "make renderings  promote a finished mini run to outputs/mini/"
-	@echo "make book        the executed notebooks of outputs/mini/ as a site; nothing is executed"
+	@echo "make lint        ruff, the notebooks too, and which module may import which"
+	@echo "make renderings  promote a finished mini run to outputs/mini/, with its plot"
+	@echo "make book        the guide and the executed notebooks of outputs/mini/ as a site; nothing is executed"
 	@echo "make setup       only set up .venv"
 
 setup: $(STAMP)
@@ -34,6 +35,11 @@ mini: setup
 
 test: setup
 	@$(BIN)/python -m pytest tests
+
+# What takes many minutes and shows little more than `make test`: twenty kills at random moments, and
+# every executed notebook through nbval.
+endurance: setup
+	@LSKD_NBVAL=all $(BIN)/python -m pytest tests/notebooks -m "endurance or slow"
 
 bench: setup
 	@$(BIN)/python tests/benchmarks/run.py

@@ -114,13 +114,11 @@ def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_publishing(commands: argparse._SubParsersAction) -> None:
-    report = commands.add_parser(
-        "report",
-        help=(
-            "what the corpus of a run is made of, what is said again, and what of the benchmarks "
-            "it has shown"
-        ),
+    what = (
+        "what the corpus of a run is made of, what is said again,"
+        " and what of the benchmarks it has shown"
     )
+    report = commands.add_parser("report", help=what)
     report.add_argument(
         "--toxicity",
         default="",
@@ -131,23 +129,18 @@ def _add_publishing(commands: argparse._SubParsersAction) -> None:
         "--toxicity-label", default="", metavar="LABEL", help="which of its labels means toxic"
     )
     _add_run_folder(report, _report)
-    publish = commands.add_parser(
-        "publish",
-        help=(
-            "stage corpus, student and critic for the hub, with their cards; nothing is sent "
-            "without --send"
-        ),
+    what = (
+        "stage corpus, student and critic for the hub, with their cards;"
+        " nothing is sent without --send"
     )
+    publish = commands.add_parser("publish", help=what)
     for what in ("dataset", "student", "critic"):
         publish.add_argument(f"--{what}", metavar="USER/NAME", help=f"the repository of the {what}")
-    publish.add_argument(
-        "--licence",
-        default="",
-        help=(
-            "identifier of the hub, e.g. cc-by-4.0; default: bsd-3-clause for the mini world, "
-            "else not chosen"
-        ),
+    what = (
+        "identifier of the hub, e.g. cc-by-4.0;"
+        " default: bsd-3-clause for the mini world, else not chosen"
     )
+    publish.add_argument("--licence", default="", help=what)
     publish.add_argument(
         "--images",
         action="store_true",
@@ -227,9 +220,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_folder(parser: argparse.ArgumentParser, command, reads: str | None = None) -> None:
-    """A profile, and the folder of its run if it is another: ``command(options, root,
-    run_dir)``.
-    """
+    """A profile, and the folder of its run: ``command(options, root, run_dir)``."""
     parser.add_argument("profile")
     if reads:
         parser.add_argument("file", type=Path, help=reads)
@@ -326,7 +317,7 @@ def _estimate(options: argparse.Namespace, root: Path) -> int:
 def report_of(run_dir: Path, root: Path, toxicity: str = "", toxicity_label: str = "") -> dict:
     """A run's report, with contamination of the benchmarks that its notebook 06 was given (the mini
     world's own where it was given none)."""
-    from lskd_nb.publishing.cards import run_notebooks
+    from lskd_nb.publishing.card_facts import run_notebooks
     from lskd_nb.publishing.contamination import benchmark_sets
     from lskd_nb.publishing.report import report_run
 
@@ -419,7 +410,7 @@ def _export_labels(options: argparse.Namespace, root: Path, run_dir: Path) -> in
 
 
 def _import_labels(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
-    from lskd_nb.critic.label_studio import import_labels, named_users
+    from lskd_nb.critic.label_studio_import import import_labels, named_users
 
     _say(str(import_labels(options.file, run_dir, options.labels, named_users(options.user))))
     return 0

@@ -112,12 +112,8 @@ PREDICTIONS = pa.schema(
         ("seed", pa.int32()),
         ("scores", pa.list_(pa.float32())),  # one for each choice
         ("label", pa.int32()),  # null where no single choice is right
-        (
-            "correct",
-            pa.float32(),
-            # what the item adds to its metric: 0 or 1, in some sets a fraction; null where that is
-            # still to be scored
-        ),
+        # what the item adds to its metric: 0 or 1, in some sets a fraction; null: not scored yet
+        ("correct", pa.float32()),
         ("slice", pa.string()),  # question type
     ]
 )
@@ -125,8 +121,9 @@ PREDICTIONS = pa.schema(
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well, else
-    remove it.
+    """Yield a temporary path beside ``path``.
+
+    It is renamed to ``path`` when the block ends well, else removed.
 
     Raises ``OSError`` naming ``path`` where there is no room for it, or no leave to write it; what
     was there stays as it was.
@@ -145,8 +142,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def place_for(path: Path) -> Iterator[None]:
-    """Write to ``path``. Raises ``OSError`` naming it where the disk is full or it may not be
-    written.
+    """Write to ``path``.
+
+    Raises ``OSError`` naming it where the disk is full or it may not be written.
     """
     try:
         yield
@@ -154,8 +152,8 @@ def place_for(path: Path) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise OSError(
                 error.errno,
-                f"{path} can't be written: {os.strerror(error.errno)}. What was there before is"
-                " untouched",
+                f"{path} can't be written:"
+                f" {os.strerror(error.errno)}. What was there before is untouched",
             ) from error
         raise
 
@@ -186,8 +184,8 @@ def _misfit(rows: list[dict], schema: pa.Schema) -> str:
                 pa.array([row.get(field.name)], type=field.type)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 return (
-                    f"row {number}, field {field.name!r}: expected {field.type}, got"
-                    f" {row.get(field.name)!r} ({error})"
+                    f"row {number}, field {field.name!r}:"
+                    f" expected {field.type}, got {row.get(field.name)!r} ({error})"
                 )
     return "rows do not fit the schema"
 
@@ -220,8 +218,9 @@ def parquet_at(path: str | Path) -> str:
 
 
 def hash_of(files: Iterable[Path]) -> str:
-    """SHA-256 of the files' contents, one after the other; weights of many gigabytes pass
-    through little memory.
+    """SHA-256 of the files' contents, one after the other.
+
+    Weights of many gigabytes pass through little memory.
     """
     digest = hashlib.sha256()
     for file in files:

@@ -1,5 +1,4 @@
-"""Regions: boxes that a text points at as ``[0]``, ``[1]``, …, and how they are drawn so that a
-model can see which is which.
+"""Regions: boxes that a text points at as ``[0]``, ``[1]``, …, drawn so that a model sees which.
 
 A region is highlighted with a two-pixel outline and a translucent fill in the colour of its id
 (LSKD, section 3.3; the colours of ids 0 to 4 are those of the released models). Nothing but the
@@ -29,9 +28,8 @@ PUBLISHED = (  # (fill, outline) RGBA of the reference release
     ("ff800020", "f5ad42ff"),
     ("862d2d20", "f55d42ff"),
 )
-_APART = re.compile(
-    r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)"
-)  # a space that belongs to the tokens, not to the text
+# a space that belongs to the tokens, not to the text
+_APART = re.compile(r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)")
 MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 
 
@@ -59,16 +57,22 @@ class LocatedImage:
 
 
 def mentions(text: str) -> list[int]:
-    """Region ids mentioned in a text, in order of first appearance: "[2] gives [0, 1] a book" ->
-    [2, 0, 1].
+    """Region ids mentioned in a text, in order of first appearance.
+
+    >>> mentions("[2] gives [0, 1] a book that [2] has read")
+    [2, 0, 1]
     """
     found = [int(i) for group in MENTION.findall(text) for i in group.split(",")]
     return list(dict.fromkeys(found))
 
 
 def renumber(text: str, mapping: Mapping[int, int]) -> str:
-    """Replace every mentioned id by ``mapping``. Raises ``ValueError`` naming an id that has no
-    mapping.
+    """Replace every mentioned id by ``mapping``.
+
+    Raises ``ValueError`` naming an id that has no mapping.
+
+    >>> renumber("Why does [2] look at [0,1]?", {0: 1, 1: 0, 2: 2})
+    'Why does [2] look at [1, 0]?'
     """
 
     def replaced(match: re.Match) -> str:
@@ -84,15 +88,21 @@ def renumber(text: str, mapping: Mapping[int, int]) -> str:
 
 
 def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
-    """VCR's and LCK's token lists to text: ["Why", "is", [0, 1], "here", "?"] -> "Why is [0, 1]
-    here?".
+    """VCR's and LCK's token lists to text.
+
+    >>> tokens_to_text(["Why", "is", [0, 1], "here", "?"])
+    'Why is [0, 1] here?'
     """
     words = [t if type(t) is str else f"[{', '.join(map(str, t))}]" for t in tokens]
     return _APART.sub("", " ".join(words))
 
 
 def text_to_tokens(text: str) -> list[str | list[int]]:
-    """The inverse, up to spacing: words, marks, and lists of ids."""
+    """The inverse, up to spacing: words, marks, and lists of ids.
+
+    >>> text_to_tokens("Why is [0, 1]'s dog well-fed?")
+    ['Why', 'is', [0, 1], "'s", 'dog', 'well-fed', '?']
+    """
     parts = re.findall(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]|'\w+|\w+(?:-\w+)*|[^\w\s]", text)
     return [[int(i) for i in re.findall(r"\d+", p)] if MENTION.fullmatch(p) else p for p in parts]
 
@@ -100,25 +110,19 @@ def text_to_tokens(text: str) -> list[str | list[int]]:
 def clamp(box: Sequence[float], width: int, height: int) -> Box:
     """Cut a box (xyxy pixels) to its image. Raises ``ValueError`` when no area is left."""
     x0, y0, x1, y1 = (float(v) for v in box[:4])
-    cut = (
-        min(max(x0, 0.0), width),
-        min(max(y0, 0.0), height),
-        min(max(x1, 0.0), width),
-        min(max(y1, 0.0), height),
-    )
-    if not (cut[2] - cut[0] > 0 and cut[3] - cut[1] > 0):
+    x0, x1 = (min(max(x, 0.0), width) for x in (x0, x1))
+    y0, y1 = (min(max(y, 0.0), height) for y in (y0, y1))
+    if not (x1 - x0 > 0 and y1 - y0 > 0):
         raise ValueError(
             f"box {tuple(box)} has no area inside an image of {width} x {height} pixels"
         )
-    return cut
+    return x0, y0, x1, y1
 
 
 def resize_regions(
     regions: Iterable[Region], old: tuple[int, int], new: tuple[int, int]
 ) -> tuple[Region, ...]:
-    """Regions of an image of size ``old`` (width, height), for the same image resized to
-    ``new``.
-    """
+    """Regions of an image of ``old`` size (width, height), for the image resized to ``new``."""
     x, y = new[0] / old[0], new[1] / old[1]
     return tuple(
         replace(r, box=(r.box[0] * x, r.box[1] * y, r.box[2] * x, r.box[3] * y)) for r in regions
@@ -128,6 +132,7 @@ def resize_regions(
 @cache
 def highlight_colors(region: int) -> tuple[Color, Color]:
     """(fill, outline) of an id: the published colours of 0 to 4, then hues a golden angle apart.
+
     Raises ``ValueError`` for one below 0.
     """
     if region < 0:
@@ -142,9 +147,7 @@ def highlight_colors(region: int) -> tuple[Color, Color]:
 
 
 def text_color(color: Sequence[float]) -> str:
-    """Black on a colour (RGB, 0 to 1), or white where it is dark: the one of higher contrast, at
-    least 4.5 (WCAG 2).
-    """
+    """Black on a colour (RGB, 0 to 1), white where it is dark: contrast at least 4.5 (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     return "black" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "white"
 
@@ -178,8 +181,9 @@ def _blended(color: Color) -> list[int]:
 
 
 def pixel_box(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The pixels a box covers, at least one each way, as half-open ranges x0, y0, x1, y1. Raises
-    ``ValueError`` where a side is no number.
+    """The pixels a box covers, at least one each way, as half-open ranges x0, y0, x1, y1.
+
+    Raises ``ValueError`` where a side is no number.
     """
     if not np.isfinite(box).all():
         raise ValueError(f"box {tuple(box)}: expected four numbers")
@@ -200,42 +204,36 @@ def shuffle_ids(
     rng: np.random.Generator,
     share_mentioned: float = 0.5,
 ) -> tuple[tuple[Region, ...], dict[int, int]]:
-    """The paper's augmentation: half the time only the mentioned regions, else all of them, in
-    random order.
+    """The paper's augmentation: half the time the mentioned regions alone, in random order.
 
     Returns the regions to draw, numbered 0, 1, … in that order, and the mapping from old to new
     ids.
     """
-    chosen = (
-        [r for r in regions if r.id in mentioned]
-        if mentioned and rng.random() < share_mentioned
-        else list(regions)
-    )
+    chosen = list(regions)
+    if mentioned and rng.random() < share_mentioned:
+        chosen = [r for r in regions if r.id in mentioned]
     order = [chosen[i] for i in rng.permutation(len(chosen))]
-    return tuple(replace(r, id=new) for new, r in enumerate(order)), {
-        r.id: new for new, r in enumerate(order)
-    }
+    mapping = {r.id: new for new, r in enumerate(order)}
+    return tuple(replace(r, id=mapping[r.id]) for r in order), mapping
 
 
 def regions_table(images: Iterable[LocatedImage]) -> pa.Table:
     """Located images as the REGIONS table."""
-    return pa.Table.from_pylist(
-        [
-            dict(
-                image_id=i.image_id,
-                image=i.path,
-                width=i.width,
-                height=i.height,
-                source=i.source,
-                split=i.split,
-                regions=[
-                    dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in i.regions
-                ],
-            )
-            for i in images
-        ],
-        schema=REGIONS,
-    )
+    rows = [
+        dict(
+            image_id=i.image_id,
+            image=i.path,
+            width=i.width,
+            height=i.height,
+            source=i.source,
+            split=i.split,
+            regions=[
+                dict(id=r.id, box=list(r.box), label=r.label, score=r.score) for r in i.regions
+            ],
+        )
+        for i in images
+    ]
+    return pa.Table.from_pylist(rows, schema=REGIONS)
 
 
 def located_images(table: pa.Table) -> list[LocatedImage]:

@@ -1,6 +1,4 @@
-"""A run's folder, opened for looking: its images and what was said of them, read when they are
-asked for and not before.
-"""
+"""A run's folder, opened for looking: images and what was said of them, read when asked for."""
 
 import os
 from collections.abc import Sequence
@@ -29,14 +27,15 @@ def find_root() -> Path:
             if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
                 return folder
     raise RunError(
-        "no folder with notebooks/ and params/ above the package or the working directory; set"
-        " LSKD_ROOT"
+        "no folder with notebooks/ and params/ above the package or"
+        " the working directory; set LSKD_ROOT"
     )
 
 
 class RunFolder:
-    """Files of a run. Raises ``FileNotFoundError`` naming what is not there and which notebook
-    writes it.
+    """Files of a run.
+
+    Raises ``FileNotFoundError`` naming what is not there and which notebook writes it.
     """
 
     def __init__(self, folder: str | Path):
@@ -82,18 +81,16 @@ class RunFolder:
     def lines(self, image_id: str) -> Sequence[dict]:
         """What was said of an image, rows of records.VERBALIZATIONS in the order of the file."""
         query = (
-            f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} WHERE image_id = ? ORDER BY"
-            " file_row_number"
+            f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET}"
+            " WHERE image_id = ? ORDER BY file_row_number"
         )
         return self._table(query, self._verbalizations, image_id).to_pylist()
 
     def told(self, image_id: str) -> str:
         """The words the teacher saw; none where the run has no verbalizations."""
-        return (
-            context_text(self.image(image_id), self.lines(image_id))
-            if (self.folder / "verbalizations.parquet").exists()
-            else ""
-        )
+        if (self.folder / "verbalizations.parquet").exists():
+            return context_text(self.image(image_id), self.lines(image_id))
+        return ""
 
     def _table(self, query: str, path: Path, *values: str) -> pa.Table:
         try:

@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 
 from lskd_nb.records import REJECTS, atomic_path, read_parquet, write_parquet
 
-Work = Callable[
-    [pa.Table], tuple[pa.Table | list[dict], list[dict]]
-]  # rows of the input -> results, rejects
+# rows of the input -> results, rejects
+Work = Callable[[pa.Table], tuple[pa.Table | list[dict], list[dict]]]
 INPUT = "input.parquet"
 
 
@@ -107,8 +106,9 @@ def _write(
 
 
 class Worker:
-    """An actor of Ray's: its models are loaded with its first part. What it gives back are only
-    the parts it has written.
+    """An actor of Ray's: its models are loaded with its first part.
+
+    What it gives back are only the parts it has written.
     """
 
     def __init__(self, folder: Path, part: int, load: Callable[[], Work], schema: pa.Schema):
@@ -141,8 +141,9 @@ def _by_ray(
     schema: pa.Schema,
     workers: int,
 ):
-    """Have Ray's workers do the parts; yields each that is done. Workers that are lost are
-    replaced; raises ``RuntimeError`` with what the work raised.
+    """Have Ray's workers do the parts; yields each that is done.
+
+    Workers that are lost are replaced; raises ``RuntimeError`` with what the work raised.
     """
     try:
         import ray

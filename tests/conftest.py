@@ -2,9 +2,16 @@
 
 import json
 import os
+
+# One thread for each process, those that are started here too: the networks of the tests are too
+# small for two, which would only wait for each other, and long on a machine that has other work.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +25,7 @@ from lskd_nb.run_folder import find_root
 from lskd_nb.runner.parameters import read_notebooks
 
 ROOT = find_root()
+PATIENCE = 1800  # seconds after which something hangs: no outcome depends on how fast a machine is
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +39,7 @@ def lskd() -> Callable[..., subprocess.CompletedProcess]:
     """Call ``lskd`` on the notebooks under a root, in a process of its own."""
 
     def call(
-        root: Path, *arguments: str, timeout: float = 120, **environment: str
+        root: Path, *arguments: str, timeout: float = PATIENCE, **environment: str
     ) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", "lskd_nb.cli", *arguments],
@@ -43,6 +51,30 @@ def lskd() -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def kill_midway() -> Callable[..., None]:
+    """Start a process and kill it with SIGKILL once ``midway`` holds. Where it has ended before the
+    kill came, so that all of ``ends_with`` are there, these are deleted and it is started again:
+    what follows does not depend on how fast anybody was.
+    """
+
+    def kill(start: Callable[[], subprocess.Popen], midway: Callable[[], bool], *ends_with: Path):
+        for _ in range(10):
+            process, end = start(), time.monotonic() + PATIENCE
+            while not midway() and process.poll() is None:
+                assert time.monotonic() < end, "waited in vain"
+                time.sleep(0.005)
+            process.kill()
+            assert process.wait() in (0, -signal.SIGKILL), "it failed by itself"
+            if not all(path.exists() for path in ends_with):
+                return
+            for path in ends_with:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise AssertionError("every kill came too late to prove anything")
+
+    return kill
 
 
 @pytest.fixture
@@ -144,7 +176,9 @@ def smoke(lskd, tmp_path_factory) -> Path:
     run_dir = tmp_path_factory.mktemp("smoke") / "run"
     optional = [f"--only={n.number}" for n in read_notebooks(ROOT) if n.optional]
     for named in ([], optional) if optional else ([],):
-        done = lskd(ROOT, "run", "smoke", "--out", str(run_dir), *named, timeout=900)
+        limits = f"--limit={PATIENCE}", f"--run-limit={4 * PATIENCE}"
+        command = ("run", "smoke", "--out", str(run_dir), *limits, *named)
+        done = lskd(ROOT, *command, timeout=4 * PATIENCE)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return run_dir
 

@@ -55,14 +55,13 @@ def cluster(tmp_path_factory) -> Iterator[None]:
     os.environ.update(environment)
 
 
-def squares(pause: float = 0.0) -> Callable[[], Work]:
+def squares() -> Callable[[], Work]:
     """What makes the squares of the numbers of a part. (Functions within functions travel to
     workers whole, without this module's imports.)
     """
 
     def load() -> Work:
         def work(table: pa.Table) -> tuple[list[dict], list[dict]]:
-            time.sleep(pause)
             found = table["number"].to_pylist()
             return (
                 [dict(number=n, square=n * n, worker=os.getpid()) for n in found if n % 7],
@@ -74,6 +73,28 @@ def squares(pause: float = 0.0) -> Callable[[], Work]:
             )
 
         return work
+
+    return load
+
+
+def squares_together(meeting: Path, workers: int) -> Callable[[], Work]:
+    """The same, but nobody ends a part before so many workers have begun one: each leaves its name
+    in the folder ``meeting``.
+    """
+    alone = squares()
+
+    def load() -> Work:
+        work = alone()
+
+        def waiting(table: pa.Table) -> tuple[list[dict], list[dict]]:
+            (meeting / str(os.getpid())).touch()
+            end = time.monotonic() + 600
+            while len(list(meeting.iterdir())) < workers:
+                assert time.monotonic() < end, "nobody else has come"
+                time.sleep(0.05)
+            return work(table)
+
+        return waiting
 
     return load
 
@@ -111,16 +132,29 @@ def test_parts_are_done_once_whoever_does_them(cluster, tmp_path):
         (tmp_path / "half" / f"{start:07d}.parquet").unlink()
     before = (tmp_path / "half" / "0000009.parquet").stat().st_mtime_ns
     there = in_shards(
-        numbers(100), tmp_path / "half", 9, squares(0.3), NUMBERS, lambda *n: told.append(n), TWO
+        numbers(100), tmp_path / "half", 9, squares(), NUMBERS, lambda *n: told.append(n), TWO
     )
     assert same(here, there) and told[-1] == (100, 100) and len(told) == 12 + 4
     assert (tmp_path / "half" / "0000009.parquet").stat().st_mtime_ns == before
-    assert len(set(there[0]["worker"].to_pylist()) - {os.getpid()}) == 2
+    found = zip(there[0]["number"].to_pylist(), there[0]["worker"].to_pylist(), strict=True)
+    again = {w for n, w in found if n // 9 * 9 in (0, 18, 27, 90)}
+    assert again and os.getpid() not in again
 
     def never() -> Work:
         raise AssertionError("nothing is left to do")
 
     assert same(in_shards(numbers(100), tmp_path / "half", 9, never, NUMBERS, engine=TWO), here)
+
+
+def test_two_workers_share_the_parts(cluster, tmp_path):
+    """Many parts: Ray may hand several to a worker while another still starts."""
+    (meeting := tmp_path / "meeting").mkdir()
+    work = squares_together(meeting, 2)
+    there = in_shards(numbers(60), tmp_path / "parts", 1, work, NUMBERS, engine=TWO)
+    here = in_shards(numbers(60), tmp_path / "here", 1, squares(), NUMBERS)
+    assert same(here, there)
+    workers = set(there[0]["worker"].to_pylist())
+    assert len(workers) == 2 and os.getpid() not in workers
 
 
 def test_what_the_work_raises_ends_the_call(cluster, tmp_path):
@@ -134,7 +168,7 @@ def test_what_the_work_raises_ends_the_call(cluster, tmp_path):
 
 def kill_a_worker(after: Callable[[], bool]) -> int:
     """Kill one of Ray's workers that runs parts, as soon as ``after`` holds; its process id."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         if after():
             for process in psutil.process_iter(["cmdline"]):

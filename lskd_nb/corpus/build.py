@@ -1,4 +1,5 @@
 """The corpus: filtered triples with their images and boxes, in Parquet; what is asked of it.
+
 ``released`` has the published JSONL format.
 """
 
@@ -16,8 +17,9 @@ from lskd_nb.records import CORPUS, SCORES, TRIPLES, read_parquet
 def build(
     triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Sequence[str] | None = None
 ) -> pa.Table:
-    """Join triples, their critic scores and their images' regions; only ``triple_ids`` where given,
-    in the triples' order.
+    """Join triples, their critic scores and their images' regions.
+
+    Only ``triple_ids`` where given, in the triples' order.
 
     Raises ``ValueError`` when a triple lacks a score or an image.
     """
@@ -62,8 +64,9 @@ def find(
     limit: int = 50,
     offset: int = 0,
 ) -> tuple[int, list[dict]]:
-    """How many corpus rows fit, and a page of them. ``text`` is looked for in question, answer
-    and rationale, case aside.
+    """How many corpus rows fit, and a page of them.
+
+    ``text`` is looked for in question, answer and rationale, case aside.
     """
     stat = Path(path).stat() if Path(path).exists() else None
     index = _opened(Path(path), stat and (stat.st_size, stat.st_mtime_ns))
@@ -79,14 +82,12 @@ def _opened(path: Path, _stamp: tuple[int, int] | None) -> CorpusIndex:
 
 def load_stage(folder: str | Path) -> tuple[pa.Table, pa.Table]:
     """Triples and scores of a run, checked to be of each other."""
-    triples, scores = (
-        read_parquet(Path(folder) / "triples.parquet", TRIPLES),
-        read_parquet(Path(folder) / "scores.parquet", SCORES),
-    )
+    triples = read_parquet(Path(folder) / "triples.parquet", TRIPLES)
+    scores = read_parquet(Path(folder) / "scores.parquet", SCORES)
     if set(triples["triple_id"].to_pylist()) != set(scores["triple_id"].to_pylist()):
         raise ValueError(
-            f"{folder}: triples.parquet and scores.parquet are not of the same triples; run"
-            " notebook 04 again"
+            f"{folder}: triples.parquet and scores.parquet are not of the same triples;"
+            " run notebook 04 again"
         )
     return triples, scores
 

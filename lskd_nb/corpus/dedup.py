@@ -1,13 +1,13 @@
-"""Wordings: texts with case, white space and the numbers of regions put aside; which of them are
-said again, word for word or nearly.
+"""Deduplication: which texts are said again, word for word or nearly.
 
-"Why is [2] here?" and "why is  [0] here?" are one wording. Two wordings are *near* when the sets of
-word pairs in them have a Jaccard similarity of at least a threshold. MinHash and locality-sensitive
-hashing (datasketch) propose who might be near, and each proposal is checked on the word pairs
-themselves: what is reported as near is near, and of what is near some is missed (at a threshold of
-0.7, 8 in 100 of those with just that similarity, 2 in 100 of those with 0.75). Only distinct
-wordings are hashed: on one core, 100,000 of 40 words each take 12 s and 0.6 GiB; a million of 25
-words took 2 min, most of them near ones. A million that are all different would take some 5 GiB.
+A *wording* is a text with case, white space and the numbers of regions put aside: "Why is [2]
+here?" and "why is  [0] here?" are one wording. Two wordings are *near* when the sets of word pairs
+in them have a Jaccard similarity of at least a threshold. MinHash and locality-sensitive hashing
+(datasketch) propose who might be near, and each proposal is checked on the word pairs themselves:
+what is reported as near is near, and of what is near some is missed (at a threshold of 0.7, 8 in
+100 of those with just that similarity, 2 in 100 of those with 0.75). Only distinct wordings are
+hashed: on one core, 100,000 of 40 words each take 12 s and 0.6 GiB; a million of 25 words took 2
+min, most of them near ones. A million that are all different would take some 5 GiB.
 """
 
 import re
@@ -22,20 +22,23 @@ from lskd_nb.records import NUMBERED_PARQUET
 
 JACCARD = 0.7  # of the sets of word pairs
 PERMUTATIONS = 128
-MISSES = (
-    0.1,
-    0.9,
-)  # what a false proposal costs, and what a missed one: proposals are checked, misses are for good
+# what a false proposal costs, and what a missed one: proposals are checked, misses are for good
+MISSES = (0.1, 0.9)
 # SQL
-NORMALISED = r"""lower(trim(regexp_replace(regexp_replace({text}, '\[\s*\d+(\s*,\s*\d+)*\s*\]', '[]', 'g'), '\s+', ' ', 'g')))"""
+NORMALISED = r"""lower(trim(regexp_replace(
+    regexp_replace({text}, '\[\s*\d+(\s*,\s*\d+)*\s*\]', '[]', 'g'), '\s+', ' ', 'g')))"""
 _WORD = re.compile(r"\[\]|\w+(?:['’-]\w+)*")
 TRIPLE = "concat_ws(' ', question, answer, rationale)"  # a text that is missing is left out
 QUESTION_AND_ANSWER = "concat_ws(' ', question, answer)"
 
 
 def word_pairs(wording: str) -> frozenset[str]:
-    """The pairs of words that follow each other, marks aside; a mention is a word, and a wording
-    of one word is its own pair.
+    """The pairs of words that follow each other, marks aside; a mention is a word.
+
+    A wording of one word is its own pair.
+
+    >>> sorted(word_pairs("why is [] here?"))
+    ['[] here', 'is []', 'why is']
     """
     words = _WORD.findall(wording)
     return frozenset(map(" ".join, zip(words, words[1:], strict=False))) or frozenset(words)
@@ -64,9 +67,8 @@ class NearDuplicateIndex:
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold is {threshold}, expected a Jaccard similarity in (0, 1]")
         self.threshold = threshold
-        self._lsh = MinHashLSH(
-            threshold=min(threshold, 0.95), num_perm=PERMUTATIONS, weights=MISSES
-        )  # beyond, too few bands are left
+        capped = min(threshold, 0.95)  # beyond, too few bands are left
+        self._lsh = MinHashLSH(threshold=capped, num_perm=PERMUTATIONS, weights=MISSES)
         self._empty = MinHash(
             num_perm=PERMUTATIONS, hashfunc=lambda pair: zlib.crc32(pair.encode("utf-8", "replace"))
         )
@@ -94,15 +96,12 @@ class NearDuplicateIndex:
             (key, jaccard(sketch.pairs, word_pairs(self._wordings[key])))
             for key in self._lsh.query(sketch.minhash)
         )
-        return sorted(
-            ((key, j) for key, j in proposed if j >= self.threshold),
-            key=lambda found: (-found[1], str(found[0])),
-        )
+        found = [(key, similarity) for key, similarity in proposed if similarity >= self.threshold]
+        return sorted(found, key=lambda one: (-one[1], str(one[0])))
 
 
 def near_duplicate_clusters(wordings: Iterable[str], threshold: float = JACCARD) -> list[list[int]]:
-    """Places of wordings that are near, those of two or more: the first of a cluster is the
-    earliest, and each of the others is near to *it*.
+    """Clusters of near wordings, by place: each of the others is near to the first, the earliest.
 
     A wording joins the nearest first one; where there is none it becomes one itself. So what is
     left when all but the first are dropped has no near ones, and the work does not grow with the
@@ -119,23 +118,24 @@ def near_duplicate_clusters(wordings: Iterable[str], threshold: float = JACCARD)
 
 
 def distinct_texts(path: str | Path, text: str = TRIPLE) -> list[tuple[str, int, str]]:
-    """Each wording of a Parquet file of triples, how often it occurs, and the triple that has it
-    first; in the order of the file.
+    """Each wording of a file of triples, how often it occurs, the first triple that has it.
 
-    ``text`` is an SQL expression over the columns.
+    In the order of the (Parquet) file; ``text`` is an SQL expression over the columns.
+
+    >>> duckdb.sql("SELECT " + NORMALISED.format(text="'Why is  [1, 2] here? '")).fetchall()
+    [('why is [] here?',)]
+    """
+    query = f"""
+        SELECT {NORMALISED.format(text=text)} AS wording, count(*),
+            arg_min(triple_id, file_row_number)
+        FROM {NUMBERED_PARQUET} GROUP BY wording ORDER BY min(file_row_number)
     """
     with duckdb.connect() as db:
-        return db.execute(
-            f"SELECT {NORMALISED.format(text=text)} AS wording, count(*), arg_min(triple_id,"
-            f" file_row_number) FROM {NUMBERED_PARQUET} GROUP BY wording ORDER BY"
-            " min(file_row_number)",
-            [str(path)],
-        ).fetchall()
+        return db.execute(query, [str(path)]).fetchall()
 
 
 def duplicates(path: str | Path, threshold: float = JACCARD, examples: int = 5) -> dict:
-    """How much of a Parquet file of triples says what another triple says, as JSON-able counts,
-    shares and examples.
+    """How much of a file of triples says what another triple says: counts, shares, examples.
 
     ``exact``: the same wording of question, answer and rationale. ``near``: distinct wordings that
     are near to an earlier one.

@@ -33,17 +33,23 @@ COLUMNS = {
 }
 FINER = ("score", "qa_score", "rationale_score")
 CORPUS_ROWS = f"""
-SELECT *, file_row_number AS place, true AS kept, NULL::FLOAT AS qa_score, NULL::FLOAT AS rationale_score FROM {NUMBERED_PARQUET}
+SELECT *, file_row_number AS place, true AS kept,
+    NULL::FLOAT AS qa_score, NULL::FLOAT AS rationale_score
+FROM {NUMBERED_PARQUET}
 """
 RUN_ROWS = f"""
-SELECT t.*, t.file_row_number AS place, c.triple_id IS NOT NULL AS kept, s.score, s.qa_score, s.rationale_score, r.source
-FROM {NUMBERED_PARQUET} t JOIN {PARQUET} s USING (triple_id) JOIN (SELECT image_id, source FROM {PARQUET}) r USING (image_id)
+SELECT t.*, t.file_row_number AS place, c.triple_id IS NOT NULL AS kept,
+    s.score, s.qa_score, s.rationale_score, r.source
+FROM {NUMBERED_PARQUET} t
+    JOIN {PARQUET} s USING (triple_id)
+    JOIN (SELECT image_id, source FROM {PARQUET}) r USING (image_id)
     LEFT JOIN (SELECT triple_id FROM {PARQUET}) c USING (triple_id)
 """
 INDEX = """
 CREATE TABLE triples AS SELECT place, row_number() OVER (ORDER BY triple_id, place) AS by_id,
-    row_number() OVER (ORDER BY image_id, score DESC NULLS LAST, place) AS by_image, triple_id, image_id, kept, score, qa_score, rationale_score,
-    family, source, model, lower(regexp_extract(question, '^[^\\s\\[]*')) AS opening, len(regions) AS regions,
+    row_number() OVER (ORDER BY image_id, score DESC NULLS LAST, place) AS by_image,
+    triple_id, image_id, kept, score, qa_score, rationale_score, family, source, model,
+    lower(regexp_extract(question, '^[^\\s\\[]*')) AS opening, len(regions) AS regions,
     lower(question || chr(10) || answer || chr(10) || rationale) AS words
 FROM ({rows})
 """
@@ -58,10 +64,8 @@ class Filter:
     model: str | None = None
     opening: str | None = None  # first word of the question, lower case
     regions: tuple[int, int] | None = None  # least and most regions mentioned
-    score: tuple[float, float] = (
-        0.0,
-        1.0,
-    )  # of the critic; 0 to 1 lets rows without a score through
+    # of the critic; 0 to 1 lets rows without a score through
+    score: tuple[float, float] = (0.0, 1.0)
     text: str = ""  # in question, answer or rationale, case aside
     words: tuple[str, ...] = ()  # all of them there, in any order
     kept: bool | None = None  # by the filter; a corpus has no others
@@ -91,8 +95,9 @@ class Filter:
 
 
 class CorpusIndex:
-    """A corpus (Parquet, records.CORPUS) opened for looking. Raises ``FileNotFoundError``, or
-    ``ValueError`` for what is no corpus.
+    """A corpus (Parquet, records.CORPUS) opened for looking.
+
+    Raises ``FileNotFoundError``, or ``ValueError`` for what is no corpus.
     """
 
     def __init__(self, path: str | Path, rows: str = CORPUS_ROWS, *others: Path):
@@ -112,8 +117,9 @@ class CorpusIndex:
 
     @classmethod
     def of_run(cls, folder: str | Path) -> "CorpusIndex":
-        """Every triple that the critic of a run has judged, kept or dropped. Rows are a
-        corpus's, with ``kept``, ``qa_score`` and ``rationale_score``.
+        """Every triple that the critic of a run has judged, kept or dropped.
+
+        Rows are a corpus's, with ``kept``, ``qa_score`` and ``rationale_score``.
         """
         return cls(
             *(Path(folder) / "triples.parquet", RUN_ROWS),
@@ -153,8 +159,9 @@ class CorpusIndex:
         ).fetchnumpy()["place"]
 
     def rows(self, places: Sequence[int]) -> list[dict]:
-        """The rows at these places, whole. Raises ``ValueError`` where the file is another one
-        by now.
+        """The rows at these places, whole.
+
+        Raises ``ValueError`` where the file is another one by now.
         """
         if self._stamp() != self._made_of:
             raise ValueError(f"{self.path} has changed since it was opened: open it again")
@@ -203,8 +210,8 @@ class CorpusIndex:
             return self._db.sql(query, params=list(values)).to_arrow_table().to_pylist()
         except duckdb.Error as error:
             raise ValueError(
-                f"{', '.join(v for v in values[:1] if isinstance(v, str)) or self.path} can't be"
-                f" read: {str(error).splitlines()[0]}"
+                f"{', '.join(v for v in values[:1] if isinstance(v, str)) or self.path}"
+                f" can't be read: {str(error).splitlines()[0]}"
             ) from error
 
     def one(self, query: str, values: Sequence = ()) -> tuple:
@@ -212,12 +219,10 @@ class CorpusIndex:
         return self._db.execute(query, list(values)).fetchall()[0]
 
     def choices(self, column: str, most: int = 20) -> list[str]:
-        """The commonest values of ``family``, ``source``, ``model`` or ``opening``, the
-        commonest first.
-        """
+        """The commonest values of ``family``, ``source``, ``model`` or ``opening``, in order."""
         found = self._db.execute(
-            f"SELECT {COLUMNS[column]} AS value FROM triples GROUP BY value ORDER BY count(*) DESC,"
-            f" value LIMIT {int(most)}"
+            f"SELECT {COLUMNS[column]} AS value FROM triples"
+            f" GROUP BY value ORDER BY count(*) DESC, value LIMIT {int(most)}"
         ).fetchall()
         return [value for (value,) in found if value]
 

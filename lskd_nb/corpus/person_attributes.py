@@ -1,5 +1,4 @@
-"""Person attributes: how often texts speak of sex, age, body, skin, religion and the like, before
-the critic's filter and after it.
+"""Person attributes: how often texts speak of sex, age, body and the like, raw and kept.
 
 A teacher that only reads words may dwell on some of them, and a critic may prefer what it has often
 seen. So shares are compared: of all triples and of those kept, with 95% intervals over images, for
@@ -22,8 +21,9 @@ RESAMPLES = 1000
 
 
 def read_attributes(path: str | Path = VOCABULARY) -> dict[str, list[str]]:
-    """Groups of words by their name. Raises ``ValueError`` naming the file and the group that is
-    no list of words.
+    """Groups of words by their name.
+
+    Raises ``ValueError`` naming the file and the group that is no list of words.
     """
     try:
         told = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -44,9 +44,7 @@ def read_attributes(path: str | Path = VOCABULARY) -> dict[str, list[str]]:
 
 
 def word_pattern(words: list[str]) -> str:
-    """A regular expression (RE2) that finds any of the words, alone or with a plural -s, in a
-    text in lower case.
-    """
+    """A regular expression (RE2) for any of the words, alone or with a plural -s, in lower case."""
     return (
         r"(?:^|[^\w-])(?:"
         + "|".join(re.escape(w).replace(r"\-", "-").replace(r"\ ", r"\s+") for w in words)
@@ -57,8 +55,9 @@ def word_pattern(words: list[str]) -> str:
 def attribute_shares(
     raw: str | Path, kept: str | Path, vocabulary: str | Path = VOCABULARY
 ) -> dict[str, dict]:
-    """Shares of triples that use a word of each group, raw and kept; see ``shares`` for what is
-    returned.
+    """Shares of triples that use a word of each group, raw and kept.
+
+    See ``shares`` for what is returned.
     """
     conditions = {
         group: (f"regexp_matches(lower({TRIPLE}), ?)", word_pattern(words))
@@ -90,24 +89,23 @@ def shares(
     with duckdb.connect() as db:
         kept_ids = f"(SELECT triple_id FROM {parquet_at(kept)})"
         lost = db.execute(
-            f"SELECT triple_id FROM {kept_ids} EXCEPT SELECT triple_id FROM {PARQUET} ORDER BY 1"
-            " LIMIT 1",
+            f"SELECT triple_id FROM {kept_ids} EXCEPT SELECT triple_id FROM {PARQUET}"
+            " ORDER BY 1 LIMIT 1",
             [str(raw)],
         ).fetchall()
         if lost:
             raise ValueError(
-                f"{kept} has the triple {lost[0][0]!r}, which {raw} lacks: they are of different"
-                " runs"
+                f"{kept} has the triple {lost[0][0]!r}, which {raw} lacks:"
+                " they are of different runs"
             )
         table = db.execute(
-            f"SELECT count(*) AS n, sum(kept::INT) AS n_kept{', ' if sums else ''}{sums} FROM"
-            f" (SELECT *, triple_id IN {kept_ids} AS kept FROM {PARQUET}) GROUP BY image_id ORDER"
-            " BY image_id",
+            f"SELECT count(*) AS n, sum(kept::INT) AS n_kept{', ' if sums else ''}{sums}"
+            f" FROM (SELECT *, triple_id IN {kept_ids} AS kept FROM {PARQUET})"
+            " GROUP BY image_id ORDER BY image_id",
             [*values, str(raw)],
         ).fetchnumpy()
-    counts = np.stack(
-        [np.asarray(column, float) for column in table.values()], 1
-    )  # images × (n, kept n, hits, kept hits, ...)
+    # images × (n, kept n, hits, kept hits, ...)
+    counts = np.stack([np.asarray(column, float) for column in table.values()], 1)
     drawn = _resampled(counts, resamples, seed)
     found = {}
     for n, name in enumerate(conditions):

@@ -1,6 +1,6 @@
-"""The JSONL format of the released LCK corpus (jamespark3922/localized-skd; no licence stated),
-written and read; one triple in each line.
+"""The JSONL format of the released LCK corpus, written and read; one triple in each line.
 
+It is that of jamespark3922/localized-skd, whose licence is not stated.
 Texts are tokens, strings and lists of region ids. Reading takes what the release is known or likely
 to contain: region names as strings or integers, alone or in a list; boxes of four or five numbers
 (xyxy pixels, the fifth a score); references as a list or a dict; the earlier schema, whose texts
@@ -42,7 +42,14 @@ LARGEST = 2**24  # pixels; beyond, the columns' 32-bit floats don't hold every w
 
 
 def released_row(row: Mapping) -> dict:
-    """One corpus row in the released format."""
+    """One corpus row in the released format.
+
+    >>> row = dict.fromkeys(CORPUS.names) | dict(regions=[1], regions_offered=[0, 1], references=[])
+    >>> texts = dict(question="Why is [1] wet?", answer="It swam.", rationale="[1] is at the sea.")
+    >>> released = released_row(row | texts)
+    >>> released["question"], released["region"], released["region_all"]
+    (['Why', 'is', [1], 'wet', '?'], ['1'], ['0', '1'])
+    """
     return {
         "image": row["image"],
         "source": f"{row['model']}_{row['family']}",
@@ -147,9 +154,7 @@ def _in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
 
 
 def _end_with_parent() -> None:
-    """End this worker when the process that started it is gone: one that is killed can't tell
-    its workers to stop.
-    """
+    """End this worker with the process that started it: one that is killed can't tell it so."""
 
     def watch() -> None:
         parent_process().join()
@@ -159,9 +164,7 @@ def _end_with_parent() -> None:
 
 
 def _converted(block: bytes, first: int, name: str) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The lines of a block as rows that are whole, rows that mention a region without box, and
-    rejects.
-    """
+    """A block's rows: whole ones, ones that mention a region without box, and rejects."""
     rows: tuple[list, list, list] = ([], [], [])
     # a million small dictionaries, none of them in a cycle: looking for cycles would take half of
     # the time
@@ -178,8 +181,9 @@ def _converted(block: bytes, first: int, name: str) -> tuple[pa.Table, pa.Table,
 
 
 def read_released(path: str | Path) -> Iterator[dict | Rejected]:
-    """Each line of a released JSONL, in a stream: a corpus row, or why it can't be one. Empty
-    lines are skipped.
+    """Each line of a released JSONL, in a stream: a corpus row, or why it can't be one.
+
+    Empty lines are skipped.
     """
     for content, first in _blocks(Path(path), BLOCK):
         yield from _read_lines(content.split(b"\n"), first, Path(path).name)
@@ -213,8 +217,9 @@ def unboxed_mentions(row: Mapping) -> list[int]:
 
 
 def corpus_row(raw: object) -> dict:
-    """One released row as a corpus row. Raises ``ValueError`` naming the field that is missing
-    or not what it should be.
+    """One released row as a corpus row.
+
+    Raises ``ValueError`` naming the field that is missing or not what it should be.
     """
     if not isinstance(raw, dict):
         raise ValueError(f"a row is an object, found {type(raw).__name__}")
@@ -289,8 +294,8 @@ def _box(boxes: object, name: object) -> list[float] | None:
     box = boxes[0] if isinstance(boxes, list) else None
     if not isinstance(box, list) or len(box) not in (4, 5):
         raise ValueError(
-            f"references: region {name!r} has the boxes {str(boxes)[:60]}, expected one of four or"
-            " five numbers"
+            f"references: region {name!r} has the boxes {str(boxes)[:60]},"
+            " expected one of four or five numbers"
         )
     try:
         box = [
@@ -300,8 +305,8 @@ def _box(boxes: object, name: object) -> list[float] | None:
         raise ValueError(f"references: region {name!r}: {error}") from error
     if not (box[0] < box[2] and box[1] < box[3] and max(map(abs, box)) < LARGEST):
         raise ValueError(
-            f"references: region {name!r} has the box {box}, expected x0 < x1 and y0 < y1, in"
-            " pixels"
+            f"references: region {name!r} has the box {box},"
+            " expected x0 < x1 and y0 < y1, in pixels"
         )
     return box
 

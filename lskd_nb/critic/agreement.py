@@ -1,5 +1,4 @@
-"""What several people judge, in one Parquet file: added at once, taken back, checked whenever it is
-read; and how far they agree.
+"""What several people judge, in one Parquet file that is checked when read; how far they agree.
 
 A row is one annotator's judgement of one thing: a label of a triple, a choice between two answers.
 The file is replaced as a whole under a lock, so several annotators may write it at the same time,
@@ -46,8 +45,8 @@ class JudgementFile:
             name for name in pq.read_schema(self.path).names if name not in self.schema.names
         ]:
             raise ValueError(
-                f"{self.path} has columns that would be lost when it is written: {more}; expected"
-                f" {self.schema.names}"
+                f"{self.path} has columns that would be lost when it is"
+                f" written: {more}; expected {self.schema.names}"
             )
         self.check(table.to_pylist())
         return table
@@ -77,9 +76,7 @@ class JudgementFile:
             write_parquet(rows, self.path, self.schema)
 
     def take_back(self, annotator: str) -> dict | None:
-        """Remove what an annotator judged last and return it; None where there is nothing to
-        take back.
-        """
+        """Remove and return what an annotator judged last; None where there is nothing."""
         with self._locked():
             rows = self.read().to_pylist()
             own = [n for n, row in enumerate(rows) if row["annotator"] == annotator]
@@ -104,8 +101,9 @@ def named(annotator: str) -> str:
 
 
 def krippendorff_alpha(units: Iterable[Sequence[Hashable]], level: str = "nominal") -> float:
-    """Krippendorff's alpha: 1 - observed / expected disagreement. ``units`` are the labels that
-    each thing was given.
+    """Krippendorff's alpha: 1 - observed / expected disagreement.
+
+    ``units`` are the labels that each thing was given.
 
     Two labels disagree by 1 where they differ (``nominal``), or by the square of their difference
     (``interval``, for numbers). With m_u labels of unit u and n = Σ m_u over units with at least

@@ -1,12 +1,11 @@
-"""Filtering: keep the triples that the critic finds most likely acceptable (LSKD, section 3.2,
-figure 4).
+"""Filtering: keep the triples that the critic finds acceptable (LSKD, section 3.2, figure 4).
 
 The paper keeps a probability of 0.8 or more, about a fifth of what the teacher wrote. Whether the
 critic deserves that trust is measured: the share of acceptable triples among those kept, with a 95%
 bootstrap interval over images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +30,7 @@ def kept(scores: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def threshold_for_share(scores: np.ndarray, share: float) -> float:
-    """The lowest threshold that keeps at most ``share`` of the triples (ties are kept or dropped
-    together).
+    """The lowest threshold that keeps at most ``share`` of the triples, ties together.
 
     Raises ``ValueError`` for a share outside 0..1 or no scores.
     """
@@ -51,6 +49,28 @@ def _threshold(ordered: np.ndarray, share: float) -> float:
         return float(above)
     higher = ordered[ordered > above]  # the cut would go through a tie
     return float(higher[-1]) if len(higher) else float(above)
+
+
+def acceptability_rows(
+    triples: Iterable[Mapping], accepted: Iterable[bool], system: str, seed: int
+) -> list[dict]:
+    """Rows of records.PREDICTIONS, one a triple: ``correct`` where it is acceptable, ``slice`` its
+    prompt family. ``system`` says which triples these are: raw, or kept.
+    """
+    return [
+        dict(
+            item_id=t["triple_id"],
+            image_id=t["image_id"],
+            task="acceptability",
+            system=system,
+            seed=seed,
+            scores=[],
+            label=1,
+            correct=bool(good),
+            slice=t["family"],
+        )
+        for t, good in zip(triples, accepted, strict=True)
+    ]
 
 
 class Acceptability:
@@ -77,15 +97,11 @@ class Acceptability:
         image, names = pd.factorize(np.asarray(image_ids), sort=True)
         self.order = np.argsort(-np.asarray(scores, dtype=float), kind="stable")
         self.scores = np.asarray(scores, dtype=float)[self.order]
-        self._accepted, self._image, self._images = (
-            np.asarray(accepted, dtype=float)[self.order],
-            image[self.order],
-            len(names),
-        )
-        rng, drawn = (
-            np.random.default_rng(seed),
-            min(resamples, max(200, 30_000_000 // max(len(names), 1))),
-        )
+        self._accepted = np.asarray(accepted, dtype=float)[self.order]
+        self._image = image[self.order]
+        self._images = len(names)
+        rng = np.random.default_rng(seed)
+        drawn = min(resamples, max(200, 30_000_000 // max(len(names), 1)))
         self._weights = np.zeros((drawn, len(names)), np.float32)
         for row in self._weights if len(names) else ():
             row[:] = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
@@ -107,11 +123,10 @@ class Acceptability:
         total = np.concatenate([[0.0], self._accepted.cumsum()])
         points = []
         for threshold, n in zip(thresholds, number, strict=True):
-            low, high = (
-                np.nanpercentile(means[:, np.searchsorted(steps, n)], [2.5, 97.5])
-                if n
-                else (np.nan, np.nan)
-            )
+            if n:
+                low, high = np.nanpercentile(means[:, np.searchsorted(steps, n)], [2.5, 97.5])
+            else:
+                low, high = (np.nan, np.nan)
             share = n / len(self.scores) if len(self.scores) else 0.0
             points.append(
                 Point(

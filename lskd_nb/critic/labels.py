@@ -1,5 +1,4 @@
-"""Labels: what people say of triples, whom they are given to, and what becomes of several labels of
-one triple (LSKD, section 3.2).
+"""Labels: what people say of triples, who labels which, and what several come to (section 3.2).
 
 A label file (Parquet, records.LABELS) has one row for each triple and annotator: accept or reject,
 and two scores from 0 to 1. The critic learns from one label of each triple. Where several people
@@ -27,45 +26,49 @@ LEVEL = {"accept": "nominal", "qa_score": "interval", "rationale_score": "interv
 
 
 def label_file(path: str | Path, triple_ids: Collection[str]) -> JudgementFile:
-    """The file of labels of these triples. Reading and adding raise ``ValueError`` naming file and
-    row for a triple that is not among them, a label without a decision, a score outside 0..1, an
-    annotator without a name, and a triple that one annotator labels twice.
+    """The file of labels of these triples.
+
+    Reading and adding raise ``ValueError`` naming file and row for a triple that is not among them,
+    a label without a decision, a score outside 0..1, an annotator without a name, and a triple that
+    one annotator labels twice.
     """
     known = triple_ids if isinstance(triple_ids, set | frozenset | Mapping) else set(triple_ids)
 
     def wrong(row: Mapping) -> str | None:
-        return (
-            f"triple {row['triple_id']!r} is not among the {len(known):,} of this run"
-            if row["triple_id"] not in known
-            else label_error(row)
-        )
+        if row["triple_id"] not in known:
+            return f"triple {row['triple_id']!r} is not among the {len(known):,} of this run"
+        return label_error(row)
 
     return JudgementFile(Path(path), LABELS, "triple_id", wrong)
 
 
 def label_error(label: Mapping) -> str | None:
-    """What keeps a row from being a label, None where nothing does; whether its triple exists
-    aside.
+    """What keeps a row from being a label, None where nothing does.
+
+    Whether its triple exists is not looked at.
+
+    >>> label_error(dict(accept=True, qa_score=0.75, rationale_score=1.5))
+    'rationale_score is 1.5, expected a number from 0 to 1'
     """
     if not isinstance(label["accept"], bool):
         return f"accept is {label['accept']!r}, expected true or false"
     for name in ("qa_score", "rationale_score"):
         score = label[name]
-        if (
-            isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1
-        ):  # nan is not
+        number = isinstance(score, int | float) and not isinstance(score, bool)
+        if not number or not 0 <= score <= 1:  # nan is not
             return f"{name} is {score!r}, expected a number from 0 to 1"
     return None
 
 
 def read_labels(path: str | Path, triple_ids: Collection[str]) -> pa.Table:
-    """LABELS, checked. Raises ``FileNotFoundError`` where there is no file, ``ValueError`` as
-    ``label_file`` does.
+    """LABELS, checked.
+
+    Raises ``FileNotFoundError`` where there is no file, ``ValueError`` as ``label_file`` does.
     """
     if not Path(path).exists():
         raise FileNotFoundError(
-            f"{path} is not there: people's labels are written there by the annotation widget or"
-            " `lskd labels import`"
+            f"{path} is not there: people's labels are written there by the"
+            " annotation widget or `lskd labels import`"
         )
     return label_file(path, triple_ids).read()
 
@@ -93,8 +96,9 @@ def consensus(labels: pa.Table) -> list[dict]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far annotators agree on the triples that at least two of them labelled. Alphas are
-    None where there is nothing to agree about.
+    """How far annotators agree on the triples that at least two of them labelled.
+
+    Alphas are None where there is nothing to agree about.
     """
 
     annotators: int
@@ -186,8 +190,8 @@ def assign_annotators(
         return list(ordered)
     if annotator not in annotators or len(set(annotators)) < len(annotators):
         raise ValueError(
-            f"annotator {annotator!r} must be among the annotators, each named once:"
-            f" {list(annotators)}"
+            f"annotator {annotator!r} must be among the annotators,"
+            f" each named once: {list(annotators)}"
         )
     drawn = np.random.default_rng([seed, 12]).permutation(len(ordered))[
         : round(overlap * len(ordered))

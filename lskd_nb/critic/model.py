@@ -1,5 +1,4 @@
-"""The critic: a BLIP-2 stage 1 that tells an acceptable triple about pointed regions from one that
-is not (LSKD, section 3.2).
+"""The critic: a BLIP-2 stage 1 that tells acceptable triples from others (LSKD, section 3.2).
 
 The image with its regions drawn and the whole triple go through the Q-Former together; the mean of
 the query outputs feeds a two-way head (reject, accept) and two regression heads that predict the
@@ -12,7 +11,7 @@ target here). Class 1 is *accept* wherever a label, a probability or a metric is
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,9 +73,8 @@ class Critic(nn.Module):
         self.blip2 = blip2
         hidden = blip2.blip2.config.qformer_config.hidden_size
         self.accept_head = nn.Linear(hidden, 2)
-        self.accept_head.load_state_dict(
-            blip2.blip2.itm_head.state_dict()
-        )  # matching is where accepting starts from
+        # matching is where accepting starts from
+        self.accept_head.load_state_dict(blip2.blip2.itm_head.state_dict())
         self.qa_head = nn.Linear(hidden, 1)
         self.rationale_head = nn.Linear(hidden, 1)
 
@@ -102,8 +100,9 @@ class Critic(nn.Module):
 
 
 def load_critic(folder: str | Path) -> Critic:
-    """Load a trained critic. Raises ``FileNotFoundError`` where the folder has no critic's
-    heads.
+    """Load a trained critic.
+
+    Raises ``FileNotFoundError`` where the folder has no critic's heads.
     """
     if not (Path(folder) / HEADS).exists():
         raise FileNotFoundError(f"{folder} has no {HEADS}: train the critic first (notebook 03)")
@@ -116,15 +115,12 @@ def load_critic(folder: str | Path) -> Critic:
 def critic_example(
     image: str, regions: Sequence[Region], triple: dict, label: dict | None = None
 ) -> CriticExample:
-    """A triple row about the regions it was offered, with the mean of its labels where it has
-    some.
-    """
+    """A triple row about the regions it was offered, with the mean of its labels, if any."""
     offered = tuple(r for r in regions if r.id in set(triple["regions_offered"]))
-    scores = (
-        {}
-        if label is None
-        else {k: float(label[k]) for k in ("accept", "qa_score", "rationale_score")}
-    )
+    if label is None:
+        scores = {}
+    else:
+        scores = {k: float(label[k]) for k in ("accept", "qa_score", "rationale_score")}
     return CriticExample(
         View(image, offered),
         triple["question"],
@@ -149,9 +145,17 @@ def ids_shuffled(row: CriticExample, which: int) -> CriticExample:
     )
 
 
+def training_views(rows: Iterable[CriticExample], shuffles: int = 0) -> list[View]:
+    """Every view that training may ask for: each example's own, and those of its further
+    numberings.
+    """
+    return [ids_shuffled(row, which).view for row in rows for which in range(shuffles + 1)]
+
+
 def region_swapped(row: CriticExample, rng: np.random.Generator) -> CriticExample | None:
-    """An accepted triple told of the wrong region: two drawn ids exchanged. A reject that costs
-    no annotator's time.
+    """An accepted triple told of the wrong region: two drawn ids exchanged.
+
+    A reject that costs no annotator's time.
     """
     drawn, told = [r.id for r in row.view.regions], mentions(row.question)
     if not told or len(drawn) < 2:
@@ -220,8 +224,7 @@ def train_critic(
 def score(
     critic: Critic, rows: Sequence[CriticExample], views: FrozenFeatures, batch: int = 256
 ) -> dict[str, np.ndarray]:
-    """``score`` (probability of accept), ``qa_score`` and ``rationale_score``, each (N,) float32 in
-    0..1.
+    """``score`` (of accept), ``qa_score`` and ``rationale_score``: (N,) float32 in 0..1.
 
     Each view is encoded once, whatever the number of triples about it, and ``batch`` triples go
     through the Q-Former at a time.
@@ -243,9 +246,7 @@ def score(
 
 
 def critic_metrics(accepted: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """Precision, recall and F1 at 0.5 and the area under the ROC curve, class 1 = accept, truth
-    first.
-    """
+    """Precision, recall and F1 at 0.5, and the area under the ROC curve; class 1 is accept."""
     from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
     precision, recall, f1, _ = precision_recall_fscore_support(

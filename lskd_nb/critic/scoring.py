@@ -1,6 +1,4 @@
-"""The critic over a whole corpus: triples in order of image, so many at a time, by this process
-or by many (``parts``).
-"""
+"""The critic over a whole corpus: triples by image, in one process or many (``shards``)."""
 
 import hashlib
 import json

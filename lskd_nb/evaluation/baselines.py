@@ -1,8 +1,7 @@
-"""The systems beside the student in the paper's table: CLIP and BLIP, and BLIP-2 before and after
-distillation, one evaluation for all.
+"""The systems beside the student in the paper's table: CLIP, BLIP, BLIP-2, evaluated alike.
 
 CLIP (Radford et al. 2021) scores a text by the cosine of image and text times its temperature, BLIP
-(Li et al. 2022) by its matching head, BLIP-2 as the student does (``evaluation.match_scores``). All
+(Li et al. 2022) by its matching head, BLIP-2 as the student does (``choices.match_scores``). All
 see the same: the image squeezed to their own square, the regions drawn on it afterwards, and
 "question choice" as the text. CLIP and BLIP are small, so they run in full precision. Weights are
 read in Hugging Face's layout (CLIP: MIT, e.g. ``openai/clip-vit-base-patch16``,
@@ -71,8 +70,9 @@ def score_items(
     parts: str | Path | None = None,
     part: int = 2000,
 ) -> ItemScores:
-    """Score items by the system at a hub name, folder or LAVIS checkpoint; its ``model_type`` says
-    which kind it is.
+    """Score items by the system at a hub name, folder or LAVIS checkpoint.
+
+    Its ``model_type`` says which kind it is.
 
     ``prefix`` goes before each question; the reference release evaluates with "question: ".
     ``batch`` images are encoded at a time. The next three are for BLIP-2, ``loading`` being further
@@ -91,9 +91,8 @@ def score_items(
         raise ValueError("engine 'ray' needs a folder for its parts")
     order = sorted(range(len(items)), key=lambda i: (items[i].view.image, i))
     table = items_table([items[i] for i in order])
-    weights = hash_of(
-        sorted(f for f in (*Path(system).glob("*"), Path(system)) if f.is_file())
-    )  # of a hub name: of nothing
+    # of a hub name: of nothing
+    weights = hash_of(sorted(f for f in (*Path(system).glob("*"), Path(system)) if f.is_file()))
     told = [
         system,
         weights,
@@ -180,8 +179,8 @@ def model_type(system: str) -> str:
     found, _ = PreTrainedConfig.get_config_dict(system)
     if "model_type" not in found:
         raise ValueError(
-            f"no config.json with a model_type at {system}: expected a model in Hugging Face's"
-            " layout"
+            f"no config.json with a model_type at {system}:"
+            " expected a model in Hugging Face's layout"
         )
     return found["model_type"]
 
@@ -194,8 +193,9 @@ def clip_scores(
     image_root: str | Path,
     batch: int = 32,
 ) -> list[np.ndarray]:
-    """CLIP's logits of every item's choices: cosine times temperature. An image is encoded once
-    for all items that look at it.
+    """CLIP's logits of every item's choices: cosine times temperature.
+
+    An image is encoded once for all items that look at it.
     """
 
     def encode(image: Tensor) -> Tensor:
@@ -229,8 +229,9 @@ def blip_scores(
     image_root: str | Path,
     batch: int = 32,
 ) -> list[np.ndarray]:
-    """BLIP's log P(match) - log P(no match) of every item's choices. An image is encoded once
-    for all items that look at it.
+    """BLIP's log P(match) - log P(no match) of every item's choices.
+
+    An image is encoded once for all items that look at it.
     """
     start = encoder_start(model, tokenizer)
 
@@ -287,9 +288,7 @@ def _scores(
     encode: Callable[[Tensor], Tensor],
     compare: Callable[[Tensor, Tensor, list[str]], Tensor],
 ) -> list[np.ndarray]:
-    """Encode ``batch`` views at a time and ``compare(images, row of each text, texts)`` all
-    texts about them.
-    """
+    """Encode ``batch`` views at a time; ``compare(images, rows, texts)`` scores their texts."""
     scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(items)
     for views, numbers in _by_view(items, batch):
         images = encode(_drawn(views, image_root, size).to(device))

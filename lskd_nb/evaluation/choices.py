@@ -1,5 +1,4 @@
-"""Zero-shot evaluation: a multiple-choice item is answered by the choice whose text matches the
-highlighted image best.
+"""Zero-shot evaluation: an item is answered by the choice that matches the highlighted image best.
 
 A choice is scored by ITM, the match logit of "question Answer: choice" (LSKD, section 4.1). An
 image with its regions is encoded once and all its texts are run against it. VCR's Q→AR counts an
@@ -28,8 +27,9 @@ NAMED = ("grounding", "acceptability", "sherlock.comparison", "visualcomet")
 
 @dataclass(frozen=True)
 class Item:
-    """One choice to make about a view. ``choices`` continue ``question``; ``label`` is the index
-    of the right one, if one is.
+    """One choice to make about a view.
+
+    ``choices`` continue ``question``; ``label`` is the index of the right one, if one is.
     """
 
     item_id: str
@@ -131,11 +131,42 @@ def match_scores(
     return scores
 
 
+@dataclass(frozen=True)
+class TextScores:
+    """What the student's two heads say of texts, (N,) each.
+
+    ``itm`` is the match logit, ``lm`` the sum of the words' log-probabilities.
+    """
+
+    itm: torch.Tensor
+    lm: torch.Tensor
+
+
+@torch.no_grad()
+def text_scores(
+    student: Student,
+    image_BPD: torch.Tensor,
+    texts: Sequence[tuple[str, str]],
+    conditioned: bool = True,
+) -> TextScores:
+    """Scores of B texts (question, rest), each about its image's features (B, patches + 1, width).
+
+    With ``conditioned`` the queries see the question before they look, and the LM counts the rest
+    alone.
+    """
+    told = student.tokenize(*zip(*texts, strict=True))
+    match = student.itm_logits(image_BPD, told)
+    log_p, counted = student.lm_log_probabilities(image_BPD, told, conditioned)
+    of_words = log_p.gather(-1, told.ids[:, 1:, None]).squeeze(-1)
+    return TextScores(itm=match[:, 1] - match[:, 0], lm=(of_words * counted).sum(1))
+
+
 def predictions(
     items: Sequence[Item], scores: Sequence[np.ndarray], system: str, seed: int
 ) -> pa.Table:
-    """PREDICTIONS rows: the choice with the highest score is taken. Items without label are
-    scored elsewhere (``benchmarks``).
+    """PREDICTIONS rows: the choice with the highest score is taken.
+
+    Items without label are scored elsewhere (``metrics``).
     """
     rows = [
         dict(
@@ -155,8 +186,9 @@ def predictions(
 
 
 def write_rows(rows: pd.DataFrame, path: str | Path) -> pa.Table:
-    """Write scored rows as PREDICTIONS; columns they lack, and what pandas holds as NaN, are
-    null.
+    """Write scored rows as PREDICTIONS.
+
+    Columns they lack, and what pandas holds as NaN, are null.
     """
     whole = rows.reindex(columns=PREDICTIONS.names).astype(object)
     return write_parquet(whole.where(whole.notna(), None).to_dict("records"), path, PREDICTIONS)
@@ -169,8 +201,8 @@ def q_ar(q_a: pa.Table, qa_r: pa.Table) -> pa.Table:
     )
     if len(both) != len(q_a) or len(both) != len(qa_r):
         raise ValueError(
-            f"answers and rationales are not of the same items: {len(q_a)} and {len(qa_r)},"
-            f" {len(both)} in common"
+            "answers and rationales are not of the same items:"
+            f" {len(q_a)} and {len(qa_r)}, {len(both)} in common"
         )
     both["correct"] *= both["correct_r"]
     both["task"] = "vcr.q_ar"
@@ -180,8 +212,7 @@ def q_ar(q_a: pa.Table, qa_r: pa.Table) -> pa.Table:
 
 
 def grounding(q_a: pd.DataFrame, swaps: Mapping[str, int]) -> pd.DataFrame:
-    """Rows that only ask whether the right answer beats the one that is true of another region,
-    ``swaps`` by item.
+    """Whether the right answer beats the one true of another region (``swaps`` by item), as rows.
 
     What ignores the regions gets half of them right.
     """
@@ -214,8 +245,9 @@ def entailment_by_thresholds(predictions: pa.Table, train: int) -> pd.DataFrame:
 def bootstrap(
     values: np.ndarray, clusters: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, float]:
-    """Mean of ``values`` with a 95% percentile interval, whole clusters resampled; ``n`` items,
-    ``clusters`` of them.
+    """Mean of ``values`` with a 95% percentile interval, whole clusters resampled.
+
+    ``n`` items, ``clusters`` of them.
     """
     values = np.asarray(values, dtype=float)
     if len(values) == 0:
@@ -236,8 +268,9 @@ def bootstrap(
 
 
 def accuracy(frame: pd.DataFrame) -> dict[str, float]:
-    """Accuracy of prediction rows with its interval; an image is one cluster, however many seeds
-    looked at it.
+    """Accuracy of prediction rows with its interval.
+
+    An image is one cluster, however many seeds looked at it.
     """
     return bootstrap(frame["correct"].to_numpy(), frame["image_id"].to_numpy())
 
@@ -258,9 +291,7 @@ def paired_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float
 
 
 def summary(frame: pd.DataFrame) -> dict:
-    """Metrics by task and system, and LSKD's paired differences to the base and to the
-    unfiltered student.
-    """
+    """Metrics by task and system, and LSKD's paired differences to base and unfiltered student."""
     found: dict = {}
     for (task, system), rows in frame.groupby(["task", "system"]):
         _set(found, task, system, accuracy(rows))
@@ -293,8 +324,9 @@ def _set(found: dict, task: str, system: str, value: dict) -> None:
 
 
 def read_predictions(folders: Sequence[str | Path]) -> pd.DataFrame:
-    """All prediction files of some runs' folders. Raises ``FileNotFoundError`` for a run that
-    has none.
+    """All prediction files of some runs' folders.
+
+    Raises ``FileNotFoundError`` for a run that has none.
     """
     frames = []
     for folder in folders:

@@ -1,5 +1,4 @@
-"""How each benchmark is put to the student: loaded items as questions about highlighted images,
-choices continuing them.
+"""How each benchmark is put to the student: questions about highlighted images, with choices.
 
 The student was taught "question Answer: ... Rationale: ..."; what a set asks in another form is
 worded so that it fits. Wordings follow the reference release where it has one (SNLI-VE, A-OKVQA);
@@ -23,8 +22,9 @@ INFERENCE_QUESTIONS = {  # VisualCOMET's relations, asked of the event's subject
 
 
 def student_items(items: Iterable[MultipleChoice]) -> list[Item]:
-    """Items with all their regions drawn; choices read "Answer: ...", those of QA→R "Rationale:
-    ...".
+    """Items with all their regions drawn.
+
+    Choices read "Answer: ...", those of QA→R "Rationale: ...".
 
     Raises ``ValueError`` naming a task that is none of the six sets'.
     """

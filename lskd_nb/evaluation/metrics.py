@@ -3,7 +3,7 @@
 Each metric is a mean over items, so each function here returns one row for each item: prediction
 rows whose ``correct`` is what the item adds to that mean. For most it is 0 or 1; for VisualCOMET,
 A-OKVQA's direct answers and Sherlock it is a fraction, for Sherlock from -1 to 1.
-``evaluation.accuracy`` and ``evaluation.paired_difference`` take these rows as they are: means with
+``choices.accuracy`` and ``choices.paired_difference`` take these rows as they are: means with
 intervals over images, and two systems on the same items. Figures are shares; leaderboards print
 them x 100.
 """
@@ -22,12 +22,9 @@ from lskd_nb.sources.aokvqa import AokvqaQuestion
 from lskd_nb.sources.sherlock import Comparison
 from lskd_nb.sources.visualcomet import Ranking
 
-SIZES = (
-    0.05,
-    0.25,
-    # shares of the image's area from which a region is medium, large: near the thirds of Sherlock's
-    # clues
-)
+# shares of the image's area from which a region is medium, large: near the thirds of Sherlock's
+# clues
+SIZES = (0.05, 0.25)
 
 
 # ---------------------------------------------------------------------------------------------- VCR
@@ -93,8 +90,7 @@ def comparison_agreement(scores: Sequence[float], ratings: Sequence[float]) -> f
 
 
 def sherlock_comparison(comparisons: Sequence[Comparison], predictions: pa.Table) -> pd.DataFrame:
-    """Rows of Sherlock's comparison: the mean agreement of an item's scores with its two
-    annotators' ratings.
+    """Sherlock's comparison: mean agreement of an item's scores with its two annotators, as rows.
 
     Rule: as ``comparison_agreement``; the figure is the mean over images. It is *not* divided by
     the humans' own agreement, which stands beside it (``sherlock_ceilings``). Raises ``ValueError``
@@ -118,8 +114,9 @@ def sherlock_comparison(comparisons: Sequence[Comparison], predictions: pa.Table
 
 
 def sherlock_ceilings(comparisons: Iterable[Comparison]) -> dict[str, float]:
-    """Agreement of one annotator with the other (``human``; 0.4228 on val) and of their mean with
-    each (``oracle``; 0.8860).
+    """Agreement of one annotator with the other, and of their mean with each.
+
+    On val they are ``human`` 0.4228 and ``oracle`` 0.8860.
 
     Rule: score_comparison.py, as above; the two figures are those its README prints.
     """
@@ -135,8 +132,7 @@ def sherlock_ceilings(comparisons: Iterable[Comparison]) -> dict[str, float]:
 
 
 def sherlock_retrieval(scores: np.ndarray) -> dict[str, float]:
-    """Sherlock's retrieval from the (N, N) scores of images (rows) with inferences, the right pairs
-    on the diagonal.
+    """Sherlock's retrieval from (N, N) scores, images x inferences, right pairs on the diagonal.
 
     Rule (score_retrieval.py): mean rank of the right text for an image, of the right image for a
     text (ties get their mean rank), and the share of images whose text ranks first, alone. The
@@ -164,8 +160,7 @@ def sherlock_retrieval(scores: np.ndarray) -> dict[str, float]:
 
 
 def r_precision(scores: Sequence[float], gold: Sequence[bool]) -> float:
-    """Share of the right candidates among the k with the highest scores, k being how many are
-    right.
+    """Share of right candidates among the k of highest scores, k being how many are right.
 
     Rule (jamespark3922/visual-comet, scripts/run_rank.py, with minus the perplexity as score).
     Where scores tie across the k-th place the result is its mean over all orders of the tied: there
@@ -183,8 +178,7 @@ def r_precision(scores: Sequence[float], gold: Sequence[bool]) -> float:
 
 
 def visualcomet_acc_at_50(rankings: Sequence[Ranking], predictions: pa.Table) -> pd.DataFrame:
-    """Rows of VisualCOMET's Acc@50: ``r_precision`` of each (picture, event, relation), averaged
-    over them alike.
+    """VisualCOMET's Acc@50: ``r_precision`` of each (picture, event, relation), as rows.
 
     It is a matter of the candidate sets as well: compare systems on the same
     (``sources.visualcomet.read_candidates``). Raises ``ValueError`` for an item without scores.
@@ -201,9 +195,7 @@ def visualcomet_acc_at_50(rankings: Sequence[Ranking], predictions: pa.Table) ->
 
 
 def chosen_texts(items: Iterable[MultipleChoice], predictions: pa.Table) -> dict[str, str]:
-    """The text of the best choice (the first of equals) by item id, for the items that have a
-    prediction.
-    """
+    """The text of the best choice (the first of equals) by id of the items with a prediction."""
     predicted = set(predictions["item_id"].to_pylist())
     items = [item for item in items if item.item_id in predicted]
     rows = _scores_of(predictions, items)
@@ -279,6 +271,7 @@ def snli_ve(
     strict: bool = True,
 ) -> pd.DataFrame:
     """Rows of SNLI-VE: whether the label is ``gold_label``, among three (necla-ml/SNLI-VE).
+
     ``answers``: pair id → label.
     """
     return _rows(
@@ -294,6 +287,7 @@ def visual7w(
     strict: bool = True,
 ) -> pd.DataFrame:
     """Rows of Visual7W telling; ``by_slice(rows, "slice")`` is the accuracy by question type.
+
     ``answers``: qa id → text.
 
     Rule (yukezhu/visual7w-toolkit, evaluate.py, mode mc): equal strings, whatever their case. The
@@ -314,8 +308,7 @@ def visual7w(
 
 
 def region_slices(items: Iterable[MultipleChoice]) -> pd.DataFrame:
-    """For each ``item_id``: ``regions``, how many boxes it points at (1, 2, 3+; 0 for none), and
-    their ``size``.
+    """For each ``item_id``: how many boxes it points at (0, 1, 2, 3+), and their ``size``.
 
     Pointed at are the boxes that the question mentions; all of them where there is no question, as
     in Sherlock. ``size`` is small, medium or large by the share of the image that they cover
@@ -383,15 +376,16 @@ def by_slice(
 
 
 def _one_system(predictions: pa.Table) -> pd.DataFrame:
-    """Predictions as a frame. Raises ``ValueError`` unless each item has one, with finite
-    scores.
+    """Predictions as a frame.
+
+    Raises ``ValueError`` unless each item has one, with finite scores.
     """
     rows = predictions.to_pandas()
     repeated = rows["item_id"].duplicated()
     if repeated.any():
         raise ValueError(
-            f"item {rows.loc[repeated, 'item_id'].iloc[0]} is predicted twice: give one system and"
-            " one seed"
+            f"item {rows.loc[repeated, 'item_id'].iloc[0]} is predicted twice:"
+            " give one system and one seed"
         )
     for item_id, scores in zip(rows["item_id"], rows["scores"], strict=True):
         if scores is None or len(scores) == 0 or not np.isfinite(np.asarray(scores, float)).all():
@@ -400,16 +394,17 @@ def _one_system(predictions: pa.Table) -> pd.DataFrame:
 
 
 def _scores_of(predictions: pa.Table, items: Sequence[MultipleChoice]) -> pd.DataFrame:
-    """The rows of ``items``, in their order. Raises ``ValueError`` naming an item without a
-    score for each choice.
+    """The rows of ``items``, in their order.
+
+    Raises ``ValueError`` naming an item without a score for each choice.
     """
     rows = _one_system(predictions)
     found = dict(zip(rows["item_id"], map(len, rows["scores"]), strict=True))
     for item in items:
         if found.get(item.item_id, 0) != len(item.choices):
             raise ValueError(
-                f"item {item.item_id}: {found.get(item.item_id, 0)} scores for {len(item.choices)}"
-                " choices"
+                f"item {item.item_id}: {found.get(item.item_id, 0)}"
+                f" scores for {len(item.choices)} choices"
             )
     return rows.set_index("item_id").loc[[item.item_id for item in items]].reset_index()
 

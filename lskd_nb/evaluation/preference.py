@@ -1,5 +1,4 @@
-"""Human preference between two systems that answered the same pointed questions (LSKD, section
-4.3).
+"""Human preference between two systems' answers to the same pointed questions (LSKD, section 4.3).
 
 Two answers stand side by side, and an annotator says which is better, or that they tie. The
 annotation file is *blinded*: which system is on which side is drawn for each pair, pairs are in
@@ -20,8 +19,10 @@ import pyarrow as pa
 
 from lskd_nb.critic.agreement import JudgementFile, krippendorff_alpha
 from lskd_nb.evaluation.choices import bootstrap
-from lskd_nb.records import REGION
+from lskd_nb.records import CORPUS, REGION, TRIPLES, read_parquet
 from lskd_nb.regions import LocatedImage, mentions, renumber
+from lskd_nb.run_folder import RunFolder
+from lskd_nb.students.views import View
 
 CHOICES = ("left", "tie", "right")
 OUTCOMES = ("win", "tie", "lose")
@@ -51,12 +52,14 @@ PAIRS = pa.schema(  # what annotators are given
         ),
     ]
 )
+# left and right are systems; kept from annotators
 KEY = pa.schema(
     [(name, pa.string()) for name in ("pair_id", "question_id", "image_id", "left", "right")]
-)  # systems; kept from annotators
+)
+# a choice is one of CHOICES
 JUDGEMENTS = pa.schema(
     [("pair_id", pa.string()), ("annotator", pa.string()), ("choice", pa.string())]
-)  # one of CHOICES
+)
 _SAID = re.compile(
     r"^\s*(?:answer\s*:)?\s*(?P<answer>.*?)\s*(?:\brationale\s*:\s*(?P<rationale>.*?))?\s*$",
     re.IGNORECASE | re.DOTALL,
@@ -75,17 +78,19 @@ class PointedQuestion:
         known = {r.id for r in self.image.regions}
         if not mentions(self.question) or not set(mentions(self.question)) <= known:
             raise ValueError(
-                f"question {self.question_id}: {self.question!r} must mention regions of its image,"
-                f" which has {sorted(known)}"
+                f"question {self.question_id}: {self.question!r} must mention"
+                f" regions of its image, which has {sorted(known)}"
             )
 
 
 def split_answer(text: str) -> tuple[str, str]:
-    """Answer and rationale of "Answer: ... Rationale: ...", in any case; a text without these words
-    is an answer alone.
+    """Answer and rationale of "Answer: ... Rationale: ...", in any case.
 
-    Both are laid out alike whoever wrote them, so that a tokenizer's spaces and small letters give
-    no system away: "a dog  [ 0 ] ." is "A dog [0]."
+    A text without these words is an answer alone. Both are laid out alike whoever wrote them, so
+    that a tokenizer's spaces and small letters give no system away.
+
+    >>> split_answer("answer : a dog  [ 0 ] . rationale : it barks .")
+    ('A dog [0].', 'It barks.')
     """
     found = _SAID.match(text)
     return _laid_out(found["answer"]), _laid_out(found["rationale"] or "")
@@ -100,8 +105,9 @@ def _laid_out(text: str) -> str:
 def answers_table(
     questions: Sequence[PointedQuestion], system: str, texts: Sequence[str]
 ) -> pa.Table:
-    """ANSWERS rows of one system from what it said to each question. Raises ``ValueError``
-    unless there is one text for each.
+    """ANSWERS rows of one system from what it said to each question.
+
+    Raises ``ValueError`` unless there is one text for each.
     """
     rows = []
     for q, text in zip(questions, texts, strict=True):
@@ -124,14 +130,48 @@ def answers_table(
     return pa.Table.from_pylist(rows, schema=ANSWERS)
 
 
+def unseen_questions(folder: str | Path, number: int, seed: int) -> list[PointedQuestion]:
+    """``number`` of the teacher's own questions about images that no student has been trained on.
+
+    The run's corpus keeps no triple about them. The questions are of the id family and mention a
+    region. ``folder`` is the run's.
+    """
+    run = RunFolder(folder)
+    taught = set(read_parquet(run.folder / "corpus.parquet", CORPUS)["image_id"].to_pylist())
+    triples = [
+        t
+        for t in read_parquet(run.folder / "triples.parquet", TRIPLES).to_pylist()
+        if t["family"] == "id" and t["image_id"] not in taught and mentions(t["question"])
+    ]
+    drawn = np.random.default_rng([seed, 11]).permutation(len(triples))[:number]
+    return [
+        PointedQuestion(t["triple_id"], run.image(t["image_id"]), t["question"])
+        for t in (triples[i] for i in drawn)
+    ]
+
+
+def answers_from_images(
+    student: str | Path, questions: Sequence[PointedQuestion], image_root: str | Path, system: str
+) -> pa.Table:
+    """ANSWERS rows of a generative student (a folder or hub name).
+
+    It looks at the highlighted images: the counterpart of ``verbal_baseline.answers_from_words``.
+    """
+    from lskd_nb.students.generative import answer
+    from lskd_nb.students.loading import load_generative
+
+    views = [View(q.image.path, q.image.regions) for q in questions]
+    texts = answer(load_generative(student), image_root, views, [q.question for q in questions])
+    return answers_table(questions, system, texts)
+
+
 # -------------------------------------------------------------------------------------------- pairs
 
 
 def blinded_pairs(
     one: pa.Table, other: pa.Table, seed: int, number: int | None = None
 ) -> tuple[pa.Table, pa.Table, list[str]]:
-    """PAIRS of two systems' answers, their KEY, and the ids of the questions that only one of them
-    answered.
+    """PAIRS of two systems' answers, their KEY, and the questions that only one answered.
 
     ``number`` questions are drawn (None: all). A pair's id is a hash of its texts, so a judgement
     can't be taken for one of other texts. Raises ``ValueError`` where a table has a question twice,
@@ -146,8 +186,8 @@ def blinded_pairs(
         sides = (first[question_id], second[question_id])
         if any(sides[0][f] != sides[1][f] for f in ("image_id", "image", "question")):
             raise ValueError(
-                f"question {question_id} is not the same of {sides[0]['system']} and"
-                f" {sides[1]['system']}"
+                f"question {question_id} is not the same"
+                f" of {sides[0]['system']} and {sides[1]['system']}"
             )
         left, right = sides if rng.random() < 0.5 else sides[::-1]
         said = {
@@ -196,11 +236,9 @@ def judgement_file(path: str | Path, pairs: pa.Table) -> JudgementFile:
     def wrong(row: Mapping) -> str | None:
         if row["pair_id"] not in known:
             return f"pair {row['pair_id']!r} is not among the {len(known)} that were to be judged"
-        return (
-            None
-            if row["choice"] in CHOICES
-            else f"choice is {row['choice']!r}, expected one of {CHOICES}"
-        )
+        if row["choice"] in CHOICES:
+            return None
+        return f"choice is {row['choice']!r}, expected one of {CHOICES}"
 
     return JudgementFile(Path(path), JUDGEMENTS, "pair_id", wrong)
 
@@ -223,8 +261,7 @@ def outcome(choice: str, left: str, right: str, system: str) -> str:
 
 
 def preference(judgements: pa.Table, key: pa.Table, system: str) -> dict[str, dict]:
-    """How often ``system`` wins, ties and loses against each other system it was paired with, and
-    how far annotators agree.
+    """How often ``system`` wins, ties and loses against each rival, how far annotators agree.
 
     For each rival: shares of judgements with 95% bootstrap intervals over images, ``pairs`` that
     were judged, ``annotators``, and ``alpha``, None where no pair has two judgements. Raises

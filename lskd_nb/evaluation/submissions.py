@@ -26,8 +26,9 @@ VCR_COLUMNS = tuple(
 def write_vcr(
     path: str | Path, annot_ids: Sequence[str], answers: pa.Table, rationales: pa.Table
 ) -> None:
-    """VCR's test upload: annot_id and 20 probabilities, in the order of ``annot_ids`` (r2c,
-    models/eval_for_leaderboard.py).
+    """VCR's test upload: annot_id and 20 probabilities, in the order of ``annot_ids``.
+
+    The form is r2c's, models/eval_for_leaderboard.py.
 
     ``answers`` has the items of ``sources.vcr.q_a``; ``rationales`` those of ``qa_r`` under each of
     the four answers, with ids ``<annot_id>/<answer>``. Scores become probabilities by a softmax
@@ -63,8 +64,9 @@ def write_sherlock(
     predictions: pa.Table,
     test_ids: Sequence[str],
 ) -> None:
-    """Sherlock's comparison.npy: one float32 score for each of ``test_ids``, sorted
-    (allenai/sherlock, leaderboard_eval/README.md).
+    """Sherlock's comparison.npy: one float32 score for each of ``test_ids``, sorted.
+
+    The form is allenai/sherlock's, leaderboard_eval/README.md.
 
     ``test_ids`` are those of the official file (``sources.sherlock.read_test_ids``). Raises
     ``ValueError`` where they are not sorted, or naming one without score or a score whose id is not
@@ -79,8 +81,8 @@ def write_sherlock(
         given = scores.get(comparison.item.item_id)
         if given is None or len(given) != len(comparison.test_ids):
             raise ValueError(
-                f"item {comparison.item.item_id}: {0 if given is None else len(given)} scores for"
-                f" {len(comparison.test_ids)} candidates"
+                f"item {comparison.item.item_id}: {0 if given is None else len(given)}"
+                f" scores for {len(comparison.test_ids)} candidates"
             )
         found |= dict(zip(comparison.test_ids, given, strict=True))
     different = sorted(found.keys() ^ set(test_ids))
@@ -104,8 +106,9 @@ def write_aokvqa(
     multiple_choice: Mapping[str, str] | None = None,
     direct_answer: Mapping[str, str] | None = None,
 ) -> None:
-    """A-OKVQA's predictions_{split}.json: {question id: {"multiple_choice": text, "direct_answer":
-    text}}, either or both.
+    """A-OKVQA's predictions_{split}.json, with one or both settings' answers.
+
+    It is {question id: {"multiple_choice": text, "direct_answer": text}}.
 
     The layout is what evaluation/eval_predictions.py reads (allenai/aokvqa). Raises ``ValueError``
     naming a question without an answer in a setting that is given.

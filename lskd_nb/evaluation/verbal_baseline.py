@@ -1,10 +1,10 @@
-"""The baseline that sees words alone: an LLM answers pointed questions from an image's
-verbalization (LSKD, section 4.3, ChatGPT + verbalizers).
+"""The baseline that sees words alone: ChatGPT + verbalizers (LSKD, section 4.3).
 
-What the student was distilled from answers the same questions as the student, so that people can
-compare the two. It is asked through the teacher's client, with its cache, budget, retries and
-checks, for one triple that has the given question: ``TeacherSettings`` says which LLM that is.
-ChatGPT itself has not been asked here; a rule-based writer behind the same protocol has.
+An LLM, such as the student was distilled from, reads an image's verbalization and answers the same
+questions as the student, so that people can compare the two. It is asked through the teacher's
+client, with its cache, budget, retries and checks, for one triple that has the given question:
+``TeacherSettings`` says which LLM that is. ChatGPT itself has not been asked here; a rule-based
+writer behind the same protocol has.
 """
 
 import hashlib

@@ -1,6 +1,7 @@
-"""The embedded world: synthetic scenes whose truth is known, drawn, written in the real data sets'
-file formats.
+"""The embedded world: synthetic scenes whose truth is known, in the real data sets' formats.
 
-Nothing of the method imports this package: it writes files and serves a URL, as a data set and an
-LLM provider would.
+In: a seed. Out: drawn pictures, files of Visual Genome, VCR and the other sets, a teacher behind a
+URL, labels by an annotator who knows the truth, small trained weights. Nothing of the method
+imports this package: it is used as a data set and an LLM provider would be. Read ``scenes.world``
+first.
 """

@@ -1,5 +1,4 @@
-"""The world's annotator: labels triples from the truth about their picture, with the noise of a
-human one.
+"""The world's annotator: labels triples from the truth about their picture, with human noise.
 
 It stands where crowd workers stand in the paper (LSKD, section 3, ~20K labels): a triple is
 acceptable when its answer is right for the pointed region *and* every clause of its rationale is
@@ -26,8 +25,9 @@ MISPLACED = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """``qa``: 1 the answer is right, 0.33 it is misplaced, 0 it is false. ``rationale``: share
-    of its clauses that are true.
+    """``qa``: 1 the answer is right, 0.33 it is misplaced, 0 it is false.
+
+    ``rationale``: share of its clauses that are true.
     """
 
     accept: bool
@@ -65,8 +65,9 @@ def _misplaced(scene: Scene, kind: str, answer: str) -> float:
 
 
 def judge_all(triples: pa.Table, truth: Mapping[str, Scene]) -> list[Judgement]:
-    """Judgements of TRIPLES rows, in order. Raises ``ValueError`` naming a triple whose image is
-    not in ``truth``.
+    """Judgements of TRIPLES rows, in order.
+
+    Raises ``ValueError`` naming a triple whose image is not in ``truth``.
     """
     judgements = []
     for row in triples.select(
@@ -136,8 +137,7 @@ def annotate(
 
 
 def preferred(scene: Scene, pair: Mapping[str, str], noise: float, seed: Sequence[int]) -> str:
-    """Which of two answers to a question a judge prefers who knows the scene: "left", "tie" or
-    "right".
+    """Which of two answers a judge who knows the scene prefers: "left", "tie" or "right".
 
     ``pair`` is a row of ``preference.PAIRS``. A right answer is better than a wrong one, then
     counts the share of true clauses in the rationale. With probability ``noise`` the judge says one

@@ -1,15 +1,15 @@
 """The series as a site: what Jupyter Book builds pages from, gathered in one folder. Nothing is
 executed.
 
-``lskd book`` takes the executed notebooks that are in outputs/mini/, the glossary, and the README's
-first part as an introduction. ``make book`` then builds them, with a Jupyter Book in an environment
-of its own, since its version 1 wants older packages than this project.
+``lskd book`` takes the executed notebooks that are in outputs/mini/, the glossary, the pages of
+notebooks/guide/, and the README as an introduction. ``make book`` then builds them, with a Jupyter
+Book in an environment of its own, since its version 1 wants older packages than this project.
 """
 
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 INTRODUCTION = "introduction.md"
-END = "\n## What is where"  # of the README's first part
 STAGED = ".staged.json"  # names of the files that an earlier call wrote
 CODE = r"```.*?```|(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)"  # fenced, or within a line
 LINK = re.compile(rf"{CODE}|(?<![!\w])\[(?P<words>[^\]]+)\]\((?P<target>[^)\s]+)\)", re.DOTALL)
@@ -44,7 +43,7 @@ CONFIG = {
 
 def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
     """Write the book's sources to ``folder`` and return their paths: configuration, table of
-    contents, introduction, glossary, notebooks.
+    contents, introduction, glossary, notebooks, the guide, and the pictures of its pages.
 
     ``shown`` holds the executed notebooks (default: outputs/mini/ under ``root``), whichever are
     there. Sources of an earlier call that are no longer wanted are deleted, and nothing else.
@@ -58,19 +57,22 @@ def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
     notebooks = {path.name: _read(path) for path in sorted(shown.glob("*.ipynb"))}
     if not notebooks:
         raise ValueError(f"no executed notebooks in {shown}: make mini renderings")
-    pages = {"glossary.md", INTRODUCTION, *notebooks}
-    readme = (root / "README.md").read_text(encoding="utf-8").split(END)[0]
-    glossary = (root / "notebooks" / "glossary.md").read_text(encoding="utf-8")
+    guide = _guide(root)
+    sources = {"README.md": root / "README.md", "glossary.md": root / "notebooks" / "glossary.md"}
+    sources |= {path.name: path for path in guide}
+    pages = {name: name for name in (*sources, *notebooks)} | {"README.md": INTRODUCTION}
+    written = {name: path.read_text(encoding="utf-8") for name, path in sources.items()}
+    toc = contents(notebooks, [path.name for path in guide])
     texts = {
         "_config.yml": yaml.safe_dump(CONFIG, sort_keys=False),
-        "_toc.yml": yaml.safe_dump(contents(notebooks), sort_keys=False, allow_unicode=True),
-        INTRODUCTION: relinked(readme, pages),
-        "glossary.md": relinked(glossary, pages),
+        "_toc.yml": yaml.safe_dump(toc, sort_keys=False, allow_unicode=True),
     }
+    texts |= {pages[name]: relinked(text, pages) for name, text in written.items()}
     texts |= {name: nbformat.writes(_page(book, pages)) for name, book in notebooks.items()}
     pictures = {
-        Path(m["target"]).name: root / m["target"]
-        for m in PICTURE.finditer(readme)
+        Path(m["target"]).name: sources[name].parent / m["target"]
+        for name, text in written.items()
+        for m in PICTURE.finditer(text)
         if m["target"] and not ADDRESS.match(m["target"])
     }
     made = [*texts, *pictures]
@@ -88,6 +90,13 @@ def stage(root: Path, folder: Path, shown: Path | None = None) -> list[Path]:
     for old in staged - set(made):
         (folder / old).unlink(missing_ok=True)
     return [folder / name for name in made]
+
+
+def _guide(root: Path) -> list[Path]:
+    """The pages of the guide, in the order in which the README last names them; others after."""
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    last = {path: readme.rfind(f"/{path.name}") for path in (root / "notebooks/guide").glob("*.md")}
+    return sorted(last, key=lambda path: (last[path] < 0, last[path], path.name))
 
 
 def _staged(folder: Path) -> set[str]:
@@ -140,9 +149,9 @@ def _read(path: Path) -> "NotebookNode":
         raise ValueError(f"{path} is no readable notebook: {str(error)[:200]}") from error
 
 
-def contents(notebooks: dict[str, "NotebookNode"]) -> dict:
+def contents(notebooks: Mapping[str, "NotebookNode"], guide: Sequence[str] = ()) -> dict:
     """Jupyter Book's table of contents: notebooks in the order of their names, optional ones
-    marked, then the glossary.
+    marked, and the glossary; then the guide's pages in the order given.
     """
     chapters = []
     for name, book in notebooks.items():
@@ -152,26 +161,26 @@ def contents(notebooks: dict[str, "NotebookNode"]) -> dict:
         chapters.append(
             {"file": Path(name).stem, "title": f"{title} (optional)" if optional else title}
         )
-    return {
-        "format": "jb-book",
-        "root": Path(INTRODUCTION).stem,
-        "chapters": [*chapters, {"file": "glossary"}],
-    }
+    parts = [{"caption": "The series", "chapters": [*chapters, {"file": "glossary"}]}]
+    if guide:
+        pages = [{"file": Path(name).stem} for name in guide]
+        parts.append({"caption": "Guide", "chapters": pages})
+    return {"format": "jb-book", "root": Path(INTRODUCTION).stem, "parts": parts}
 
 
-def relinked(text: str, pages: Iterable[str]) -> str:
+def relinked(text: str, pages: Mapping[str, str]) -> str:
     """Markdown whose links lead to pages of the book or out of it; of links to other files only
-    the words remain. Code stays as it is.
+    the words remain. Code stays as it is. ``pages`` has the page that a file becomes, by name.
     """
-    pages = set(pages)
 
     def link(match: re.Match) -> str:
         if match["target"] is None or ADDRESS.match(match["target"]):  # code, or out of the book
             return match[0]
         target, _, place = match["target"].partition("#")
-        if not target or Path(target).name in pages:
-            return f"[{match['words']}]({Path(target).name}{'#' + place if place else ''})"
-        return match["words"]
+        page = pages.get(Path(target).name) if target else ""  # a place of the same page
+        if page is None:
+            return match["words"]
+        return f"[{match['words']}]({page}{'#' + place if place else ''})"
 
     def picture(match: re.Match) -> str:
         if match["target"] is None or ADDRESS.match(match["target"]):
@@ -181,7 +190,7 @@ def relinked(text: str, pages: Iterable[str]) -> str:
     return LINK.sub(link, PICTURE.sub(picture, text))
 
 
-def _page(book: "NotebookNode", pages: Iterable[str]) -> "NotebookNode":
+def _page(book: "NotebookNode", pages: Mapping[str, str]) -> "NotebookNode":
     """An executed notebook as a page: links led right, and without the cell of parameters that
     the run put in, which says again what is above it.
     """

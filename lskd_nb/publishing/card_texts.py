@@ -4,8 +4,8 @@ FIELDS = {
     "triple_id": "unique",
     "image_id": "unique for each image",
     "family": (
-        "prompt family: `id` (texts point with `[2]` alone) or `description` (they say what"
-        " `[2]` is)"
+        "prompt family: `id` (texts point with `[2]` alone) or"
+        " `description` (they say what `[2]` is)"
     ),
     "question": "mentions at least one region",
     "answer": "what the teacher answers itself",
@@ -51,7 +51,8 @@ from lskd_nb.students.loading import load_student
 student = load_student(snapshot_download("{name}"))
 ```
 
-`Blip2ForImageTextRetrieval` of transformers reads it by name, without temperature and LM head, which are in `stage1.safetensors`. Regions have to be
+`Blip2ForImageTextRetrieval` of transformers reads it by name, without temperature \
+and LM head, which are in `stage1.safetensors`. Regions have to be
 drawn as in training: `lskd_nb.regions.highlight`."""
 USE = (
     "Research on commonsense about pointed regions, and on how such knowledge is distilled. Not for"
@@ -63,8 +64,8 @@ USE_MINI = (
 )
 LIMITS = (
     (
-        "Texts are written by a model from descriptions of the images and filtered by a critic;"
-        " some are wrong."
+        "Texts are written by a model from descriptions of the images"
+        " and filtered by a critic; some are wrong."
     ),
     (
         "The teacher has not seen the images: what the verbalizers got wrong, it may repeat, and a"
@@ -86,7 +87,8 @@ LIMITS_MINI = (
 CITATION = """```bibtex
 @inproceedings{park2023localized,
   title     = {Localized Symbolic Knowledge Distillation for Visual Commonsense Models},
-  author    = {Park, Jae Sung and Hessel, Jack and Chandu, Khyathi Raghavi and Liang, Paul Pu and Lu, Ximing and West, Peter and
+  author    = {Park, Jae Sung and Hessel, Jack and Chandu, Khyathi Raghavi and Liang, Paul Pu and \
+Lu, Ximing and West, Peter and
                Yu, Youngjae and Huang, Qiuyuan and Gao, Jianfeng and Farhadi, Ali and Choi, Yejin},
   booktitle = {Advances in Neural Information Processing Systems},
   year      = {2023},

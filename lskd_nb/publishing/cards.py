@@ -1,19 +1,16 @@
-"""Cards: what a corpus, a student and a critic are, in the hub's format, with the figures of the
-run that made them.
+"""Cards: what a corpus, a student and a critic are, with the figures of the run that made them.
 
-Front matter (YAML) is for the hub's search, the text for people. Nothing is claimed that the run
-did not measure: figures come from ``metrics.json`` and ``report.json``, and where those are missing
-the card says so. A mini run is named for what it is.
+Front matter (YAML, in the hub's format) is for its search, the text for people. Nothing is claimed
+that the run did not measure: figures come from ``metrics.json`` and ``report.json``, and where
+those are missing the card says so. A mini run is named for what it is.
 """
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
+from lskd_nb.publishing.card_facts import RunFacts
 from lskd_nb.publishing.card_texts import (
     CITATION,
     FIELDS,
@@ -29,7 +26,6 @@ from lskd_nb.publishing.card_texts import (
     USE_MINI,
 )
 from lskd_nb.publishing.renderings import look_up
-from lskd_nb.publishing.report import report_there
 from lskd_nb.publishing.report_text import (
     attributes_markdown,
     code,
@@ -40,9 +36,8 @@ from lskd_nb.publishing.report_text import (
     table,
     toxicity_markdown,
 )
-from lskd_nb.records import CORPUS, atomic_path, read_parquet
+from lskd_nb.records import CORPUS, atomic_path
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # USER/NAME
 SIZES = (
     (10**3, "n<1K"),
     (10**4, "1K<n<10K"),
@@ -70,99 +65,10 @@ BENCHMARKS = (  # what a student is measured by: name, task, the place of its fi
 )
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """What cards say of a run."""
-
-    triples: int
-    images: int
-    teachers: tuple[str, ...]  # models that wrote the texts
-    sources: tuple[str, ...]  # data sets of the images
-    parameters: Mapping[str, Mapping]  # of each notebook, by its number
-    base: str = ""  # what the student was distilled from, where it has a name on the hub
-    metrics: Mapping = field(default_factory=dict)
-    report: Mapping | None = None
-
-    @property
-    def mini(self) -> bool:
-        """Whether the run is one of the mini world: drawn pictures, texts by a rule-based
-        writer.
-        """
-        return all(t.startswith("mini-") for t in self.teachers)
-
-
-def run_facts(folder: str | Path) -> RunFacts:
-    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and the
-    student's origin where it is there, and report.json if it is of this corpus.
-
-    Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or damaged.
-    """
-    folder = Path(folder)
-    corpus = read_parquet(folder / "corpus.parquet", CORPUS)
-    if not corpus.num_rows:
-        raise ValueError(f"{folder / 'corpus.parquet'} has no triples")
-    notebooks = run_notebooks(folder)
-    found = {
-        name: tuple(sorted(v or "unknown" for v in corpus[name].unique().to_pylist()))
-        for name in ("model", "source")
-    }
-    origin = folder / "student/lskd/trained_from.json"
-    base = (
-        str(_json(origin).get("student", "")) if origin.exists() else ""
-    )  # a whole path, where it was a folder
-    return RunFacts(
-        corpus.num_rows,
-        len(corpus["image_id"].unique()),
-        found["model"],
-        found["source"],
-        {name.split("_")[0]: entry["parameters"] for name, entry in notebooks.items()},
-        base if HUB_NAME.fullmatch(base) else "",
-        _json(folder / "metrics.json"),
-        report_there(folder),
-    )
-
-
-def run_notebooks(folder: str | Path) -> dict[str, dict]:
-    """What a run's manifest.json tells of each notebook: at least its ``parameters``, and its
-    ``status`` ("" where there is none).
-
-    Raises ``FileNotFoundError`` where nothing has run, ``ValueError`` naming the file and what is
-    wrong in it.
-    """
-    path = Path(folder) / "manifest.json"
-    notebooks = _json(path).get("notebooks")
-    if not isinstance(notebooks, dict):
-        raise ValueError(
-            f"{path}: `notebooks` is {notebooks!r:.40}, expected an object that tells of each"
-            " notebook"
-        )
-    for name, entry in notebooks.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("parameters", {}), dict):
-            raise ValueError(
-                f"{path}: notebook {name!r} is {entry!r:.40}, expected an object with its status"
-                " and parameters"
-            )
-    return {name: {"parameters": {}, "status": ""} | entry for name, entry in notebooks.items()}
-
-
-def _json(path: Path) -> dict:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: the run is not finished") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{path} holds a {type(told).__name__}, expected an object")
-    return told
-
-
-# -------------------------------------------------------------------------------------------- cards
-
-
 def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
-    """The corpus's card (``huggingface_hub.DatasetCard``). ``licence`` is an identifier of the
-    hub, see ``licence_of``; ``images`` go along or not.
+    """The corpus's card (``huggingface_hub.DatasetCard``).
+
+    ``licence`` is an identifier of the hub, see ``licence_of``; ``images`` go along or not.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -184,10 +90,16 @@ def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
         configs=configs,
     )
     counts = (
-        f"{facts.triples:,} question, answer and rationale triples about pointed regions of"
-        f" {facts.images:,} images"
+        f"{facts.triples:,} question, answer and rationale triples"
+        f" about pointed regions of {facts.images:,} images"
     )
     report = facts.report
+    figures = people = NO_REPORT
+    if report is not None:
+        told, repeats = composition_markdown(report["kept"]), repeats_markdown(report["repeats"])
+        figures = f"{told}\n\n{repeats}"
+        told, toxic = attributes_markdown(report["raw_and_kept"]), report["toxicity"]
+        people = f"{told}\n\n### Toxicity\n\n{toxicity_markdown(toxic)}"
     sections = {
         "What it is": (
             f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts, images)}"
@@ -206,19 +118,9 @@ def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
             " probabilities for it, `regions` the images and all their boxes. `corpus.jsonl` is"
             " `kept` in the format of the corpus that the paper's authors released."
         ),
-        "Figures": (
-            NO_REPORT
-            if report is None
-            else composition_markdown(report["kept"]) + "\n\n" + repeats_markdown(report["repeats"])
-        ),
+        "Figures": figures,
         **_use(facts),
-        "Biases and person attributes": (
-            NO_REPORT
-            if report is None
-            else attributes_markdown(report["raw_and_kept"])
-            + "\n\n### Toxicity\n\n"
-            + toxicity_markdown(report["toxicity"])
-        ),
+        "Biases and person attributes": people,
         "Contamination": contamination_markdown(report and report["contamination"]),
     }
     return _card(DatasetCard, data, _title("corpus", facts), sections | _end(facts, licence))
@@ -226,6 +128,7 @@ def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
 
 def student_card(facts: RunFacts, name: str, dataset: str | None = None, licence: str = ""):
     """The distilled student's card (``ModelCard``), with the run's figures as model index.
+
     ``name`` and ``dataset`` are USER/NAME.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -264,6 +167,10 @@ def student_card(facts: RunFacts, name: str, dataset: str | None = None, licence
         for name, _, path in BENCHMARKS
         if look_up(facts.metrics, path.format("lskd"))
     ]
+    figures = "Not measured: metrics.json has no evaluation."
+    if rows:
+        figures = table(("%", "base", "unfiltered triples, same number", "**LSKD**"), rows)
+        figures += "\n\n95% bootstrap intervals over images."
     sections = {
         "What it is": (
             f"A stage-1 BLIP-2 ({_base(facts)}) that tells how well a text about pointed regions"
@@ -273,12 +180,7 @@ def student_card(facts: RunFacts, name: str, dataset: str | None = None, licence
             HOW_STUDENT.format(triples=f"{facts.triples:,}") + "\n\n" + _settings(told)
         ),
         "How to load it": LOADING.format(name=name),
-        "Figures": (
-            table(("%", "base", "unfiltered triples, same number", "**LSKD**"), rows)
-            + "\n\n95% bootstrap intervals over images."
-            if rows
-            else "Not measured: metrics.json has no evaluation."
-        ),
+        "Figures": figures,
         **_use(facts),
         "Biases and person attributes": _biases(facts),
         "Contamination": contamination_markdown(facts.report and facts.report["contamination"]),
@@ -312,36 +214,25 @@ def critic_card(facts: RunFacts, name: str, dataset: str | None = None, licence:
     ]
     data = _model_data(ModelCardData, facts, name, results, dataset, licence)
     rows = [(told, f"{measured[key]:.3f}") for told, _, key in kinds if key in measured]
-    noise, labels = (
-        facts.parameters.get("03", {}).get("noise", 0),
-        f"{measured.get('labels', 0):,.0f}",
-    )
+    noise = facts.parameters.get("03", {}).get("noise", 0)
+    made = HOW_CRITIC.format(labels=f"{measured.get('labels', 0):,.0f}")
+    if facts.mini:
+        made += f" The labels are the mini world's truth, {noise:.0%} of them wrong on purpose."
+    figures = "Not measured: metrics.json has no critic."
+    if rows:
+        figures = table((f"on {measured.get('held_out', 0):,.0f} held-out labels", ""), rows)
+        figures += "\n\n" + _acceptability(facts)
     sections = {
         "What it is": (
             f"A stage-1 BLIP-2 ({_base(facts, '03')}) with heads that give the probability that a"
             " triple about pointed regions is acceptable."
         ),
-        "How it was made": (
-            HOW_CRITIC.format(labels=labels)
-            + (
-                f" The labels are the mini world's truth, {noise:.0%} of them wrong on purpose."
-                if facts.mini
-                else ""
-            )
-            + "\n\n"
-            + _settings(facts.parameters.get("03", {}))
-        ),
+        "How it was made": made + "\n\n" + _settings(facts.parameters.get("03", {})),
         "How to load it": (
             "`lskd_nb.critic.model.load_critic(FOLDER)`, then `lskd_nb.critic.model.score`; FOLDER"
             " is a download of this repository."
         ),
-        "Figures": (
-            table((f"on {measured.get('held_out', 0):,.0f} held-out labels", ""), rows)
-            + "\n\n"
-            + _acceptability(facts)
-            if rows
-            else "Not measured: metrics.json has no critic."
-        ),
+        "Figures": figures,
         **_use(facts),
         "Biases and person attributes": _biases(facts),
         "Contamination": "Its labels are about triples of the corpus; none about benchmark items.",
@@ -426,15 +317,12 @@ def _tags(facts: RunFacts) -> list[str]:
 
 def _images(facts: RunFacts, included: bool) -> str:
     of = _codes(facts.sources)
-    told = (
-        IMAGES_MINI
-        if facts.mini
-        else (
-            f"images are those of {of}."
-            if included
-            else f"images are those of {of}, to be had from their owners."
-        )
-    )
+    if facts.mini:
+        told = IMAGES_MINI
+    elif included:
+        told = f"images are those of {of}."
+    else:
+        told = f"images are those of {of}, to be had from their owners."
     return told + (" They are in `images/`." if included else "")
 
 
@@ -443,8 +331,8 @@ def _kept(facts: RunFacts) -> str:
     if "raw" not in told:
         return "the best were kept"
     return (
-        f"{told['triples']:,} of {told['raw']:,} were kept, those of a probability of at least"
-        f" {told['threshold']:.3f}"
+        f"{told['triples']:,} of {told['raw']:,} were kept,"
+        f" those of a probability of at least {told['threshold']:.3f}"
     )
 
 
@@ -493,11 +381,10 @@ def _biases(facts: RunFacts) -> str:
 
 def _end(facts: RunFacts, licence: str) -> dict[str, str]:
     chosen = licence_of(facts, licence)
-    text = (
-        f"`{chosen}`."
-        if chosen != "other"
-        else "**Not chosen.** Whoever publishes this has to choose one."
-    )
+    if chosen != "other":
+        text = f"`{chosen}`."
+    else:
+        text = "**Not chosen.** Whoever publishes this has to choose one."
     if not facts.mini:
         text += (
             f" Texts were written by {_codes(facts.teachers)}, whose provider's terms may limit"

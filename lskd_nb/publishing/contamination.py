@@ -1,11 +1,10 @@
-"""Contamination: benchmark items whose image, or whose question and right answer, a corpus has already
-shown to the student.
+"""Contamination: benchmark items whose image, or question and answer, a corpus has shown already.
 
 An image is known by its name (the data set's own id, also where Visual7W or Sherlock give a Visual
 Genome image a name of their own) and by its picture: perceptual hashes (ImageHash, 256 bits) that
 differ in a few bits are of the same photograph, resized or encoded anew. Crops, mirrored pictures
 and other photographs of the same scene are not found. A text is known by its wording
-(``wordings``), exactly or nearly. The same question and answer about the same picture is the leak
+(``dedup``), exactly or nearly. The same question and answer about the same picture is the leak
 that matters most and is counted by itself.
 """
 
@@ -57,8 +56,9 @@ def image_name(path: str) -> str:
 
 
 def picture_hash(path: str | Path) -> np.ndarray:
-    """The perceptual hash of an image file, (4,) uint64. Raises ``OSError`` or ``ValueError``
-    where it can't be read.
+    """The perceptual hash of an image file, (4,) uint64.
+
+    Raises ``OSError`` or ``ValueError`` where it can't be read.
     """
     import imagehash
     from PIL import Image
@@ -159,8 +159,7 @@ def benchmark_sets(
     images: Mapping[str, str | Path] | None = None,
     limit: int | None = None,
 ) -> dict[str, tuple[list[MultipleChoice], Path]]:
-    """The items of the evaluation sets in ``homes`` (set's name to its folder), as ``measure_contamination``
-    takes them.
+    """The evaluation sets in ``homes`` (name to folder), as ``measure_contamination`` takes them.
 
     ``images`` names folders of images that lie elsewhere: Sherlock's and VisualCOMET's are VCR's
     unless it says otherwise. A folder that is not there leaves its set out; ``limit`` shortens
@@ -227,10 +226,8 @@ def _image_report(
     unreadable: Sequence[str],
     examples: int,
 ) -> dict:
-    named, seen = (
-        {p["benchmark"] for p in pairs if p["same_name"]},
-        {p["benchmark"] for p in pairs if p["bits"] is not None},
-    )
+    named = {p["benchmark"] for p in pairs if p["same_name"]}
+    seen = {p["benchmark"] for p in pairs if p["bits"] is not None}
     leaked = sum(i.image.path in named | seen for i in items)
     return dict(
         images=len({i.image.path for i in items}),
@@ -351,16 +348,21 @@ def _both(
     same = pa.table(
         {name: pa.array([p[name] for p in pairs], pa.string()) for name in ("benchmark", "corpus")}
     )
+    query = f"""
+        WITH said AS (
+            SELECT triple_id, image, {NORMALISED.format(text=QUESTION_AND_ANSWER)} AS wording
+            FROM {PARQUET}
+        )
+        SELECT items.item, min(said.triple_id)
+        FROM items
+            JOIN same ON same.benchmark = items.image
+            JOIN said ON said.image = same.corpus AND said.wording = items.wording
+        GROUP BY items.item ORDER BY items.item
+    """
     with duckdb.connect() as db:
         db.register("items", items)
         db.register("same", same)
-        rows = db.execute(
-            f"WITH said AS (SELECT triple_id, image, {NORMALISED.format(text=QUESTION_AND_ANSWER)} AS"
-            f" wording FROM {PARQUET}) SELECT items.item, min(said.triple_id) FROM items JOIN same"
-            " ON same.benchmark = items.image JOIN said ON said.image = same.corpus AND"
-            " said.wording = items.wording GROUP BY items.item ORDER BY items.item",
-            [str(corpus)],
-        ).fetchall()
+        rows = db.execute(query, [str(corpus)]).fetchall()
     return dict(
         items=len(rows),
         share=share_of(len(rows), len(answered)),

@@ -1,5 +1,6 @@
-"""The corpus for other tools: COCO's JSON, and FiftyOne's folder of a data set. Both are written as
-streams, a whole image at a time.
+"""The corpus for other tools: COCO's JSON, and FiftyOne's folder of a data set.
+
+Both are written as streams, a whole image at a time.
 
 COCO: images, annotations (boxes xywh in pixels) and categories as pycocotools reads them;
 ``triples`` stands beside them, each with the annotation of every region that it was offered.
@@ -32,17 +33,16 @@ LOAD_FIFTYONE = (
     " rel_dir=IMAGE_ROOT)"
 )
 INFO = "Localized commonsense triples; `triples` points at `annotations`"
-COCO_BEGINS, SAMPLES_BEGIN = (
-    f'{{\n"info": {{"description": {json.dumps(INFO)}',
-    '{\n"samples": [',
-)  # of files that are written here
+# of files that are written here
+COCO_BEGINS, SAMPLES_BEGIN = (f'{{\n"info": {{"description": {json.dumps(INFO)}', '{\n"samples": [')
 _FIELDS, _DOCUMENTS = "fiftyone.core.fields.", "fiftyone.core."
 
 
 @dataclass(frozen=True)
 class ImageTriples:
-    """An image, its regions, and the corpus rows about it; ``places`` tells for each row where in
-    ``regions`` its ids are.
+    """An image, its regions, and the corpus rows about it.
+
+    ``places`` tells for each row where in ``regions`` its ids are.
 
     ``left_out`` are regions whose box has no area within the image.
     """
@@ -60,8 +60,9 @@ class ImageTriples:
 
 
 def images_of(corpus: str | Path, image_root: str | Path | None = None) -> Iterator[ImageTriples]:
-    """The corpus (Parquet, records.CORPUS) by image. Sizes that it does not tell are those of the
-    files below ``image_root``.
+    """The corpus (Parquet, records.CORPUS) by image.
+
+    Sizes that it does not tell are those of the files below ``image_root``.
 
     An id that has different boxes in different rows counts as different regions. Raises
     ``ValueError`` naming the image of which neither the corpus nor a file tells the size, or the
@@ -69,8 +70,8 @@ def images_of(corpus: str | Path, image_root: str | Path | None = None) -> Itera
     """
     with duckdb.connect() as db:
         found = db.sql(
-            f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET} ORDER BY image_id,"
-            " file_row_number",
+            f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET}"
+            " ORDER BY image_id, file_row_number",
             params=[str(corpus)],
         )
         for image_id, group in groupby(_rows(found), key=lambda row: row["image_id"]):
@@ -121,17 +122,15 @@ def _image(image_id: str, rows: tuple[Mapping, ...], image_root: str | Path | No
 
 
 def _check_numbers(row: Mapping) -> None:
-    """Raise ``ValueError`` naming a triple that has a score or a box that is no number: JSON has
-    no word for it.
-    """
+    """Raise ``ValueError`` for a score or box that is no number: JSON has no word for it."""
     for what, values in (
         ("score", [row["score"]]),
         *((f"region [{r['id']}]", [*r["box"], r["score"]]) for r in row["references"]),
     ):
         if not all(v is None or math.isfinite(v) for v in values):
             raise ValueError(
-                f"triple {row['triple_id']!r}: {what} is {', '.join(map(str, values))}, expected"
-                " numbers"
+                f"triple {row['triple_id']!r}:"
+                f" {what} is {', '.join(map(str, values))}, expected numbers"
             )
 
 
@@ -145,8 +144,9 @@ def _size(path: str, image_root: str | Path | None) -> tuple[int, int]:
 
 
 def export_coco(corpus: str | Path, out: str | Path, image_root: str | Path | None = None) -> Path:
-    """``instances.json`` in ``out``; returns its path. Raises as ``images_of`` does, and
-    ``ValueError`` where such a file of others is there.
+    """``instances.json`` in ``out``; returns its path.
+
+    Raises as ``images_of`` does, and ``ValueError`` where such a file of others is there.
     """
     path = Path(out) / "instances.json"
     _check(corpus)
@@ -221,8 +221,9 @@ def _coco_triples(images: Iterable[ImageTriples]) -> Iterator[dict]:
 def export_fiftyone(
     corpus: str | Path, out: str | Path, image_root: str | Path | None = None
 ) -> Path:
-    """``samples.json`` and ``metadata.json`` in ``out``; returns the folder. ``LOAD_FIFTYONE``
-    says how it is opened. Raises as ``export_coco`` does.
+    """``samples.json`` and ``metadata.json`` in ``out``; returns the folder.
+
+    ``LOAD_FIFTYONE`` says how it is opened. Raises as ``export_coco`` does.
     """
     out, metadata = Path(out), json.dumps(_fiftyone_metadata(), indent=1) + "\n"
     _check(corpus)
@@ -362,8 +363,8 @@ def _fiftyone_metadata() -> dict:
         runs={},
         info=dict(
             description=(
-                "Localized commonsense triples: `triples[].regions` are ids of"
-                " `regions.detections[].region`"
+                "Localized commonsense triples:"
+                " `triples[].regions` are ids of `regions.detections[].region`"
             )
         ),
     )
@@ -403,15 +404,13 @@ def _check(corpus: str | Path) -> None:
 
 
 def _check_ours(path: Path, beginning: str) -> None:
-    """Raise ``ValueError`` where a file is there that does not begin as the ones that are
-    written here.
-    """
+    """Raise ``ValueError`` for a file that does not begin as those written here."""
     if path.exists():
         with open(path, encoding="utf-8", errors="replace") as file:
             if file.read(len(beginning)) != beginning:
                 raise ValueError(
-                    f"{path} is there and was not written by lskd export, or was changed since:"
-                    " name another folder"
+                    f"{path} is there and was not written by lskd export,"
+                    " or was changed since: name another folder"
                 )
 
 
@@ -422,10 +421,9 @@ def _write_json(path: Path, parts: Mapping[str, object]) -> None:
             out.write(f"{',' if number else '{'}\n{json.dumps(name)}: ")
             if isinstance(value, Iterator):
                 out.write("[")
-                out.writelines(
-                    f"{',' if place else ''}\n{json.dumps(one, ensure_ascii=False, allow_nan=False)}"
-                    for place, one in enumerate(value)
-                )
+                for place, one in enumerate(value):
+                    line = json.dumps(one, ensure_ascii=False, allow_nan=False)
+                    out.write(f"{',' if place else ''}\n{line}")
                 out.write("]")
             else:
                 out.write(json.dumps(value, ensure_ascii=False))

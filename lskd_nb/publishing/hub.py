@@ -1,8 +1,7 @@
-"""Publishing: what of a finished run goes to the hub, laid out in a folder, looked through, and
-sent only when that is asked for.
+"""The hub: what of a finished run goes there, laid out, looked through, and sent when asked for.
 
 A folder is staged for each repository: the corpus as Parquet and in the released format, with its
-report; the student; the critic; each with its card. Then every file is read (``disclosure``): it
+report; the student; the critic; each with its card. Then every file is read (``secrets_scan``): it
 has to be whole, and may hold no key of the environment and no path of this machine. Images are
 other people's and stay away unless they are asked for. Labels stay away as well: they name
 annotators.
@@ -32,11 +31,8 @@ MODEL_FILES = (
     "added_tokens.json",
     "*.model",
 )
-NEEDS = {
-    "dataset": ("01", "02", "03", "04"),
-    "student": ("05",),
-    "critic": ("03",),
-}  # notebooks that must have ended well
+# notebooks that must have ended well
+NEEDS = {"dataset": ("01", "02", "03", "04"), "student": ("05",), "critic": ("03",)}
 STAGED = "staged.json"
 
 
@@ -65,8 +61,9 @@ def stage(
     images: bool = False,
     licence: str = "",
 ) -> list[Repository]:
-    """Lay out a finished run below ``out``, a folder for each of ``names`` (dataset, student,
-    critic to USER/NAME).
+    """Lay out a finished run below ``out``, a folder for each of ``names``.
+
+    ``names`` are dataset, student, critic to USER/NAME.
 
     ``report`` is that of the corpus, by default the one in the run's folder. What was staged there
     before is replaced when the new is whole. Raises ``RunError`` for a name the hub would refuse, a
@@ -98,11 +95,12 @@ def stage(
 
 def _check_only_staged(out: Path) -> None:
     """Raise ``RunError`` where a folder holds a file that its staged.json does not list."""
-    found = (
-        {str(p.relative_to(out)) for p in out.rglob("*") if p.is_symlink() or not p.is_dir()}
-        if out.exists()
-        else set()
-    )
+    if out.exists():
+        found = {
+            str(p.relative_to(out)) for p in out.rglob("*") if p.is_symlink() or not p.is_dir()
+        }
+    else:
+        found = set()
     try:
         told = json.loads((out / STAGED).read_text(encoding="utf-8")) if STAGED in found else {}
         listed = {f"{what}/{name}" for what, one in told.items() for name in one["files"]}
@@ -112,16 +110,17 @@ def _check_only_staged(out: Path) -> None:
         ) from error
     if others := sorted(found - listed - {STAGED}):
         raise RunError(
-            f"{out} holds something that was not staged by lskd publish ({', '.join(others[:5])}):"
-            " name another folder"
+            f"{out} holds something that was not staged by lskd publish"
+            f" ({', '.join(others[:5])}): name another folder"
         )
 
 
 def findings(
     repositories: list[Repository], paths: Mapping[str, str], images: bool = False
 ) -> list[str]:
-    """What speaks against sending: a line for each file and reason. ``paths`` are those of this
-    machine, by what they are.
+    """What speaks against sending: a line for each file and reason.
+
+    ``paths`` are those of this machine, by what they are.
     """
     keys = {
         f"the value of {key}": os.environ[key] for key in KEYS if len(os.environ.get(key, "")) > 3
@@ -141,8 +140,9 @@ def findings(
 
 
 def send(repositories: list[Repository], private: bool = False) -> list[str]:
-    """Create the repositories where they are not there yet and upload their folders; returns their
-    addresses.
+    """Create the repositories where they are not there yet and upload their folders.
+
+    Returns their addresses.
 
     The token is that of the environment (HF_TOKEN) and no other. Raises ``RunError`` without one,
     or where the hub refuses, saying what has been sent by then; sending again is safe.
@@ -169,8 +169,8 @@ def send(repositories: list[Repository], private: bool = False) -> list[str]:
         except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
             done = f"sent before: {', '.join(sent)}" if sent else "nothing was sent before"
             raise RunError(
-                f"{repository.kind} {repository.name} was not sent"
-                f" ({str(error).splitlines()[0][:200]}); {done}"
+                f"{repository.kind} {repository.name} was"
+                f" not sent ({str(error).splitlines()[0][:200]}); {done}"
             ) from error
         sent.append(str(address))
     return sent
@@ -191,13 +191,11 @@ def listing(repositories: list[Repository]) -> Iterator[str]:
 
 
 def check_ready(run_dir: Path, names: Mapping[str, str]) -> None:
-    """Raise ``RunError`` for a name the hub would refuse, or a run that is not finished as far
-    as these need it.
-    """
+    """Raise ``RunError`` for a name the hub would refuse, or a run that is not finished enough."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
-    from lskd_nb.publishing.cards import run_notebooks
+    from lskd_nb.publishing.card_facts import run_notebooks
 
     if not names:
         raise RunError("nothing to publish: give --dataset, --student or --critic")
@@ -232,13 +230,8 @@ def _lay_out(
 ) -> None:
     from dataclasses import replace
 
-    from lskd_nb.publishing.cards import (
-        critic_card,
-        dataset_card,
-        run_facts,
-        student_card,
-        write_card,
-    )
+    from lskd_nb.publishing.card_facts import run_facts
+    from lskd_nb.publishing.cards import critic_card, dataset_card, student_card, write_card
 
     facts = run_facts(run_dir)
     facts = replace(facts, report=report or facts.report)
@@ -264,12 +257,10 @@ def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images
     from lskd_nb.records import CORPUS, REGIONS, SCORES, TRIPLES, read_parquet, write_parquet
     from lskd_nb.run_folder import RunFolder
 
-    for name, schema in dict(
-        kept=CORPUS, raw=TRIPLES, scores=SCORES, regions=REGIONS
-    ).items():  # and no other columns that a file may have
-        write_parquet(
-            read_parquet(run_dir / Path(FILES[name]).name, schema), folder / FILES[name], schema
-        )
+    schemas = dict(kept=CORPUS, raw=TRIPLES, scores=SCORES, regions=REGIONS)
+    for name, schema in schemas.items():  # and no other columns that a file may have
+        table = read_parquet(run_dir / Path(FILES[name]).name, schema)
+        write_parquet(table, folder / FILES[name], schema)
     corpus = read_parquet(run_dir / "corpus.parquet", CORPUS)
     write_released(corpus, folder / "corpus.jsonl")
     if report:

@@ -2,6 +2,7 @@
 executed notebooks.
 """
 
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,9 +14,10 @@ import nbformat
 from lskd_nb.records import atomic_path
 from lskd_nb.runner.manifest import notebook_source
 from lskd_nb.runner.parameters import read_notebooks
-from lskd_nb.viewing.alt_text import fewer_colors_in, fewer_colors_of
+from lskd_nb.viewing.alt_text import fewer_colors, fewer_colors_in, fewer_colors_of
 
 LARGEST = 500_000  # bytes of a rendering
+PLOT = "scaling.png"  # beside the renderings, for the README
 TABLE = (
     ("VCR Q→A, base", "vcr.base.q_a"),
     ("VCR Q→A, unfiltered", "vcr.unfiltered.q_a"),
@@ -98,7 +100,8 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
 
 
 def promote(run_dir: Path, root: Path, folder: Path) -> list[Path]:
-    """Write a finished run's executed notebooks to ``folder``, for readers; returns their paths.
+    """Write a finished run's executed notebooks to ``folder``, for readers, and a plot of its
+    figures where several sizes of the corpus were tried; returns their paths.
 
     Raises ``ValueError`` for a run that is not finished, or of other sources than notebooks/ holds
     now. Figures that are there already are kept: those of several seeds say more than this run's.
@@ -136,7 +139,25 @@ def promote(run_dir: Path, root: Path, folder: Path) -> list[Path]:
         old.unlink()
     if not (folder / "metrics.json").exists():
         shutil.copyfile(run_dir / "metrics.json", folder / "metrics.json")
-    return [folder / f"{name}.ipynb" for name in names]
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    drawn = [draw_scaling(metrics, folder / PLOT)] if metrics.get("scaling") else []
+    return [*(folder / f"{name}.ipynb" for name in names), *drawn]
+
+
+def draw_scaling(metrics: Mapping, path: Path) -> Path:
+    """Draw VCR Q→AR by the size of the corpus into a PNG of few colours; returns its path."""
+    import matplotlib.pyplot as plt
+
+    from lskd_nb.viewing import plots
+
+    plots.style()
+    figure = plots.scaling_curve(metrics["scaling"], look_up(metrics, "vcr.base.q_ar"))
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=96)
+    plt.close(figure)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(fewer_colors(drawn.getvalue()))
+    return path
 
 
 def _check_finished(run_dir: Path, root: Path, names: list[str]) -> None:

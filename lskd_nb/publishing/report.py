@@ -1,10 +1,10 @@
 """What a corpus is made of: a report as JSON-able figures, as Markdown, and as tables to draw.
 
 It says which questions are asked, how many regions they point at, how large those are and how texts
-refer to them, how long texts are, what is said again (``wordings``), what the critic's filter
-changed (``attributes``), what of the benchmarks the corpus has shown (``contamination``) and, where a
-classifier is named, what is toxic (``toxicity``). Counting is DuckDB's: a million triples take
-minutes, most of them for near wordings (see ``wordings``).
+refer to them, how long texts are, what is said again (``dedup``), what the critic's filter
+changed (``person_attributes``), what of the benchmarks the corpus has shown (``contamination``)
+and, where a classifier is named, what is toxic (``toxicity``). Counting is DuckDB's: a million
+triples take minutes, most of them for near wordings (see ``dedup``).
 """
 
 import hashlib
@@ -22,18 +22,8 @@ from lskd_nb.run_folder import RunFolder
 from lskd_nb.sources import MultipleChoice
 
 COCO_SIZES = (32**2, 96**2)  # pixels: small below the first, large from the second on
-AREA_BINS = (
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.75,
-    1.0,
-)  # shares of the image, upper ends
+# shares of the image, upper ends
+AREA_BINS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 BARE = (  # the question, ids aside
     r"lower(trim(regexp_replace(regexp_replace(coalesce(question, ''), '\[[\d, ]+\]', ' ', 'g'),"
     r" '\s+', ' ', 'g')))"
@@ -43,18 +33,20 @@ OPENINGS = {
     "openings": rf"regexp_extract({BARE}, '^\S+(\s\S+)?')",
 }
 MENTION = r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]"
-PHRASE = r"(?i)(?:^|[^\w'])(?:the|an?|this|that|these|those|his|her|its|their|another|some|two|three)\s+(?:[\w'-]+\s+){0,7}?"
+PHRASE = (
+    r"(?i)(?:^|[^\w'])(?:the|an?|this|that|these|those|his|her|its|their|another|some|two|three)"
+    r"\s+(?:[\w'-]+\s+){0,7}?"
+)
 # words that end no description: "the dog looks at [1]" points by id alone, "the dog on the mat [1]"
 # describes
 UNDESCRIBING = (
-    r"(?:is|are|was|were|be|been|am|do|does|did|has|have|had|will|would|can|could|may|might|must|should|of|to|with|by|from|"
-    r"at|on|in|into|onto|and|or|than|that|for|about|behind|near|under|over|beside|between|toward|towards|around|before|after|"
-    r"like|as|if|when|while|because|what|who|whom|whose|which|where|why|how|not|next)"
+    r"(?:is|are|was|were|be|been|am|do|does|did|has|have|had|will|would|can|could|may|might|must|"
+    r"should|of|to|with|by|from|at|on|in|into|onto|and|or|than|that|for|about|behind|near|under|"
+    r"over|beside|between|toward|towards|around|before|after|like|as|if|when|while|because|what|"
+    r"who|whom|whose|which|where|why|how|not|next)"
 )
-ENDS_IN_A_WORD, ENDS_IN_NO_NOUN = (
-    rf"{PHRASE}[\w'-]+\s*{MENTION}",
-    rf"{PHRASE}{UNDESCRIBING}\s*{MENTION}",
-)
+ENDS_IN_A_WORD = rf"{PHRASE}[\w'-]+\s*{MENTION}"
+ENDS_IN_NO_NOUN = rf"{PHRASE}{UNDESCRIBING}\s*{MENTION}"
 
 
 def report_run(
@@ -66,14 +58,13 @@ def report_run(
     toxicity_sample: int = 2000,
     near: float = JACCARD,
 ) -> dict:
-    """The report of a run's folder: its corpus, the raw triples beside it, and contamination of
-    ``benchmarks``.
+    """The report of a run's folder: corpus, raw triples, contamination of ``benchmarks``.
 
-    ``benchmarks`` maps a set's name to its items and the folder of their images (``contamination``);
-    without them contamination is "not measured", as is toxicity without a model. ``image_root`` is that
-    of the run's own images, as ``image_root.txt`` says where not given. ``near`` is the Jaccard
-    similarity of near wordings. Raises ``FileNotFoundError`` naming the file that no notebook has
-    written yet.
+    ``benchmarks`` maps a set's name to its items and the folder of their images
+    (``contamination``); without them contamination is "not measured", as is toxicity without a
+    model. ``image_root`` is that of the run's own images, as ``image_root.txt`` says where not
+    given. ``near`` is the Jaccard similarity of near wordings. Raises ``FileNotFoundError`` naming
+    the file that no notebook has written yet.
     """
     folder = Path(folder)
     corpus, raw = folder / "corpus.parquet", folder / "triples.parquet"
@@ -101,8 +92,9 @@ def report_run(
 
 
 def composition(path: str | Path, openings: int = 25) -> dict:
-    """Figures of one Parquet file of triples (records.TRIPLES or CORPUS); sizes of regions where it
-    has their boxes.
+    """Figures of one Parquet file of triples (records.TRIPLES or CORPUS).
+
+    Sizes of regions where it has their boxes.
 
     Raises ``FileNotFoundError``, or ``ValueError`` naming the file and the columns it lacks.
     """
@@ -163,15 +155,16 @@ def raw_and_kept(raw: str | Path, kept: str | Path, most: int = 8) -> dict:
 
 
 def file_fingerprints(folder: str | Path) -> dict[str, dict]:
-    """Size in bytes and SHA-256 of the files that a report is of. Raises ``FileNotFoundError``
-    naming the one that is not there.
+    """Size in bytes and SHA-256 of the files that a report is of.
+
+    Raises ``FileNotFoundError`` naming the one that is not there.
     """
     found = {}
     for path in (Path(folder) / "corpus.parquet", Path(folder) / "triples.parquet"):
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} is not there: run the notebook that writes it first (see the README's"
-                " tree)"
+                f"{path} is not there: run the notebook that writes"
+                " it first (see the README's tree)"
             )
         with open(path, "rb") as file:
             found[path.name] = dict(
@@ -193,8 +186,9 @@ def report_there(folder: str | Path) -> dict | None:
 
 
 def write_report(report: Mapping, folder: str | Path) -> tuple[Path, Path]:
-    """``report.json`` and ``report.md`` in a folder; returns their paths. Cards and ``lskd
-    publish`` read the first.
+    """``report.json`` and ``report.md`` in a folder; returns their paths.
+
+    Cards and ``lskd publish`` read the first.
     """
     from lskd_nb.publishing.report_text import report_markdown
     from lskd_nb.records import atomic_path
@@ -247,8 +241,8 @@ def _lengths(db: duckdb.DuckDBPyConnection, sql: str) -> dict:
         " AS w FROM triples)"
     ).fetchall()[0]
     histogram = db.execute(
-        f"SELECT w, count(*) FROM (SELECT {words} AS w FROM triples) WHERE w IS NOT NULL GROUP BY w"
-        " ORDER BY w"
+        f"SELECT w, count(*) FROM (SELECT {words} AS w FROM triples)"
+        " WHERE w IS NOT NULL GROUP BY w ORDER BY w"
     ).fetchall()
     return dict(zip(("mean", "median", "p95", "max"), row, strict=True)) | dict(
         histogram=[dict(words=w, count=n) for w, n in histogram]

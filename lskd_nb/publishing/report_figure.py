@@ -1,6 +1,4 @@
-"""A corpus report in one figure: what the filter prefers, how large what is pointed at is, and
-what is said of people.
-"""
+"""A corpus report in one figure: what the filter prefers, sizes of regions, words about people."""
 
 from collections.abc import Mapping
 
@@ -70,6 +68,6 @@ def _sizes(ax: plt.Axes, table: pd.DataFrame) -> str:
     ax.grid(axis="x", visible=False)
     largest = table.loc[table["count"].idxmax()]
     return (
-        f"Of the regions pointed at, most cover up to {100 * largest['up_to']:g}% of their image"
-        f" ({int(largest['count'])} of {int(table['count'].sum())})."
+        f"Of the regions pointed at, most cover up to {100 * largest['up_to']:g}% of their"
+        f" image ({int(largest['count'])} of {int(table['count'].sum())})."
     )

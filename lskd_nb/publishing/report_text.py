@@ -1,5 +1,6 @@
-"""A report (``reporting``) in words: Markdown for readers and cards, tables for figures. Corpus
-texts are shown as code, so none is taken for markup.
+"""A report (``report``) in words: Markdown for readers and cards, tables for figures.
+
+Corpus texts are shown as code, so none is taken for markup.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,21 +127,17 @@ def composition_markdown(made_of: Mapping) -> str:
             _percent(sizes[name] / max(sizes["mentioned"], 1))
             for name in ("small", "medium", "large")
         )
-        median = (
-            "sizes of the images are unknown"
-            if sizes["median_share"] is None
-            else f"the median covers {_percent(sizes['median_share'])} of its image"
+        if sizes["median_share"] is None:
+            median = "sizes of the images are unknown"
+        else:
+            median = f"the median covers {_percent(sizes['median_share'])} of its image"
+        told = (
+            f"Mentioned regions, in COCO's sizes: {small} small (below 32² pixels),"
+            f" {medium} medium, {large} large (96² or more); {median}."
         )
-        lines += [
-            "",
-            f"Mentioned regions, in COCO's sizes: {small} small (below 32² pixels), {medium}"
-            f" medium, {large} large (96² or more); {median}."
-            + (
-                f" {sizes['unmeasured']:,} more have boxes that are no numbers."
-                if sizes["unmeasured"]
-                else ""
-            ),
-        ]
+        if sizes["unmeasured"]:
+            told += f" {sizes['unmeasured']:,} more have boxes that are no numbers."
+        lines += ["", told]
     return "\n".join(lines)
 
 
@@ -215,11 +212,10 @@ def contamination_markdown(told: Mapping | None) -> str:
             (t["text"]["near"], t["text"]["near_share"]),
             (t["both"]["items"], t["both"]["share"]),
         )
-        compared = (
-            [_count(*figures) for figures in texts]
-            if t["text"]["compared"]
-            else ["no right answers"] * 3
-        )
+        if t["text"]["compared"]:
+            compared = [_count(*figures) for figures in texts]
+        else:
+            compared = ["no right answers"] * 3
         rows.append(
             (name, f"{t['items']:,}", _count(t["image"]["items"], t["image"]["share"]), *compared)
         )
@@ -304,8 +300,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def code(text: object) -> str:
-    """A corpus text as a code span of one line, which neither Markdown nor a table reads as more
-    than that.
+    """A corpus text as a code span of one line, which Markdown and tables read as no more.
+
+    >>> code("a `b` | c")
+    "`a 'b' ¦ c`"
     """
     plain = " ".join(str(text).split()).replace("`", "'").replace("|", "¦")
     return f"`{plain}`" if plain else ""
@@ -313,11 +311,9 @@ def code(text: object) -> str:
 
 def interval(value: Mapping) -> str:
     """A share in percent with its interval."""
-    return (
-        "–"
-        if value["mean"] is None
-        else f"{100 * value['mean']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
-    )
+    if value["mean"] is None:
+        return "–"
+    return f"{100 * value['mean']:.1f} [{100 * value['low']:.1f}, {100 * value['high']:.1f}]"
 
 
 def _percent(share: float) -> str:

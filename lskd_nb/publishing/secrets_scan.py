@@ -1,5 +1,4 @@
-"""What files would disclose: keys of the environment, paths of this machine, what looks like
-somebody's key or home; and whether they are whole.
+"""What files would disclose: keys, paths of this machine, homes; and whether they are whole.
 
 Every text is looked at as it is read by others: Parquet columns of all types with their names and
 metadata, JSON strings without their escapes, what a safetensors file says of itself. Archives are
@@ -14,38 +13,28 @@ from pathlib import Path
 import pyarrow as pa
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+# fmt: off
 ARCHIVES = (
-    ".gz",
-    ".tgz",
-    ".bz2",
-    ".xz",
-    ".zst",
-    ".zip",
-    ".7z",
-    ".tar",
-    ".npz",
-    ".pt",
-    ".pth",
-    ".ckpt",
+    ".gz", ".tgz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".npz", ".pt", ".pth", ".ckpt",
 )
+# fmt: on
 UNFINISHED = re.compile(r"(^\.|\.tmp$|\.part$|\.incomplete$|\.lock$|~$)")
+# keys, and homes of people
 SOMEBODYS = re.compile(
     rb"hf_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|ghp_[A-Za-z0-9]{36}|github_pat_\w+|AKIA[0-9A-Z]{16}"
     rb"|/(?:home|Users)/[^/\s\"']+/|[A-Z]:\\{1,2}Users\\{1,2}"
-)  # keys, and homes of people
+)
 PATH = re.compile(r"/\w|[A-Za-z]:\\")  # what a configuration's string begins with if it is a path
-FOLDERS = (
-    "_name_or_path",
-    "name_or_path",
-    "tokenizer_file",
-)  # where configurations say what they were loaded from
+# where configurations say what they were loaded from
+FOLDERS = ("_name_or_path", "name_or_path", "tokenizer_file")
 BLOCK = 2**24  # bytes
 OVERLAP = 1024  # bytes of a block that are looked at again with the next
 
 
 def disclosures_in(path: Path, secrets: Mapping[str, bytes], images: bool = False) -> Iterator[str]:
-    """What speaks against giving a file away, in words that repeat nothing of it. ``secrets``
-    are what may not occur, by what they are.
+    """What speaks against giving a file away, in words that repeat nothing of it.
+
+    ``secrets`` are what may not occur, by what they are.
     """
     if UNFINISHED.search(path.name):
         yield "its name is that of a file that is being written, or hidden"
@@ -82,8 +71,9 @@ def without_folders(told: object) -> object:
 
 
 def _contents(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """What a file says, uncompressed, in parts; and whether a part is text. Raises
-    ``ValueError`` where the file is cut off or damaged.
+    """What a file says, uncompressed, in parts; and whether a part is text.
+
+    Raises ``ValueError`` where the file is cut off or damaged.
     """
     if path.suffix == ".parquet":
         yield from ((part, True) for part in _parquet_texts(path))
@@ -130,11 +120,9 @@ def _line_texts(path: Path) -> Iterator[bytes]:
             try:
                 yield _joined(_strings(_parsed(line)))
             except ValueError as error:
-                raise ValueError(
-                    f"line {number} is no JSON"
-                    if line.endswith(b"\n")
-                    else "its last line has no end, and is no JSON"
-                ) from error
+                if line.endswith(b"\n"):
+                    raise ValueError(f"line {number} is no JSON") from error
+                raise ValueError("its last line has no end, and is no JSON") from error
             if not line.endswith(b"\n"):
                 raise ValueError("its last line has no end")
 
@@ -145,11 +133,9 @@ def _safetensors_header(path: Path) -> bytes:
 
     try:
         with safe_open(path, "numpy") as file:  # checks that every tensor is within the file
-            return _joined(
-                text
-                for pair in (*(file.metadata() or {}).items(), *((key, "") for key in file.keys()))
-                for text in pair
-            )  # noqa: SIM118
+            names = file.keys()
+            pairs = [*(file.metadata() or {}).items(), *((name, "") for name in names)]
+            return _joined(text for pair in pairs for text in pair)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 
@@ -170,15 +156,10 @@ def _parquet_texts(path: Path) -> Iterator[bytes]:
 
 def _schema_texts(schema: pa.Schema, metadata: Mapping[bytes, bytes]) -> bytes:
     """Names of columns and fields, and what is written beside them and the file."""
-    texts, fields = (
-        [
-            text
-            for key, value in metadata.items()
-            if key != b"ARROW:schema"
-            for text in (key, value)
-        ],
-        list(schema),
-    )
+    texts = [
+        text for key, value in metadata.items() if key != b"ARROW:schema" for text in (key, value)
+    ]
+    fields = list(schema)
     while fields:
         field = fields.pop()
         texts += [
@@ -207,9 +188,8 @@ def _texts(array: pa.Array) -> Iterator[bytes]:
         yield from (text for field in array.flatten() for text in _texts(field))
     elif is_.is_nested(kind):  # lists of every kind
         yield from _texts(array.flatten())
-    elif not (
-        is_.is_primitive(kind) or is_.is_null(kind) or is_.is_decimal(kind)
-    ):  # what is left has characters or bytes
+    elif not (is_.is_primitive(kind) or is_.is_null(kind) or is_.is_decimal(kind)):
+        # what is left has characters or bytes
         values = set(array.to_pylist()) - {None}
         yield b"\n".join(
             v if isinstance(v, bytes) else str(v).encode("utf-8", "backslashreplace")

@@ -14,15 +14,8 @@ import numpy as np
 from lskd_nb.corpus.dedup import TRIPLE
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 
-TOXIC_LABELS = (
-    "toxic",
-    "toxicity",
-    "toxic_comment",
-    "hate",
-    "offensive",
-    "abusive",
-    "label_1",
-)  # what models call it, case aside; the first that fits
+# what models call it, case aside; the first that fits
+TOXIC_LABELS = ("toxic", "toxicity", "toxic_comment", "hate", "offensive", "abusive", "label_1")
 
 
 def measure_toxicity(

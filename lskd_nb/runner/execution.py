@@ -1,5 +1,4 @@
-"""One notebook, executed with papermill in a process of its own that can be watched, timed out and
-ended for good.
+"""One notebook, executed with papermill in a process that can be watched, timed out and ended.
 
 The kernel, and whatever the notebook starts, run in sessions of their own, where no signal to a
 process group reaches them. So everything started here inherits an environment variable that names
@@ -22,11 +21,12 @@ from pathlib import Path
 import psutil
 
 MARK = "LSKD_EXECUTES_FOR"
+# bars leave "0%" in notebooks
 QUIET = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-}  # bars leave "0%" in notebooks
+}
 SAID = "papermill: "  # begins the child's own lines in a log that kernels write to as well
 LOOK = 0.5  # seconds between two looks at a running notebook
 
@@ -86,11 +86,10 @@ def execute(
         os.replace(running, out)
     failed = None
     if late or process.returncode != 0:
-        why = (
-            f"TimeoutError: it took longer than its {limit:.0f} s"
-            if late
-            else _last_words(log, process.returncode)
-        )
+        if late:
+            why = f"TimeoutError: it took longer than its {limit:.0f} s"
+        else:
+            why = _last_words(log, process.returncode)
         failed = f"{out.stem}{_where(book, why)}"
     else:
         log.unlink()
@@ -99,8 +98,9 @@ def execute(
 
 @contextlib.contextmanager
 def _child(job: Mapping, run_dir: Path, root: Path, said):
-    """The process that runs papermill; nothing of it is left when the block ends, however that
-    is.
+    """The process that runs papermill.
+
+    Nothing of it is left when the block ends, however that is.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "lskd_nb.runner.execution"],
@@ -124,8 +124,9 @@ def _child(job: Mapping, run_dir: Path, root: Path, said):
 
 
 def end_processes(run_dir: Path) -> int:
-    """End all that was started to execute notebooks of ``run_dir``, this process aside; returns
-    how many there were.
+    """End all that was started to execute notebooks of ``run_dir``, this process aside.
+
+    Returns how many there were.
     """
     ended: set[int] = set()
     while True:
@@ -218,11 +219,9 @@ def _last_words(log: Path, status: int) -> str:
     said = [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
     if said:
         return said[-1]
-    return (
-        f"it was ended by {signal.Signals(-status).name}"
-        if status < 0
-        else f"it ended with status {status}, see {log}"
-    )
+    if status < 0:
+        return f"it was ended by {signal.Signals(-status).name}"
+    return f"it ended with status {status}, see {log}"
 
 
 # --------------------------------------------------------------------------- the child
@@ -238,6 +237,7 @@ def main() -> int:
     import papermill
 
     try:
+        # the runner is stricter, if it lives
         papermill.execute_notebook(
             job["source"],
             job["out"],
@@ -247,7 +247,7 @@ def main() -> int:
             log_output=False,
             store_widget_state=False,
             execution_timeout=int(job["limit"]) + 60,
-        )  # the runner is stricter, if it lives
+        )
     except Exception as error:
         print(f"{SAID}{type(error).__name__}: {' '.join(str(error).split())[:400]}", flush=True)
         return 1
@@ -255,9 +255,7 @@ def main() -> int:
 
 
 def _end_with_the_runner(run_dir: Path) -> None:
-    """Wait until stdin closes: the runner is dead, and nothing should go on writing to its
-    folder.
-    """
+    """Wait until stdin closes: the runner is dead, nothing should write to its folder any more."""
     os.read(sys.stdin.fileno(), 1)
     end_processes(run_dir)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -124,9 +124,7 @@ def fingerprint(stage: Stage, hashes: Hashes) -> dict:
 
 
 def written(stage: Stage, hashes: Hashes) -> dict[str, str | None]:
-    """Hashes of what the stage has written: all that it declares (None for what is not there),
-    and its metrics.
-    """
+    """Hashes of what the stage has written: all it declares (None: not there), and its metrics."""
     return {
         entry: hashes.of(stage.resolve(entry))
         for entry in (*stage.notebook.writes, f"{stage.notebook.name}.metrics.json")
@@ -147,9 +145,7 @@ def begun(stage: Stage, before: Mapping) -> dict:
 
 
 def is_current(record: Mapping, stage: Stage, hashes: Hashes) -> bool:
-    """Whether the last run of this stage was good, of the same fingerprint, and left what is
-    still there.
-    """
+    """Whether this stage's last run was good, of the same fingerprint, and left what is there."""
     entry = record["notebooks"].get(stage.notebook.name)
     if (
         not entry
@@ -164,8 +160,9 @@ def is_current(record: Mapping, stage: Stage, hashes: Hashes) -> bool:
 
 
 def open_manifest(run_dir: Path, profile: str, root: Path) -> dict:
-    """The manifest of a run's folder, brought up to date; made where there is none. Raises
-    ``ValueError`` for a damaged one.
+    """The manifest of a run's folder, brought up to date; made where there is none.
+
+    Raises ``ValueError`` for a damaged one.
     """
     path = run_dir / "manifest.json"
     try:

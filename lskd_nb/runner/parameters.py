@@ -1,8 +1,8 @@
-"""The parameters of notebooks, checked strictly: papermill itself only warns of a name that a
-notebook does not have.
+"""The parameters of notebooks, checked strictly.
 
-A notebook declares them in its cell tagged ``parameters``, as annotated literals. A profile's YAML
-file and ``-p`` options may change any of them, to a value of the literal's type.
+Papermill itself only warns of a name that a notebook does not have. A notebook declares them in its
+cell tagged ``parameters``, as annotated literals. A profile's YAML file and ``-p`` options may
+change any of them, to a value of the literal's type.
 """
 
 import ast
@@ -21,8 +21,7 @@ PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 @dataclass(frozen=True)
 class Notebook:
-    """A notebook of the series: its file, its declared parameters with their defaults, what it
-    reads and writes.
+    """A notebook of the series: file, declared parameters and defaults, what it reads and writes.
 
     An ``optional`` one runs only when it is named.
     """
@@ -47,8 +46,9 @@ class Notebook:
 
 
 def read_notebooks(root: Path) -> list[Notebook]:
-    """The numbered notebooks under ``root``, in order. Raises ``RunError`` where there is none,
-    or for one that is damaged.
+    """The numbered notebooks under ``root``, in order.
+
+    Raises ``RunError`` where there is none, or for one that is damaged.
     """
     found = [read_notebook(p) for p in sorted((root / "notebooks").glob("[0-9]*_*.ipynb"))]
     if not found:
@@ -57,8 +57,9 @@ def read_notebooks(root: Path) -> list[Notebook]:
 
 
 def read_notebook(path: Path) -> Notebook:
-    """Read a notebook and its parameters cell. Raises ``RunError`` where it has none or a
-    default is no literal.
+    """Read a notebook and its parameters cell.
+
+    Raises ``RunError`` where it has none or a default is no literal.
     """
     import nbformat
 
@@ -100,36 +101,35 @@ def _literals(source: str, path: Path) -> dict[str, object]:
 
 
 def checked(notebook: Notebook, given: Mapping[str, object], where: str) -> dict[str, object]:
-    """``given``, if the notebook declares every name with a default of that type. Raises
-    ``RunError`` naming what is wrong.
+    """``given``, if the notebook declares every name with a default of that type.
+
+    Raises ``RunError`` naming what is wrong.
     """
     found = {}
     for name, value in given.items():
         if name not in notebook.defaults:
             close = difflib.get_close_matches(str(name), notebook.defaults, 1)
-            hint = (
-                f"; did you mean {close[0]!r}?"
-                if close
-                else f"; it has {', '.join(notebook.defaults)}"
-            )
+            if close:
+                hint = f"; did you mean {close[0]!r}?"
+            else:
+                hint = f"; it has {', '.join(notebook.defaults)}"
             raise RunError(f"{where}: {notebook.name} has no parameter {name!r}{hint}")
         default = notebook.defaults[name]
         if type(default) is float and type(value) is int:
             value = float(value)
         if default is not None and type(value) is not type(default):
-            hint = (
-                " (YAML wants a point in it, like 1.0e-5)"
-                if type(default) is float and _is_float(value)
-                else ""
-            )
+            if type(default) is float and _is_float(value):
+                hint = " (YAML wants a point in it, like 1.0e-5)"
+            else:
+                hint = ""
             raise RunError(
-                f"{where}: {notebook.name}.{name} must be {type(default).__name__}, like"
-                f" {default!r}, not {value!r}{hint}"
+                f"{where}: {notebook.name}.{name} must be {type(default).__name__},"
+                f" like {default!r}, not {value!r}{hint}"
             )
         if isinstance(value, str) and PASSWORD.search(value):
             raise RunError(
-                f"{where}: {notebook.name}.{name} holds a password, and parameters are written to"
-                " files"
+                f"{where}: {notebook.name}.{name} holds a password,"
+                " and parameters are written to files"
             )
         found[name] = value
     return found
@@ -143,8 +143,9 @@ def _is_float(value: object) -> bool:
 
 
 def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str, object]:
-    """What params/PROFILE/NN_name.yaml sets. Raises ``RunError`` for a missing or damaged file
-    or a parameter that does not fit.
+    """What params/PROFILE/NN_name.yaml sets.
+
+    Raises ``RunError`` for a missing or damaged file or a parameter that does not fit.
     """
     path = root / "params" / profile / f"{notebook.name}.yaml"
     try:
@@ -152,8 +153,8 @@ def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str
     except FileNotFoundError:
         profiles = ", ".join(sorted(p.name for p in (root / "params").glob("*/"))) or "none"
         raise RunError(
-            f"no {path}: the profile {profile!r} has no parameters for {notebook.name}; profiles:"
-            f" {profiles}"
+            f"no {path}: the profile {profile!r} has no parameters"
+            f" for {notebook.name}; profiles: {profiles}"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
@@ -165,8 +166,9 @@ def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str
 def parse_overrides(
     overrides: Sequence[str], notebooks: Sequence[Notebook]
 ) -> dict[str, dict[str, object]]:
-    """``NN.key=value`` options by notebook; a value is read as YAML unless the parameter is a
-    text or a number.
+    """``NN.key=value`` options by notebook.
+
+    A value is read as YAML unless the parameter is a text or a number.
     """
     found: dict[str, dict[str, object]] = {}
     for option in overrides:

@@ -14,20 +14,12 @@ from pathlib import Path
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.parameters import profile_parameters, read_notebooks
 
+# fmt: off
 MODELS = (
-    "base",
-    "clip",
-    "captioner",
-    "region_captioner",
-    "question_generator",
-    "vqa",
-    "narrator",
-    "detector",
-    "baselines",
-    "student",
-    "language_model",
-    "projection",
+    "base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "narrator",
+    "detector", "baselines", "student", "language_model", "projection",
 )
+# fmt: on
 DATA = {  # parameter -> what its folder must hold
     "visual_genome": (
         "image_data.json",
@@ -57,10 +49,8 @@ CAPTION_DATA = {
     "sherlock_images": ("VG_100K", "VG_100K_2", "vcr1images"),
     "narratives": ("*.jsonl",),
 }
-GPU_GIB = {
-    "03": 40,
-    "05": 70,
-}  # at batch 64 and 480 px with ViT-G: what an A100 of 80 GB is for; estimated, not measured
+# at batch 64 and 480 px with ViT-G: what an A100 of 80 GB is for; estimated, not measured
+GPU_GIB = {"03": 40, "05": 70}
 TEACHER_KEY = "OPENAI_API_KEY"
 # verbalizations, triples, scores and replies of one image, measured on the mini world and rounded
 # up
@@ -84,9 +74,7 @@ class Finding:
 
 
 def check(profile: str, root: Path) -> list[Finding]:
-    """Everything a profile needs and whether it is here, in the order in which a run would miss
-    it.
-    """
+    """Everything a profile needs and whether it is here, in the order a run would miss it."""
     given: dict[str, dict[str, object]] = {}
     found = []
     for notebook in read_notebooks(root):
@@ -107,8 +95,9 @@ def check(profile: str, root: Path) -> list[Finding]:
 
 
 def _files(number: str, values: Mapping[str, object], root: Path) -> Iterator[Finding]:
-    """The data sets and label files that a notebook reads; an empty parameter means the mini
-    world's own.
+    """The data sets and label files that a notebook reads.
+
+    An empty parameter means the mini world's own.
     """
     if "image_root" in values:
         yield from _caption_files(number, values, root)
@@ -223,8 +212,8 @@ def _hub_model(name: str, by: str) -> Finding:
         return Finding(
             by,
             False,
-            f"{name} is not in the cache, and the hub did not give it:"
-            f" {str(error).splitlines()[0][:120]}",
+            f"{name} is not in the cache,"
+            f" and the hub did not give it: {str(error).splitlines()[0][:120]}",
         )
     weights = sum(
         f.size or 0 for f in info.siblings or [] if f.rfilename.endswith(".safetensors")
@@ -251,25 +240,13 @@ def _teacher(values: Mapping[str, object], root: Path) -> list[Finding]:
         )
     found.append(_price(values, root))
     requests, usd = values.get("budget_requests"), values.get("budget_usd")
-    limits = [
-        *([f"{requests:,} requests"] if requests else []),
-        *([f"{usd:,.2f} USD"] if usd else []),
-    ]
-    found.append(
-        Finding(
-            "02 budget",
-            None,
-            (
-                f"at most {' and '.join(limits)} to {values['base_url']}: see lskd estimate"
-                if limits
-                else (
-                    f"NO LIMIT on requests to {values['base_url']}: set budget_requests or"
-                    " budget_usd"
-                )
-            ),
-        )
-    )
-    return found
+    limits = [f"{requests:,} requests"] if requests else []
+    limits += [f"{usd:,.2f} USD"] if usd else []
+    if limits:
+        told = f"at most {' and '.join(limits)} to {values['base_url']}: see lskd estimate"
+    else:
+        told = f"NO LIMIT on requests to {values['base_url']}: set budget_requests or budget_usd"
+    return [*found, Finding("02 budget", None, told)]
 
 
 def _price(values: Mapping[str, object], root: Path) -> Finding:
@@ -289,14 +266,13 @@ def _price(values: Mapping[str, object], root: Path) -> Finding:
         )
     except ValueError as error:
         return Finding("02 price", False, str(error))
-    told = (
-        "costs nothing"
-        if price.free
-        else (
-            f"{price.input:g} USD per million tokens of input and {price.output:g} of output,"
-            f" prices of {price.date}"
+    if price.free:
+        told = "costs nothing"
+    else:
+        told = (
+            f"{price.input:g} USD per million tokens of input and {price.output:g}"
+            f" of output, prices of {price.date}"
         )
-    )
     return Finding("02 price", True, f"{values['model']}: {told}")
 
 
@@ -322,20 +298,20 @@ def _gpus(needed: bool) -> list[Finding]:
     short = [n for n, gib in GPU_GIB.items() if gib > smallest]
     if short:
         detail += (
-            f"; notebooks {', '.join(short)} were sized for {max(GPU_GIB.values())} GiB: lower"
-            " `batch`"
+            f"; notebooks {', '.join(short)} were sized for"
+            f" {max(GPU_GIB.values())} GiB: lower `batch`"
         )
     return [Finding("GPU", not short, detail)]
 
 
 def _disk(given: Mapping[str, Mapping[str, object]], root: Path, student: float) -> Finding:
-    """Room for what the run writes: rows by image, the students that notebook 05 trains (of
-    ``student`` bytes), a checkpoint.
+    """Room for what the run writes: rows by image, notebook 05's students, a checkpoint.
+
+    A student is ``student`` bytes.
     """
     images = _images(given.get("01", {}), root)
-    students = (
-        len(given.get("05", {}).get("shares", ())) + 3
-    )  # unfiltered, the other LM loss, the critic
+    # unfiltered, the other LM loss, the critic
+    students = len(given.get("05", {}).get("shares", ())) + 3
     needed = images * BYTES_PER_IMAGE + (students + 0.5) * student
     run_dir = root / str(given.get("01", {}).get("run_dir", "outputs"))
     free = shutil.disk_usage(next(p for p in (run_dir, *run_dir.parents) if p.exists())).free
@@ -367,12 +343,7 @@ def report(findings: Sequence[Finding]) -> list[str]:
     """The findings, what is missing last, and a line that counts."""
     missing = [f for f in findings if f.ok is False]
     lines = [str(f) for f in findings if f.ok is not False] + [str(f) for f in missing]
-    return [
-        *lines,
-        "",
-        (
-            f"{len(missing)} of {sum(f.ok is not None for f in findings)} things are missing"
-            if missing
-            else "nothing is missing"
-        ),
-    ]
+    told = "nothing is missing"
+    if missing:
+        told = f"{len(missing)} of {sum(f.ok is not None for f in findings)} things are missing"
+    return [*lines, "", told]

@@ -25,8 +25,9 @@ def replicate(
     say: Say = print,
     tick: Tick | None = None,
 ) -> Path:
-    """Run ``seeds`` seeds and write their pooled figures; returns the path of
-    outputs/PROFILE/metrics.json.
+    """Run ``seeds`` seeds and write their pooled figures.
+
+    Returns the path of outputs/PROFILE/metrics.json.
     """
     runs = root / "outputs" / "runs"
     folders = [runs / profile, *(runs / f"{profile}-seed{seed}" for seed in range(1, seeds))]
@@ -36,17 +37,15 @@ def replicate(
     run_profile(profile, root, folders[0], limits=limits, say=say, tick=tick)
     for seed, folder in enumerate(folders[1:], 1):
         say(f"seed {seed}")
-        _link(
-            [*shared, "views"], folders[0], folder
-        )  # the vision encoder is frozen: its features are those of any seed
+        # the vision encoder is frozen: its features are those of any seed
+        _link([*shared, "views"], folders[0], folder)
         overrides = [f"{n.number}.seed={seed}" for n in learning if "seed" in n.defaults]
         run_profile(
             profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick
         )
     out, pooled = root / "outputs" / profile / "metrics.json", pool(folders)
-    for optional in (
-        n.name for n in notebooks if n.optional
-    ):  # no part of the run whose seconds these are
+    # no part of the run whose seconds these are
+    for optional in (n.name for n in notebooks if n.optional):
         pooled["seconds"].pop(optional, None)
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(pooled, indent=1) + "\n", encoding="utf-8")

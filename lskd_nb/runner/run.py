@@ -1,5 +1,4 @@
-"""``lskd``: run the notebooks of a profile headless, strictly, and only as far as something has
-changed.
+"""Run the notebooks of a profile headless, strictly, and only as far as something has changed.
 
 Each notebook is executed with papermill, in a process of its own and under time limits, with the
 profile's parameters. It is skipped when its source, its parameters, the package and every file it
@@ -23,18 +22,17 @@ from lskd_nb.runner.execution import end_processes, execute
 from lskd_nb.runner.parameters import Notebook, parse_overrides, profile_parameters, read_notebooks
 
 WEEK = 7 * 86_400.0
-LIMITS = {
-    "smoke": (300.0, 600.0),
-    "mini": (1800.0, 3600.0),
-}  # seconds a notebook and a run may take, by profile; else a week
+# seconds a notebook and a run may take, by profile; else a week
+LIMITS = {"smoke": (300.0, 600.0), "mini": (1800.0, 3600.0)}
 
 Say = Callable[[str], None]
 Tick = Callable[[str], None]  # shows a line that the next one replaces
 
 
 def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None) -> list[Notebook]:
-    """The notebooks that ``only`` names, or those from ``start`` on, or all; optional ones only
-    where they are named.
+    """The notebooks that ``only`` names, or those from ``start`` on, or all.
+
+    Optional ones only where they are named.
 
     Raises ``RunError`` for a name that is nobody's.
     """
@@ -50,8 +48,9 @@ def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Hold a run's folder, free of what a killed run may have left running. Raises ``RunError``
-    where another run holds it.
+    """Hold a run's folder, free of what a killed run may have left running.
+
+    Raises ``RunError`` where another run holds it.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -110,9 +109,8 @@ def run_profile(
                 raise RunError(
                     f"FAILED {notebook.name}: not started, the run has used up its {whole:.0f} s"
                 )
-            (run_dir / "metrics.json").unlink(
-                missing_ok=True
-            )  # what is there was measured by a run that ended
+            # what is there was measured by a run that ended
+            (run_dir / "metrics.json").unlink(missing_ok=True)
             say(
                 f"{title}"
                 f" {_run_stage(record, stage, hashes, limit, tick and partial(_show, tick, title))}"
@@ -124,8 +122,9 @@ def run_profile(
 def _run_stage(
     record: dict, stage: manifest.Stage, hashes: manifest.Hashes, limit: float, tick
 ) -> str:
-    """Execute a notebook, on the record from its start; returns what to say of it. Raises
-    ``RunError`` when it fails.
+    """Execute a notebook, on the record from its start; returns what to say of it.
+
+    Raises ``RunError`` when it fails.
     """
     name, out = stage.notebook.name, stage.run_dir / "notebooks" / stage.notebook.path.name
     before = manifest.fingerprint(stage, hashes)
@@ -156,9 +155,7 @@ def _show(tick: Tick, title: str, seconds: float, cells: tuple[int, int]) -> Non
 
 
 def write_metrics(run_dir: Path, record: Mapping, notebooks: Sequence[Notebook]) -> dict:
-    """``metrics.json``: what the finished notebooks measured, merged, and the seconds each took
-    when it last ran.
-    """
+    """``metrics.json``: what the finished notebooks measured, and the seconds each took last."""
     merged: dict = {}
     done = {name: entry for name, entry in record["notebooks"].items() if entry["status"] == "done"}
     for notebook in (n for n in notebooks if n.name in done):

@@ -1,4 +1,4 @@
-"""Data sets on disk, one module each: real files to located images, human texts or benchmark items.
+"""Data sets on disk, one module each: files to located images, human texts or benchmark items.
 
 The modules know file formats and nothing of models. A file that is missing or damaged is an error
 naming it; a single bad record in a large set becomes a ``Rejected`` with its reason, which the
@@ -20,8 +20,9 @@ from lskd_nb.regions import Box, LocatedImage, clamp
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """One benchmark item. ``label`` is the index of the right choice, None where the set
-    withholds it.
+    """One benchmark item.
+
+    ``label`` is the index of the right choice, None where the set withholds it.
     """
 
     item_id: str
@@ -35,9 +36,7 @@ class MultipleChoice:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that was left out: which one, why (a few fixed words, to count by), and what
-    exactly was found.
-    """
+    """A record that was left out: which, why (a few fixed words, to count by), what was found."""
 
     record: str
     reason: str
@@ -61,8 +60,9 @@ def count_reasons(rejects: Iterable[Rejected]) -> dict[str, int]:
 
 
 def reject_rows(rejects: Iterable[Rejected], stage: str) -> list[dict]:
-    """Rejects as rows of the REJECTS schema. Half a surrogate pair, which JSON may hold and
-    UTF-8 may not, becomes a question mark.
+    """Rejects as rows of the REJECTS schema.
+
+    Half a surrogate pair, which JSON may hold and UTF-8 may not, becomes a question mark.
     """
     rows = (
         {"stage": stage, "record": r.record, "reason": r.reason, "detail": r.detail}
@@ -75,8 +75,9 @@ def reject_rows(rejects: Iterable[Rejected], stage: str) -> list[dict]:
 
 
 def read_json(path: str | Path) -> list | dict:
-    """The content of a JSON file. Raises ``FileNotFoundError`` or ``ValueError`` naming the
-    file, line and column.
+    """The content of a JSON file.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` naming the file, line and column.
     """
     path = Path(path)
     try:
@@ -85,16 +86,15 @@ def read_json(path: str | Path) -> list | dict:
         raise ValueError(
             f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})"
         ) from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # numbers of thousands of digits, lists that are too deep
+    except (ValueError, RecursionError) as error:
+        # numbers of thousands of digits, lists that are too deep
         raise ValueError(f"{path}: not valid JSON ({error})") from error
 
 
 def read_records(path: str | Path) -> list[dict]:
-    """A JSON file that must be a list of objects, as most sets have it. Raises ``ValueError``
-    naming file and element.
+    """A JSON file that must be a list of objects, as most sets have it.
+
+    Raises ``ValueError`` naming file and element.
     """
     records = read_json(path)
     if not isinstance(records, list):
@@ -106,8 +106,9 @@ def read_records(path: str | Path) -> list[dict]:
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
-    """A file with one JSON object in each line; empty lines are skipped. Raises ``ValueError``
-    naming file and line.
+    """A file with one JSON object in each line; empty lines are skipped.
+
+    Raises ``ValueError`` naming file and line.
     """
     path = Path(path)
     rows = []
@@ -146,8 +147,9 @@ def _text(path: Path) -> str:
 
 
 def first_of(record: dict, *names: str) -> object:
-    """The first of several spellings of a field that a record has. Raises ``BadRecord`` when it
-    has none.
+    """The first of several spellings of a field that a record has.
+
+    Raises ``BadRecord`` when it has none.
     """
     for name in names:
         if record.get(name) is not None:
@@ -188,8 +190,9 @@ def texts_of(record: dict, *names: str) -> list[str]:
 
 
 def choice_of(record: dict, name: str) -> int | None:
-    """Which of four choices, 0 to 3, None where the record doesn't say. Raises ``BadRecord``
-    otherwise.
+    """Which of four choices, 0 to 3, None where the record doesn't say.
+
+    Raises ``BadRecord`` otherwise.
     """
     value = record.get(name)
     if value is not None and (type(value) is not int or not 0 <= value < 4):
@@ -213,8 +216,9 @@ def finite(value: object, name: str) -> float:
 
 
 def box_inside(xyxy: Sequence[float], width: int, height: int) -> Box:
-    """A box cut to its image, xyxy pixels. Raises ``BadRecord`` when it is outside or has no
-    area.
+    """A box cut to its image, xyxy pixels.
+
+    Raises ``BadRecord`` when it is outside or has no area.
     """
     try:
         return clamp(xyxy, width, height)
@@ -231,8 +235,9 @@ def size_of(record: dict) -> tuple[int, int]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image that can be read to its end. Raises ``BadRecord`` where it is
-    missing or damaged.
+    """Width and height of an image that can be read to its end.
+
+    Raises ``BadRecord`` where it is missing or damaged.
 
     Decodes JPEGs at an eighth of their size: a truncated file is found at a third of the cost.
     """

@@ -1,5 +1,4 @@
-"""A-OKVQA: questions about pictures that need knowledge of the world; four choices, and ten
-people's own answers.
+"""A-OKVQA: questions that need knowledge of the world; four choices, and ten people's answers.
 
 Reads ``aokvqa_v1p0_{train,val,test}.json`` (github.com/allenai/aokvqa, Apache-2.0); the pictures
 are COCO's of 2017, ``{split}2017/<12-digit id>.jpg``. There are no boxes. The test file lacks the
@@ -28,8 +27,9 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class AokvqaQuestion:
-    """The multiple-choice item, and what the direct-answer setting asks for. Answers and rationales
-    are () in test.
+    """The multiple-choice item, and what the direct-answer setting asks for.
+
+    Answers and rationales are () in test.
 
     Choices and answers are as in the file: the official score compares them letter by letter. Two
     choices may be equal.
@@ -72,20 +72,17 @@ def _question(row: dict, split: str, root: Path | None) -> AokvqaQuestion:
     if row.get("split", split) != split:
         raise BadRecord("another split", f"split is {row['split']!r}, expected {split!r}")
     hidden = split == "test"
-    question, choices, label = (
-        text_of(row, "question"),
-        texts_of(row, "choices"),
-        choice_of(row, "correct_choice_idx"),
-    )
+    question = text_of(row, "question")
+    choices = texts_of(row, "choices")
+    label = choice_of(row, "correct_choice_idx")
     if len(choices) != 4 or not all(c.strip() for c in choices):
         raise BadRecord("not four choices", f"choices is {choices!r}, expected four texts")
     if label is None and not hidden:
         raise BadRecord("missing field", f"none of correct_choice_idx in {sorted(row)}")
-    answers = (
-        ()
-        if hidden and row.get("direct_answers") is None
-        else tuple(texts_of(row, "direct_answers"))
-    )
+    if hidden and row.get("direct_answers") is None:
+        answers = ()
+    else:
+        answers = tuple(texts_of(row, "direct_answers"))
     if not answers and not hidden:
         raise BadRecord("bad list", "direct_answers is empty, expected texts")
     difficult = first_of(row, "difficult_direct_answer")

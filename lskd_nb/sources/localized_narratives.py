@@ -1,5 +1,4 @@
-"""Localized Narratives: what somebody said of an image while moving the mouse over what they spoke
-of.
+"""Localized Narratives: what somebody said of an image while moving the mouse over it.
 
 Reads ``*_localized_narratives.jsonl``, sharded or not, and ``*_captions.jsonl``, which have the
 captions alone (google.github.io/localized-narratives; CC BY 4.0; images are those of COCO,
@@ -42,8 +41,9 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Narrative:
-    """One person's narrative of an image. ``utterances`` and ``trace`` are () in files of
-    captions, and where they were not asked for.
+    """One person's narrative of an image.
+
+    ``utterances`` and ``trace`` are () in files of captions, and where they were not asked for.
     """
 
     image_id: str
@@ -52,9 +52,8 @@ class Narrative:
     annotator_id: int
     caption: str
     utterances: tuple[Utterance, ...]
-    trace: tuple[
-        tuple[float, float, float], ...
-    ]  # x, y in shares of the image, and seconds; all strokes in a row
+    # x, y in shares of the image, and seconds; all strokes in a row
+    trace: tuple[tuple[float, float, float], ...]
 
 
 def read_narratives(
@@ -110,8 +109,8 @@ def _files(files: str | Path | Iterable[str | Path]) -> list[Path]:
     found = sorted(path.glob("*.jsonl"))
     if not found:
         raise FileNotFoundError(
-            f"{path} holds no .jsonl file: expected *_localized_narratives*.jsonl or"
-            " *_captions.jsonl"
+            f"{path} holds no .jsonl file:"
+            " expected *_localized_narratives*.jsonl or *_captions.jsonl"
         )
     return found
 
@@ -147,16 +146,14 @@ def _narrative(row: dict, traces: bool) -> Narrative:
     path = pattern.format(image_id)
     if ".." in path.split("/") or "/" in image_id:
         raise BadRecord("bad image id", f"image_id is {image_id!r}, which is no file name")
-    utterances = (
-        tuple(_utterance(u) for u in list_of(row, "timed_caption"))
-        if traces and row.get("timed_caption") is not None
-        else ()
-    )
-    trace = (
-        tuple(_point(p) for stroke in _strokes(row) for p in stroke)
-        if traces and row.get("traces") is not None
-        else ()
-    )
+    if traces and row.get("timed_caption") is not None:
+        utterances = tuple(_utterance(u) for u in list_of(row, "timed_caption"))
+    else:
+        utterances = ()
+    if traces and row.get("traces") is not None:
+        trace = tuple(_point(p) for stroke in _strokes(row) for p in stroke)
+    else:
+        trace = ()
     return Narrative(
         image_id,
         dataset,

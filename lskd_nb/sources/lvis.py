@@ -119,8 +119,9 @@ def read_lvis(
 
 
 def read_categories(path: str | Path) -> list[Category]:
-    """The vocabulary of an annotation file, or of a file that is a list of categories. Raises
-    ``ValueError`` naming file, entry and field.
+    """The vocabulary of an annotation file, or of a file that is a list of categories.
+
+    Raises ``ValueError`` naming file, entry and field.
     """
     content = read_json(path)
     return _categories(
@@ -157,19 +158,18 @@ def _content(path: Path) -> dict:
     for key in ("categories", "images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(
-                f"{path}: expected an object with the lists categories, images and annotations;"
-                f" {key} is none"
+                f"{path}: expected an object with the lists categories,"
+                f" images and annotations; {key} is none"
             )
     return content
 
 
 def _category(entry: object) -> Category:
     entry = _object(entry)
-    frequency = (
-        frequency_of(_integer(entry, "image_count"))
-        if entry.get("frequency") is None
-        else text_of(entry, "frequency")
-    )
+    if entry.get("frequency") is None:
+        frequency = frequency_of(_integer(entry, "image_count"))
+    else:
+        frequency = text_of(entry, "frequency")
     if frequency not in FREQUENCIES:
         raise BadRecord(
             "bad frequency", f"frequency is {frequency!r}, expected one of {FREQUENCIES}"
@@ -224,9 +224,8 @@ def _box(record: dict, image: LocatedImage) -> tuple[tuple[float, float, float, 
         raise BadRecord("bad number", f"bbox is {values!r}, expected x, y, width, height")
     x, y, w, h = (finite(v, "bbox") for v in values)
     box = box_inside((x, y, x + w, y + h), image.width, image.height)
-    return box, any(
-        abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True)
-    )  # the file's numbers are rounded to 0.01
+    # the file's numbers are rounded to 0.01
+    return box, any(abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True))
 
 
 def _joined(

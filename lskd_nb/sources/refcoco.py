@@ -1,5 +1,4 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg: expressions by which people told one object of a COCO image from
-the others.
+"""RefCOCO, RefCOCO+, RefCOCOg: expressions that tell one object of a COCO image from the others.
 
 Reads ``<root>/<name>/instances.json`` and ``<root>/<name>/refs(<split_by>).p``
 (github.com/lichengunc/refer; Apache-2.0; images of COCO train2014). Boxes are x, y, width, height
@@ -33,18 +32,16 @@ from lskd_nb.sources import (
 )
 from lskd_nb.sources.visual_genome import ious
 
-SETS = {
-    "refcoco": ("unc", "google"),
-    "refcoco+": ("unc",),
-    "refcocog": ("umd", "google"),
-}  # the first is the usual one
+# the first is the usual one
+SETS = {"refcoco": ("unc", "google"), "refcoco+": ("unc",), "refcocog": ("umd", "google")}
 SPLITS = ("train", "val", "test", "testA", "testB")
 
 
 @dataclass(frozen=True)
 class Referring:
-    """One object and the expressions that refer to it. ``image.regions`` is that object alone,
-    id 0.
+    """One object and the expressions that refer to it.
+
+    ``image.regions`` is that object alone, id 0.
     """
 
     ref_id: int
@@ -62,8 +59,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: object) -> object:
         raise pickle.UnpicklingError(
-            f"it asks for the persistent object {pid!r}, and only plain containers, texts and"
-            " numbers are read"
+            f"it asks for the persistent object {pid!r}, and only plain containers,"
+            " texts and numbers are read"
         )
 
 
@@ -99,8 +96,7 @@ def read_refcoco(
     check_images: bool = True,
     limit: int | None = None,
 ) -> tuple[list[Referring], list[Rejected], int]:
-    """Refs of a split (the first ``limit``), what was left out, and how many boxes were cut to
-    their image.
+    """Refs of a split (the first ``limit``), what was left out, how many boxes were cut.
 
     Images are below ``image_root`` (default: ``root``), in ``train2014``; without ``check_images``
     they may be absent. Rejected: refs that say no split, lack a field or hold another type, whose
@@ -144,8 +140,9 @@ def read_refcoco(
 
 
 def comprehension(boxes: Sequence[Box], refs: Sequence[Referring]) -> np.ndarray:
-    """Whether each box (xyxy pixels) overlaps its ref's by an IoU above 0.5, bool (N,); the mean
-    is the comprehension accuracy.
+    """Whether each box (xyxy pixels) overlaps its ref's by an IoU above 0.5, bool (N,).
+
+    The mean is the comprehension accuracy.
     """
     return np.array(
         [
@@ -189,9 +186,8 @@ def _instances(path: Path) -> tuple[dict[int, dict | None], dict[int, dict | Non
             )
         by_id: dict[int, dict | None] = {}
         for entry in entries:
-            if (
-                type(number := entry.get("id")) is int
-            ):  # entries without id are found missing by their refs
+            # entries without id are found missing by their refs
+            if type(number := entry.get("id")) is int:
                 by_id[number] = entry if by_id.get(number, entry) == entry else None
         found.append(by_id)
     return found[0], found[1]
@@ -219,8 +215,8 @@ def _referring(
     if annotations[ann_id].get("image_id") != image_id:
         raise BadRecord(
             "images differ",
-            f"image_id is {image_id}, that of annotation {ann_id}"
-            f" {annotations[ann_id].get('image_id')!r}",
+            f"image_id is {image_id},"
+            f" that of annotation {ann_id} {annotations[ann_id].get('image_id')!r}",
         )
     image, (width, height) = images[image_id], size_of(images[image_id])
     values = list_of(annotations[ann_id], "bbox")
@@ -234,9 +230,8 @@ def _referring(
     located = LocatedImage(
         str(image_id), f"train2014/{file}", width, height, (Region(0, box),), name, split
     )
-    cut = any(
-        abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True)
-    )  # the file's numbers are rounded to 0.01
+    # the file's numbers are rounded to 0.01
+    cut = any(abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True))
     return Referring(_integer(ref, "ref_id"), located, _expressions(ref)), cut
 
 

@@ -1,5 +1,4 @@
-"""Sherlock: a clue in a picture, what people infer from it, and which of some ten inferences people
-find likely.
+"""Sherlock: a clue in a picture, what people infer from it, and which inferences they find likely.
 
 Reads the corpus ``sherlock_{train,val}*.json`` and the leaderboard's
 ``{val,test}_comparison_*.json`` (github.com/allenai/sherlock; CC BY 4.0). Boxes are left, top,
@@ -55,8 +54,9 @@ class Clue:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Inferences for one region, and how likely two annotators found each; ``item.choices`` are the
-    inferences.
+    """Inferences for one region, and how likely two annotators found each.
+
+    ``item.choices`` are the inferences.
 
     ``item.label`` is None: the task is to order them. The ratings are empty where the set withholds
     them (test).
@@ -75,8 +75,7 @@ def read_sherlock(
     check_images: bool = True,
     limit: int | None = None,
 ) -> tuple[list[Clue], list[Rejected], int]:
-    """Rows of the corpus (the first ``limit``), what was left out, and how many boxes were cut to
-    their image.
+    """Rows of the corpus (the first ``limit``), what was left out, how many boxes were cut.
 
     Pictures are below ``image_root`` (default: ``folder``); without ``check_images`` they may be
     absent. Rejected: rows that lack a field or hold another type or a number out of range, boxes
@@ -137,8 +136,9 @@ def read_comparison(
 
 
 def read_test_ids(folder: str | Path, split: str) -> list[str]:
-    """The ids that a submission has a score for, in its order: sorted. Raises ``ValueError``
-    where the file has others.
+    """The ids that a submission has a score for, in its order: sorted.
+
+    Raises ``ValueError`` where the file has others.
     """
     path = _comparison_file(folder, split, "instance_ids")
     ids = read_json(path)
@@ -164,8 +164,9 @@ class _Pictures:
     seen: dict[tuple[str, int, int], BadRecord | None] = field(default_factory=dict)
 
     def located(self, record: dict, regions_field: str) -> tuple[LocatedImage, int]:
-        """The picture of a record with the regions of ``regions_field``; how many boxes were
-        cut.
+        """The picture of a record with the regions of ``regions_field``; boxes that were cut.
+
+        How many boxes were cut.
         """
         image = object_of(record, "image")
         path, (width, height) = picture_path(text_of(image, "url")), size_of(image)
@@ -178,17 +179,20 @@ class _Pictures:
                 self.seen[key] = error
         if self.seen.get(key):
             raise self.seen[key]
-        image_id = (
-            Path(path).stem
-            if path.startswith("VG_")
-            else path.removeprefix("vcr1images/").removesuffix(".jpg")
-        )
+        if path.startswith("VG_"):
+            image_id = Path(path).stem
+        else:
+            image_id = path.removeprefix("vcr1images/").removesuffix(".jpg")
         return LocatedImage(image_id, path, width, height, regions, SOURCE, self.split), clamped
 
 
 def picture_path(url: str) -> str:
-    """A picture's path below the image root. The official test for Visual Genome is 'VG_' in the
-    url, else it is VCR's.
+    """A picture's path below the image root.
+
+    The official test for Visual Genome is 'VG_' in the url, else it is VCR's.
+
+    >>> picture_path("http://s3.amazonaws.com/rvg/VG_100K_2/2410.jpg")
+    'VG_100K_2/2410.jpg'
     """
     found = (VISUAL_GENOME if "VG_" in url else VCR).search(url)
     if not found:
@@ -221,11 +225,9 @@ def _regions(record: dict, name: str, width: int, height: int) -> tuple[tuple[Re
 
 
 def _clue(row: dict, pictures: _Pictures) -> tuple[Clue, int]:
-    inputs, targets, split_idx = (
-        object_of(row, "inputs"),
-        object_of(row, "targets"),
-        row.get("split_idx"),
-    )
+    inputs = object_of(row, "inputs")
+    targets = object_of(row, "targets")
+    split_idx = row.get("split_idx")
     confidence = number_of(inputs, "confidence")
     if not 1 <= confidence <= 3:
         raise BadRecord("bad number", f"confidence is {confidence}, expected 1 to 3")
@@ -312,12 +314,10 @@ def _annotated(
 ) -> tuple[Comparison, int]:
     if not isinstance(annotation, dict):
         raise BadRecord("bad record", f"{annotation!r}, expected an object")
-    input_id, candidates, group, ratings = (
-        text_of(annotation, "Input_iid"),
-        list_of(annotation, "candidates"),
-        [],
-        [],
-    )
+    input_id = text_of(annotation, "Input_iid")
+    candidates = list_of(annotation, "candidates")
+    group = []
+    ratings = []
     for candidate in candidates:
         if not isinstance(candidate, dict):
             raise BadRecord("bad record", f"candidates holds {candidate!r}, expected objects")
@@ -331,8 +331,8 @@ def _annotated(
         if text_of(candidate, "prediction") != instance.inference:
             raise BadRecord(
                 "texts differ",
-                f"prediction is {candidate['prediction']!r}, the instance's inference"
-                f" {instance.inference!r}",
+                f"prediction is {candidate['prediction']!r},"
+                f" the instance's inference {instance.inference!r}",
             )
         group.append(instance)
         ratings.append((_rating(candidate, "annot1"), _rating(candidate, "annot2")))

@@ -21,8 +21,7 @@ def read_snli_ve(
     image_folder: str = "flickr30k_images",
     limit: int | None = None,
 ) -> tuple[list[MultipleChoice], list[Rejected]]:
-    """Items whose question is the hypothesis and whose choices are ``LABELS``, and what was left
-    out.
+    """Items, the hypothesis as question, ``LABELS`` as choices; and what was left out.
 
     Pictures are at ``image_root``/``image_folder``/<id>.jpg (default root: ``folder``). The set's
     older spellings of the picture's id are read too. Rejected: rows without agreement (gold label

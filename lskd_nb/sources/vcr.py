@@ -1,5 +1,4 @@
-"""VCR: questions, answers and rationales that mention detections; answer choice (Q→A) and rationale
-choice (QA→R).
+"""VCR: questions about detections; answer choice (Q→A) and rationale choice (QA→R).
 
 Reads ``{train,val,test}.jsonl`` and ``vcr1images/<movie>/*.{jpg,json}`` as published
 (visualcommonsense.com). Token lists mention detections by their index in the metadata's boxes,
@@ -58,8 +57,7 @@ class VcrQuestion:
 def read_vcr(
     folder: str | Path, split: str, limit: int | None = None, counts: Counter | None = None
 ) -> tuple[list[VcrQuestion], list[Rejected]]:
-    """Questions of a split (the first ``limit`` rows) with their located images, and what was left
-    out.
+    """Questions of a split (the first ``limit`` rows), located, and what was left out.
 
     ``counts``, where given, learns how many boxes were cut to their image (``clamped``).
 
@@ -142,8 +140,7 @@ def qa_r(question: VcrQuestion, answer: int | None = None) -> MultipleChoice:
 def read_vcr_image(
     folder: Path, img_fn: str, metadata_fn: str, image_id: str, split: str, check: bool = True
 ) -> tuple[tuple[LocatedImage, list[str]] | BadRecord, list[Rejected], int]:
-    """One still: the located image with the names of all its detections (a detection's index is its
-    region's id).
+    """One still: the located image, the names of all detections (whose index is the region's id).
 
     Where they can't be read, what is wrong with them instead; then the boxes of no area, which have
     no region, and how many boxes were cut to the image. ``check`` decodes the picture and compares

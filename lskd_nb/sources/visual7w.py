@@ -49,10 +49,8 @@ def read_visual7w(
     for record in [i for i in images if i.get("split") == split][:limit]:
         name = f"{path.name}, image {record.get('image_id')}"
         try:
-            image_id, file = (
-                str(first_of(record, "image_id")),
-                "images/" + text_of(record, "filename"),
-            )
+            image_id = str(first_of(record, "image_id"))
+            file = "images/" + text_of(record, "filename")
             image = LocatedImage(image_id, file, *image_size(root / file), (), "visual7w", split)
             pairs = first_of(record, "qa_pairs")
             if not isinstance(pairs, list):
@@ -71,11 +69,9 @@ def read_visual7w(
 def _item(pair: object, image: LocatedImage) -> MultipleChoice:
     if not isinstance(pair, dict):
         raise BadRecord("bad record", f"{pair!r}, expected an object")
-    qa_id, answer, wrong = (
-        str(first_of(pair, "qa_id")),
-        text_of(pair, "answer"),
-        first_of(pair, "multiple_choices"),
-    )
+    qa_id = str(first_of(pair, "qa_id"))
+    answer = text_of(pair, "answer")
+    wrong = first_of(pair, "multiple_choices")
     if (
         not isinstance(wrong, list)
         or len(wrong) != 3

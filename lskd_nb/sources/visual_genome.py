@@ -1,5 +1,4 @@
-"""Visual Genome: objects become regions; region descriptions, Q&A, attributes and relationships
-become human texts.
+"""Visual Genome: objects become regions; descriptions, Q&A, attributes, relations human texts.
 
 Reads the v1.2 files as published (homes.cs.washington.edu/~ranjay/visualgenome), and the key names
 of v1.0 and v1.4 where they differ. An image is found under the last two parts of its URL:
@@ -28,45 +27,21 @@ from lskd_nb.sources import (
 )
 
 SOURCE = "visual_genome"
+# fmt: off
 PEOPLE = {
-    "person",
-    "people",
-    "man",
-    "men",
-    "woman",
-    "women",
-    "child",
-    "children",
-    "kid",
-    "kids",
-    "boy",
-    "boys",
-    "girl",
-    "girls",
-    "guy",
-    "guys",
-    "lady",
-    "ladies",
-    "baby",
-    "toddler",
-    "player",
-    "players",
-    "skier",
-    "surfer",
-    "skateboarder",
-    "snowboarder",
-    "rider",
-    "bicyclist",
-    "pedestrian",
-    "couple",
-    "crowd",
+    "person", "people", "man", "men", "woman", "women", "child", "children", "kid", "kids", "boy",
+    "boys", "girl", "girls", "guy", "guys", "lady", "ladies", "baby", "toddler", "player",
+    "players", "skier", "surfer", "skateboarder", "snowboarder", "rider", "bicyclist", "pedestrian",
+    "couple", "crowd",
 }
+# fmt: on
 
 
 @dataclass(frozen=True)
 class HumanText:
-    """Something people wrote about an image; ``region`` is the one it is about, None for the image
-    as a whole.
+    """Something people wrote about an image.
+
+    ``region`` is the one it is about, None for the image as a whole.
 
     ``kind`` is local where there is a region, dynamic where there is a question, else global;
     ``origin`` is the file.
@@ -144,8 +119,9 @@ def read_human_texts(
     files: Sequence[str] = ("region_descriptions", "question_answers"),
     min_iou: float = 0.4,
 ) -> tuple[list[HumanText], list[Rejected]]:
-    """What people wrote about ``images``, in the files' order; texts about other known images are
-    passed over.
+    """What people wrote about ``images``, in the files' order.
+
+    Texts about other known images are passed over.
 
     ``files`` may also name attributes ("brown, running dog") and relationships ("man holding
     umbrella"). A text with a box belongs to the region it overlaps most, if by an IoU of
@@ -205,9 +181,7 @@ def _image_id(record: dict) -> str:
 
 
 def _objects(record: dict, width: int, height: int) -> tuple[list[Region], list[Rejected], int]:
-    """Objects in the file's order, numbered by place; those without name or box; how many boxes
-    were cut.
-    """
+    """Objects in the file's order, numbered by place; those left out; how many boxes were cut."""
     objects, rejects, clamped = [], [], 0
     for index, entry in enumerate(list_of(record, "objects")):
         try:
@@ -219,8 +193,9 @@ def _objects(record: dict, width: int, height: int) -> tuple[list[Region], list[
 
 
 def _name(entry: dict) -> str:
-    """The first name of an object: ``names`` (v1.2), ``object_names`` (v1.0 attributes) or
-    ``name`` (relationships).
+    """The first name of an object: ``names``, ``object_names`` or ``name``.
+
+    They are v1.2's, those of v1.0's attributes, and those of relationships.
     """
     value = first_of(entry, "names", "name", "object_names")
     name = value[0] if isinstance(value, list) and value else value
@@ -243,9 +218,7 @@ def _corners(entry: object) -> Box:
 def _choose(
     objects: Sequence[Region], min_area: float, max_iou: float, number: int
 ) -> tuple[Region, ...]:
-    """People and the largest objects, without near copies of each other, in the file's order and
-    numbered anew.
-    """
+    """People and the largest objects, without near copies, in the file's order, numbered anew."""
     boxes = np.array([o.box for o in objects]).reshape(-1, 4)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept: list[int] = []
@@ -274,11 +247,10 @@ def ious(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def _about(image: LocatedImage, entry: object, min_iou: float, text: str, origin: str) -> HumanText:
     box = _box(entry, image.width, image.height)
     overlap = ious(np.array(box), np.array([r.box for r in image.regions]).reshape(-1, 4))
-    region = (
-        image.regions[int(overlap.argmax())].id
-        if len(overlap) and overlap.max() >= min_iou
-        else None
-    )
+    if len(overlap) and overlap.max() >= min_iou:
+        region = image.regions[int(overlap.argmax())].id
+    else:
+        region = None
     return HumanText(
         image.image_id, "global" if region is None else "local", region, None, text, origin
     )

@@ -1,5 +1,4 @@
-"""VisualCOMET: what people in a picture want, what happened before, what will happen after; and
-retrieval among 50 (Acc@50).
+"""VisualCOMET: what people in a picture want, what was before, what comes after; and Acc@50.
 
 Reads ``{train,val,test}_annots.json`` (github.com/jamespark3922/visual-comet) with VCR's stills and
 metadata, under VCR's licence. Texts name people by bare digits, 1-based into VCR's objects: "2
@@ -36,18 +35,14 @@ from lskd_nb.sources.vcr import read_vcr_image
 
 SOURCE = "visualcomet"
 SPLITS = ("train", "val", "test")
-RELATIONS = {
-    "intent": ("intent", "xIntent"),
-    "before": ("before",),
-    "after": ("after",),
-}  # with an older spelling
+# with an older spelling
+RELATIONS = {"intent": ("intent", "xIntent"), "before": ("before",), "after": ("after",)}
 _DIGITS = re.compile(r"(?<![^\s,])([1-9]\d{0,3})(?=[\s,'?]|\.(?!\d)|$)", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One (picture, event, relation) and what people inferred: the unit of generation and of
-    retrieval.
+    """One (picture, event, relation) and what people inferred: what is generated and retrieved.
 
     Texts mention regions as "[0]". ``gold_indices`` are the places of ``gold`` in
     ``flat_inferences``; both are () in test.
@@ -72,8 +67,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which inferences each unit ranks: indices into ``flat_inferences``, the unit's own among
-    them.
+    """Which inferences each unit ranks: indices into ``flat_inferences``, its own among them.
 
     ``seed`` is None where the set's authors drew them; ``annotations`` is the SHA-256 of the file
     that the indices are of.
@@ -101,8 +95,7 @@ def read_visualcomet(
     check_images: bool = True,
     limit: int | None = None,
 ) -> tuple[list[Unit], list[Rejected], int]:
-    """Units of a split (of its first ``limit`` records), what was left out, and how many boxes were
-    cut to their still.
+    """Units of a split's first ``limit`` records, what was left out, how many boxes were cut.
 
     A record has one unit for each relation it says something of; in test, where it says nothing,
     one for each of the three. Records of the same picture and event are one unit with all their
@@ -143,8 +136,7 @@ def read_visualcomet(
 
 
 def flat_inferences(folder: str | Path, split: str = "val") -> list[Inference]:
-    """Every inference of a split in the file's order, relation by relation: the list that
-    candidates are indices into.
+    """Every inference of a split in the file's order: the list that candidates are indices into.
 
     Those of pictures that can't be read are in it as well; what is no text keeps its place, blank
     and of no unit.
@@ -153,8 +145,10 @@ def flat_inferences(folder: str | Path, split: str = "val") -> list[Inference]:
 
 
 def with_mentions(text: str, people: Set[int]) -> str:
-    """Bare 1-based digits as mentions, where there is such a person (0-based ids): "1's dog, 5 m
-    away" -> "[0]'s dog, 5 m away".
+    """Bare 1-based digits as mentions, where there is such a person (0-based ids).
+
+    >>> with_mentions("1's dog, 5 m away from 2", {0, 1})
+    "[0]'s dog, 5 m away from [1]"
     """
     return _DIGITS.sub(lambda m: f"[{int(m[1]) - 1}]" if int(m[1]) - 1 in people else m[0], text)
 
@@ -165,8 +159,7 @@ def with_mentions(text: str, people: Set[int]) -> str:
 def draw_candidates(
     folder: str | Path, split: str = "val", number: int = 50, seed: int = 0
 ) -> Candidates:
-    """For each unit its own inferences, filled up to ``number`` with others of the split, of any
-    picture and relation.
+    """For each unit its own inferences, filled up to ``number`` with others of the split.
 
     The authors' rule ("random_50"), which draws by Python's unseeded generator; here a unit's draw
     depends on ``seed`` and its id alone. Fewer where the split has not so many. Indices ascend, so
@@ -202,24 +195,22 @@ def read_candidates(path: str | Path, folder: str | Path, split: str = "val") ->
     those in ``folder``, an index is out of range or repeated, or a unit's own inferences are
     missing. The authors' file has no hash: its units and texts must be those of the annotations.
     """
-    content, pool, digest = (
-        read_json(path),
-        flat_inferences(folder, split),
-        _sha256(Path(folder), split),
-    )
+    content = read_json(path)
+    pool = flat_inferences(folder, split)
+    digest = _sha256(Path(folder), split)
     if isinstance(content, dict) and isinstance(content.get("results"), list):
         seed, units = None, _released(content["results"], pool, path)
     elif isinstance(content, dict) and isinstance(content.get("units"), dict):
         seed, units = content.get("seed"), content["units"]
         if content.get("annotations") != digest:
             raise ValueError(
-                f"{path}: drawn from other annotations than {Path(folder) / f'{split}_annots.json'}"
-                " (the hashes differ)"
+                f"{path}: drawn from other annotations than"
+                f" {Path(folder) / f'{split}_annots.json'} (the hashes differ)"
             )
     else:
         raise ValueError(
-            f"{path}: expected an object with units, or with results as the set's authors published"
-            " them"
+            f"{path}: expected an object with units,"
+            " or with results as the set's authors published them"
         )
     own = _by_unit(pool)
     for unit_id, indices in units.items():
@@ -233,8 +224,8 @@ def read_candidates(path: str | Path, folder: str | Path, split: str = "val") ->
             or not set(own[unit_id]) <= set(indices)
         ):
             raise ValueError(
-                f"{path}, {unit_id}: expected different indices, the unit's own inferences among"
-                " them"
+                f"{path}, {unit_id}: expected different indices,"
+                " the unit's own inferences among them"
             )
     return Candidates(digest, seed, {unit_id: tuple(indices) for unit_id, indices in units.items()})
 
@@ -242,8 +233,9 @@ def read_candidates(path: str | Path, folder: str | Path, split: str = "val") ->
 def rankings(
     units: Iterable[Unit], candidates: Candidates, pool: Sequence[Inference]
 ) -> list[Ranking]:
-    """The retrieval of each unit. Candidates keep their digits' meaning by number: "1" is the
-    query's person 1.
+    """The retrieval of each unit.
+
+    Candidates keep their digits' meaning by number: "1" is the query's person 1.
 
     Raises ``ValueError`` naming a unit without candidates.
     """
@@ -275,14 +267,14 @@ def _released(results: list, pool: Sequence[Inference], path: str | Path) -> dic
             if type(first) is not int or not 0 <= first < len(pool):
                 raise BadRecord(
                     "bad list",
-                    f"inference_candidate_indices starts with {first!r}, expected an index below"
-                    f" {len(pool)}",
+                    f"inference_candidate_indices starts with {first!r},"
+                    f" expected an index below {len(pool)}",
                 )
             if pool[first] != Inference(unit_id, text_of(result, "inference_text")):
                 raise BadRecord(
                     "texts differ",
-                    f"inference_text is {result['inference_text']!r}, the annotations have"
-                    f" {pool[first]}",
+                    f"inference_text is {result['inference_text']!r},"
+                    f" the annotations have {pool[first]}",
                 )
             units[unit_id] = indices
         except BadRecord as error:
@@ -302,8 +294,9 @@ def _unit_id(record: dict, relation: str) -> str:
 
 
 def _relations(record: dict) -> list[str]:
-    """The relations that a record says something of. Raises ``BadRecord`` where that is no list
-    of texts.
+    """The relations that a record says something of.
+
+    Raises ``BadRecord`` where that is no list of texts.
     """
     said = []
     for relation, names in RELATIONS.items():
@@ -325,9 +318,8 @@ def _flatten(records: Iterable[dict]) -> list[Inference]:
                     pool.append(
                         Inference(_unit_id(record, relation), text_of({relation: text}, relation))
                     )
-                except (
-                    BadRecord
-                ):  # the reader of units rejects the record; the others' indices must stay
+                except BadRecord:
+                    # the reader of units rejects the record; the others' indices must stay
                     pool.append(Inference("", ""))
     return pool
 

@@ -7,6 +7,26 @@ both see each other) and language modelling (LM, the text sees the queries). The
 Face's ``Blip2ForImageTextRetrieval``; that class lacks the contrast's temperature and the LM head,
 so they are kept beside it here. The same code loads ``Salesforce/blip2-itm-vit-g``, LAVIS's files
 and the mini world's student.
+
+    pixels_B3SS                               "question Answer: ..."  -> ids_RL, mask_RL
+        | vision encoder, frozen                  | word embeddings
+        v                                         v
+    features_BPD -> keys, values_BPH -> Q-Former of query tokens (1, Q, H), words_RLH, or both
+                                          |
+      ITC  queries alone -> queries_BQE   |   words alone, [CLS] -> words_BE
+           similarity_BB = max over Q of queries_BQE · words_BE / temperature
+      ITM  both, each sees the other      ->  hidden_RTH[:, :Q] -> logits_RQ2 -> mean: (R, 2)
+      LM   both, by lm_mask               ->  hidden_BTH[:, Q:] -> log_probability_BMV
+
+    in LM's mask    sees queries   question   what follows      (question: empty as published,
+    queries              yes         yes          no             where not ``conditioned``)
+    question             yes         yes          no
+    what follows         yes         yes          what came before, and itself
+
+Letters of shapes, here and in ``qformer``, ``views`` and ``training``: B images, R texts about them
+(a multiple of B, those of one image next to each other), S side of the square image, P patches and
+[CLS], D width of the vision encoder, Q query tokens, L tokens of a text, T = Q + L, M = L - 1 next
+tokens, H width of the Q-Former, E width of the contrast, V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -32,8 +52,9 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokenized texts. ``ids`` and ``mask`` are (B, L) int64; ``prefix`` (B,) counts [CLS] and
-    the question's tokens.
+    """Tokenized texts.
+
+    ``ids`` and ``mask`` are (B, L) int64; ``prefix`` (B,) counts [CLS] and the question's tokens.
     """
 
     ids: Tensor
@@ -87,14 +108,13 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised pixels -> (B, patches + 1, width) features of the frozen
-        vision encoder.
-        """
+        """(B, 3, S, S) normalised pixels -> (B, P, D) features of the frozen vision encoder."""
         return self.blip2.vision_model(pixels).last_hidden_state
 
     def tokenize(self, questions: Sequence[str], continuations: Sequence[str]) -> Texts:
-        """Tokenize "question continuation" pairs, padded to the longest. Only the continuation
-        may be cut at the end.
+        """Tokenize "question continuation" pairs, padded to the longest.
+
+        Only the continuation may be cut at the end.
         """
         tokenizer = self.tokenizer
         first = tokenizer(list(questions), add_special_tokens=False).input_ids
@@ -113,77 +133,70 @@ class Student(nn.Module):
         return Texts(ids.to(self.device), mask.to(self.device), prefix.to(self.device))
 
     def image_keys_values(self, image: Tensor) -> ImageKeysValues:
-        """What the Q-Former sees of (B, P, width) features; the methods below take it in their
-        place, to compute it once.
+        """What the Q-Former sees of (B, P, D) features.
+
+        The methods below take it in their place, to compute it once.
         """
         return image_keys_values(self.blip2.qformer, image)
 
     def query_features(self, image: Tensor | ImageKeysValues) -> Tensor:
-        """(B, P, width) image features -> (B, queries, d) unit vectors for the contrast."""
-        queries = self.blip2.query_tokens.expand(len(image), -1, -1)
-        outputs = run_qformer(self.blip2.qformer, queries, None, queries.shape[1], image)
-        return F.normalize(self.blip2.vision_projection(outputs).float(), dim=-1)
+        """(B, P, D) image features -> (B, Q, E) unit vectors for the contrast."""
+        queries_BQH = self.blip2.query_tokens.expand(len(image), -1, -1)
+        out_BQH = run_qformer(self.blip2.qformer, queries_BQH, None, queries_BQH.shape[1], image)
+        return F.normalize(self.blip2.vision_projection(out_BQH).float(), dim=-1)
 
     def text_features(self, texts: Texts) -> Tensor:
-        """(B, d) unit vectors of texts alone, from their [CLS]."""
-        mask = texts.mask.bool()[:, None, None, :]
-        out = run_qformer(self.blip2.qformer, self.blip2.embeddings(texts.ids), mask, 0, None)
-        return F.normalize(self.blip2.text_projection(out[:, 0]).float(), dim=-1)
+        """(B, E) unit vectors of texts alone, from their [CLS]."""
+        mask_B11L = texts.mask.bool()[:, None, None, :]
+        words_BLH = self.blip2.embeddings(texts.ids)
+        out_BLH = run_qformer(self.blip2.qformer, words_BLH, mask_B11L, 0, None)
+        return F.normalize(self.blip2.text_projection(out_BLH[:, 0]).float(), dim=-1)
 
     def fused(self, image: Tensor | ImageKeysValues, ids: Tensor, mask: Tensor) -> Tensor:
-        """Queries and text together -> (R, Q + L, hidden).
+        """Queries and text together -> (R, T, H).
 
-        ``image`` is (B, P, width) with R a multiple of B texts, those of one image next to each
-        other. ``mask`` is (R, L) padding or (R, 1, Q + L, Q + L) bool.
+        ``image`` is (B, P, D) with R a multiple of B texts, those of one image next to each other.
+        ``ids`` are (R, L), ``mask`` is (R, L) padding or (R, 1, T, T) bool.
         """
-        queries = self.blip2.query_tokens.expand(len(ids), -1, -1)
+        queries_RQH = self.blip2.query_tokens.expand(len(ids), -1, -1)
         if mask.dim() == 2:
-            mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1).bool()[
-                :, None, None, :
-            ]
-        return run_qformer(
-            self.blip2.qformer,
-            self.blip2.embeddings(ids, query_embeds=queries),
-            mask,
-            queries.shape[1],
-            image,
-        )
+            mask_RT = torch.cat([mask.new_ones(queries_RQH.shape[:2]), mask], dim=1)
+            mask = mask_RT.bool()[:, None, None, :]
+        both_RTH = self.blip2.embeddings(ids, query_embeds=queries_RQH)
+        return run_qformer(self.blip2.qformer, both_RTH, mask, queries_RQH.shape[1], image)
 
     def itm_logits(self, image: Tensor | ImageKeysValues, texts: Texts) -> Tensor:
-        """(R, 2): no match, match, for R texts about (B, P, width) images, grouped by image.
+        """(R, 2): no match, match, for R texts about (B, P, D) images, grouped by image.
+
         Mean over the queries' two-way heads.
         """
         queries = self.blip2.query_tokens.shape[1]
-        return (
-            self.blip2.itm_head(self.fused(image, texts.ids, texts.mask)[:, :queries])
-            .float()
-            .mean(1)
-        )
+        hidden_RTH = self.fused(image, texts.ids, texts.mask)
+        logits_RQ2 = self.blip2.itm_head(hidden_RTH[:, :queries])
+        return logits_RQ2.float().mean(1)
 
     def start_ids(self, texts: Texts) -> Tensor:
         """Token ids for generation: [DEC] in place of [CLS]."""
-        return torch.cat(
-            [torch.full_like(texts.ids[:, :1], self.tokenizer.bos_token_id), texts.ids[:, 1:]],
-            dim=1,
-        )
+        start_B1 = torch.full_like(texts.ids[:, :1], self.tokenizer.bos_token_id)
+        return torch.cat([start_B1, texts.ids[:, 1:]], dim=1)
 
     def lm_log_probabilities(
         self, image: Tensor | ImageKeysValues, texts: Texts, conditioned: bool
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, L - 1, vocabulary) of the next tokens, and which of them count (B,
-        L - 1) bool.
+        """Log-probabilities (B, M, V) of the next tokens, and which of them count, (B, M) bool.
 
         ``conditioned=False``: the text follows the image and every token is predicted (as
         published). ``conditioned=True``: the queries see the question, and only what follows the
         question is predicted.
         """
         queries = self.blip2.query_tokens.shape[1]
-        prefix = texts.prefix if conditioned else torch.zeros_like(texts.prefix)
-        hidden = self.fused(image, self.start_ids(texts), lm_mask(texts.mask, prefix, queries))
-        return self.predict(hidden[:, queries:]), loss_mask(texts, conditioned)
+        prefix_B = texts.prefix if conditioned else torch.zeros_like(texts.prefix)
+        mask_B1TT = lm_mask(texts.mask, prefix_B, queries)
+        hidden_BTH = self.fused(image, self.start_ids(texts), mask_B1TT)
+        return self.predict(hidden_BTH[:, queries:]), loss_mask(texts, conditioned)
 
     def predict(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities of the next tokens from (B, L, hidden) outputs at the words."""
+        """(B, L, H) outputs at the words -> log-probabilities (B, M, V) of the next tokens."""
         return self.lm_head(hidden[:, :-1]).float().log_softmax(-1)
 
     def save(self, folder: str | Path) -> None:
@@ -200,71 +213,72 @@ class Student(nn.Module):
 
 
 def lm_mask(mask: Tensor, prefix: Tensor, queries: int) -> Tensor:
-    """Who sees whom, (B, 1, Q + L, Q + L) bool: rows look at columns.
+    """Who sees whom, (B, 1, T, T) bool: rows look at columns.
 
     Queries see queries and the prefix; the prefix sees both; every later token sees queries, prefix
     and what came before. With an empty prefix this is BLIP-2's multimodal causal mask (UniLM).
     """
     length = mask.shape[1]
-    position = torch.arange(length, device=mask.device)
-    in_prefix = position[None, :] < prefix[:, None]
-    see = torch.zeros(
-        len(mask), queries + length, queries + length, dtype=torch.bool, device=mask.device
-    )
-    see[:, :, :queries] = True
-    see[:, :, queries:] = in_prefix[:, None, :]
-    see[:, queries:, queries:] |= (position[:, None] >= position[None, :]) & mask.bool()[:, None, :]
-    return see[:, None]
+    both = queries + length
+    position_L = torch.arange(length, device=mask.device)
+    in_prefix_BL = position_L[None, :] < prefix[:, None]
+    before_LL = position_L[:, None] >= position_L[None, :]
+    see_BTT = torch.zeros(len(mask), both, both, dtype=torch.bool, device=mask.device)
+    see_BTT[:, :, :queries] = True
+    see_BTT[:, :, queries:] = in_prefix_BL[:, None, :]
+    see_BTT[:, queries:, queries:] |= before_LL & mask.bool()[:, None, :]
+    return see_BTT[:, None]
 
 
 def loss_mask(texts: Texts, conditioned: bool) -> Tensor:
-    """(B, L - 1) bool: which next tokens are predicted; all, or those after the question."""
-    position = torch.arange(1, texts.ids.shape[1], device=texts.ids.device)
-    prefix = texts.prefix if conditioned else torch.zeros_like(texts.prefix)
-    return texts.mask[:, 1:].bool() & (position >= prefix[:, None])
+    """(B, M) bool: which next tokens are predicted; all, or those after the question."""
+    position_M = torch.arange(1, texts.ids.shape[1], device=texts.ids.device)
+    prefix_B = texts.prefix if conditioned else torch.zeros_like(texts.prefix)
+    return texts.mask[:, 1:].bool() & (position_M >= prefix_B[:, None])
 
 
 def itc_loss(
     queries: Tensor, texts: Tensor, image_ids: Tensor, temperature: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Image-text contrast and its similarities (B, B): the best query speaks for the image (BLIP-2,
-    section 3.2).
+    """Image-text contrast of (B, Q, E) ``queries`` and (B, E) ``texts``, and similarities (B, B).
 
-    Rows of one image are never each other's negatives: ``image_ids`` (B,) says which are.
+    The best query speaks for the image (BLIP-2, section 3.2). Rows of one image are never each
+    other's negatives: ``image_ids`` (B,) says which are.
     """
-    similarity = torch.einsum("iqd,td->itq", queries, texts).amax(-1) / temperature
-    own = torch.eye(len(image_ids), dtype=torch.bool, device=similarity.device)
-    excluded = (image_ids[:, None] == image_ids[None, :]) & ~own
-    loss = sum(_smoothed(logits, own, excluded) for logits in (similarity, similarity.T)) / 2
-    return loss, similarity.detach().masked_fill(excluded | own, float("-inf"))
+    similarity_BB = torch.einsum("iqd,td->itq", queries, texts).amax(-1) / temperature
+    own_BB = torch.eye(len(image_ids), dtype=torch.bool, device=similarity_BB.device)
+    excluded_BB = (image_ids[:, None] == image_ids[None, :]) & ~own_BB
+    ways = (similarity_BB, similarity_BB.T)  # texts of an image, images of a text
+    loss = sum(_smoothed(logits_BB, own_BB, excluded_BB) for logits_BB in ways) / 2
+    return loss, similarity_BB.detach().masked_fill(excluded_BB | own_BB, float("-inf"))
 
 
-def _smoothed(logits: Tensor, target: Tensor, excluded: Tensor) -> Tensor:
+def _smoothed(logits_BB: Tensor, target_BB: Tensor, excluded_BB: Tensor) -> Tensor:
     """Cross entropy with label smoothing over the classes that are not excluded."""
-    log_probability = (
-        logits.masked_fill(excluded, float("-inf")).log_softmax(-1).masked_fill(excluded, 0.0)
-    )
-    open_classes = (~excluded).sum(-1)
-    smoothed = -log_probability.sum(-1) / open_classes
-    return ((1 - LABEL_SMOOTHING) * -log_probability[target] + LABEL_SMOOTHING * smoothed).mean()
+    open_logits_BB = logits_BB.masked_fill(excluded_BB, float("-inf"))
+    log_probability_BB = open_logits_BB.log_softmax(-1).masked_fill(excluded_BB, 0.0)
+    open_classes_B = (~excluded_BB).sum(-1)
+    smoothed_B = -log_probability_BB.sum(-1) / open_classes_B
+    picked_B = -log_probability_BB[target_BB]
+    return ((1 - LABEL_SMOOTHING) * picked_B + LABEL_SMOOTHING * smoothed_B).mean()
 
 
 def lm_loss(
     log_probability: Tensor, counted: Tensor, next_ids: Tensor, tokens: Tensor | None = None
 ) -> Tensor:
-    """Label-smoothed cross entropy of the tokens that count: their sum by ``tokens``, by their
-    number where that is not given.
+    """Label-smoothed cross entropy of the tokens that count, from (B, M, V) log-probabilities.
+
+    ``counted`` and ``next_ids`` are (B, M). Their sum is divided by ``tokens``, by their number
+    where that is not given.
     """
-    picked = -log_probability.gather(-1, next_ids[..., None]).squeeze(-1)
-    smoothed = -log_probability.mean(-1)
-    losses = (1 - LABEL_SMOOTHING) * picked + LABEL_SMOOTHING * smoothed
-    return (losses * counted).sum() / (counted.sum() if tokens is None else tokens).clamp(min=1)
+    picked_BM = -log_probability.gather(-1, next_ids[..., None]).squeeze(-1)
+    smoothed_BM = -log_probability.mean(-1)
+    losses_BM = (1 - LABEL_SMOOTHING) * picked_BM + LABEL_SMOOTHING * smoothed_BM
+    return (losses_BM * counted).sum() / (counted.sum() if tokens is None else tokens).clamp(min=1)
 
 
 def pixels(image, size: int) -> np.ndarray:
-    """A PIL image -> (3, size, size) float32, resized to a square (bicubic) and normalised, as
-    BLIP-2 does.
-    """
+    """A PIL image -> (3, S, S) float32, resized to a square (bicubic) and normalised, as BLIP-2."""
     from PIL import Image
 
     if image.size != (size, size):
@@ -274,8 +288,9 @@ def pixels(image, size: int) -> np.ndarray:
 
 
 def autocast(device: torch.device, wanted: bool = True):
-    """bf16 where it is ``wanted`` and the hardware multiplies it fast (GPUs; CPUs with
-    AVX512-BF16), else full precision.
+    """bf16 where it is ``wanted`` and the hardware multiplies it fast, else full precision.
+
+    Those are GPUs, and CPUs with AVX512-BF16.
     """
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted and fast)

@@ -1,5 +1,4 @@
-"""BLIP-2's bridge to a frozen language model (Li et al. 2023, section 3.3): where an image stands
-among words.
+"""BLIP-2's bridge to a frozen language model (Li et al. 2023, section 3.3): an image among words.
 
 The Q-Former's query outputs, projected to the width of the language model, take the places of a
 special token in its input. The bridge, which is query tokens, Q-Former and projection, is what is
@@ -13,8 +12,7 @@ IMAGE_TOKEN = "<image>"
 
 
 def place_image_token(model, tokenizer) -> int:
-    """The token id that holds the places of the queries' outputs in a BLIP-2's input, given to a
-    model that has none.
+    """The token id that holds the places of the queries' outputs, given to a model without one.
 
     Checkpoints from before transformers 4.46 name none: "<image>" is appended to the tokenizer
     then, as ``Blip2Processor`` does. The embeddings of OPT and T5 have spare rows behind the
@@ -36,8 +34,8 @@ def place_image_token(model, tokenizer) -> int:
     ):
         word = tokenizer.convert_ids_to_tokens(found)
         raise ValueError(
-            f"{config.name_or_path}: image_token_index {found} is the word {word!r} of its"
-            f" tokenizer, expected {IMAGE_TOKEN!r}"
+            f"{config.name_or_path}: image_token_index {found} is the word {word!r}"
+            f" of its tokenizer, expected {IMAGE_TOKEN!r}"
         )
     if found >= model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(found + 1)

@@ -1,5 +1,4 @@
-"""Generative students: BLIP-2 with a language model answers a question about a pointed region in
-words (LSKD, section 4.3).
+"""Generative students: BLIP-2 with a language model answers in words (LSKD, section 4.3).
 
 The paper trains BLIP-2 FlanT5-XXL and Mini-GPT4. Both are one network: a frozen vision encoder, a
 Q-Former, a projection, and a frozen language model that reads the projected queries as words. Given
@@ -30,6 +29,7 @@ MINI_GPT4_END = "###"
 
 class GenerativeStudent(nn.Module):
     """A BLIP-2 with a language model; one with LLaMA or Vicuna is asked in Mini-GPT4's words.
+
     ``max_tokens`` cuts what it is taught to say.
     """
 
@@ -66,9 +66,7 @@ class GenerativeStudent(nn.Module):
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised pixels -> (B, patches + 1, width) features of the frozen
-        vision encoder.
-        """
+        """(B, 3, S, S) normalised pixels -> (B, P, D) features of the frozen vision encoder."""
         return self.blip2.vision_model(pixels).last_hidden_state
 
     def embed(self, image: Tensor, ids: Tensor) -> Tensor:
@@ -93,12 +91,8 @@ class GenerativeStudent(nn.Module):
         if not before:
             return places + self._word_ids(said, add_special_tokens=True)
         start = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        return [
-            *start,
-            *self._word_ids(before),
-            *places,
-            *self._word_ids(said),
-        ]  # in pieces, as Mini-GPT4 has it
+        # in pieces, as Mini-GPT4 has it
+        return [*start, *self._word_ids(before), *places, *self._word_ids(said)]
 
     def target_ids(self, text: str) -> tuple[list[int], bool]:
         """Ids of what is to be said, its end mark last, and whether it was cut at ``max_tokens``
@@ -123,13 +117,9 @@ class GenerativeStudent(nn.Module):
         ]
 
     def loss(self, image: Tensor, questions: Sequence[str], targets: Sequence[str]) -> Tensor:
-        """Mean cross entropy of the targets' tokens, end marks included, after image and
-        question.
-        """
-        prompts, told = (
-            [self.prompt_ids(q) for q in questions],
-            [self.target_ids(t)[0] for t in targets],
-        )
+        """Mean cross entropy of the targets' tokens and end marks, after image and question."""
+        prompts = [self.prompt_ids(q) for q in questions]
+        told = [self.target_ids(t)[0] for t in targets]
         if self.decoder_only:
             ids = _padded([p + t for p, t in zip(prompts, told, strict=True)], 0, self.device)
             mask = _padded(
@@ -141,10 +131,8 @@ class GenerativeStudent(nn.Module):
                 [[-100] * len(p) + t for p, t in zip(prompts, told, strict=True)], -100, self.device
             )
         else:
-            ids, mask = (
-                _padded(prompts, 0, self.device),
-                _padded([[1] * len(p) for p in prompts], 0, self.device),
-            )
+            ids = _padded(prompts, 0, self.device)
+            mask = _padded([[1] * len(p) for p in prompts], 0, self.device)
             labels = _padded(told, -100, self.device)
         return self.blip2.language_model(
             inputs_embeds=self.embed(image, ids), attention_mask=mask, labels=labels
@@ -195,8 +183,9 @@ def _padded(
 
 
 def add_lora(student: GenerativeStudent, rank: int, alpha: int) -> None:
-    """LoRA adapters beside every linear layer of the language model but its head. Raises
-    ``ImportError`` without peft.
+    """LoRA adapters beside every linear layer of the language model but its head.
+
+    Raises ``ImportError`` without peft.
     """
     try:
         from peft import LoraConfig, get_peft_model

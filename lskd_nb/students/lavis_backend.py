@@ -47,8 +47,8 @@ class LavisStudent(Student):
         found = blip2.load_state_dict(weights, strict=False)
         if found.unexpected_keys or found.missing_keys != ["Qformer.bert.embeddings.position_ids"]:
             raise ValueError(
-                f"LAVIS's network has no place for {found.unexpected_keys}, and misses"
-                f" {found.missing_keys}"
+                "LAVIS's network has no place for"
+                f" {found.unexpected_keys}, and misses {found.missing_keys}"
             )
         return cls(blip2, student.tokenizer, student.max_tokens)
 
@@ -148,8 +148,9 @@ class LavisStudent(Student):
 def lavis_network(
     config: Blip2Config, tokenizer: PreTrainedTokenizerBase, epsilon: float
 ) -> nn.Module:
-    """LAVIS's ``Blip2Qformer`` of a configuration's sizes, with random weights; ``epsilon`` is
-    ``ln_vision``'s.
+    """LAVIS's ``Blip2Qformer`` of a configuration's sizes, with random weights.
+
+    ``epsilon`` is ``ln_vision``'s.
 
     LAVIS's constructor calls three class methods that download BERT and the vision encoder at their
     published sizes; here they build what the configuration says. Dropping of layers (0 in BLIP-2's
@@ -226,8 +227,6 @@ def _bert_config(config: Blip2Config) -> BertConfig:
         pad_token_id=of.pad_token_id,
     )
     bert.encoder_width, bert.add_cross_attention = config.vision_config.hidden_size, True
-    bert.cross_attention_freq, bert.query_length = (
-        of.cross_attention_frequency,
-        config.num_query_tokens,
-    )
+    bert.cross_attention_freq = of.cross_attention_frequency
+    bert.query_length = config.num_query_tokens
     return bert

@@ -23,18 +23,10 @@ import torch
 from torch import Tensor
 
 INSTALL = "pip install --no-deps salesforce-lavis==1.0.2"
-DONE_WITHOUT = (
-    "fairscale",
-    "iopath",
-    "omegaconf",
-    "timm",
-    "torchvision",
-)  # imported by LAVIS's BLIP-2 modules
-MOVED = (
-    "apply_chunking_to_forward",
-    "find_pruneable_heads_and_indices",
-    "prune_linear_layer",
-)  # once in transformers.modeling_utils
+# imported by LAVIS's BLIP-2 modules
+DONE_WITHOUT = ("fairscale", "iopath", "omegaconf", "timm", "torchvision")
+# once in transformers.modeling_utils
+MOVED = ("apply_chunking_to_forward", "find_pruneable_heads_and_indices", "prune_linear_layer")
 
 
 @functools.cache
@@ -74,9 +66,7 @@ def import_lavis() -> SimpleNamespace:
 
 @contextmanager
 def one_process_group() -> Iterator[None]:
-    """A group of one process on the CPU, where there is none yet: LAVIS's ``forward`` asks
-    torch.distributed for its rank.
-    """
+    """A group of one process: LAVIS's ``forward`` asks torch.distributed for its rank."""
     import torch.distributed as dist
 
     if dist.is_initialized():
@@ -94,9 +84,7 @@ def one_process_group() -> Iterator[None]:
 
 @contextmanager
 def _bare_packages() -> Iterator[ModuleType]:
-    """``lavis`` and ``lavis.models`` without their ``__init__``, which import all of LAVIS
-    (decord, spaCy, webdataset ...).
-    """
+    """``lavis`` and ``lavis.models`` without their ``__init__``, which import all of LAVIS."""
     root = Path(find_spec("lavis").submodule_search_locations[0])
     lent = {"lavis": ModuleType("lavis"), "lavis.models": ModuleType("lavis.models")}
     lent["lavis"].__path__, lent["lavis.models"].__path__ = [str(root)], [str(root / "models")]
@@ -135,13 +123,10 @@ class _Placeholders(MetaPathFinder, Loader):
         return ModuleSpec(name, self, is_package=True) if _done_without(name) else None
 
     def exec_module(self, module: ModuleType) -> None:
-        if (
-            module.__name__ == "timm.models.layers"
-        ):  # the two that LAVIS's vision encoder does call; timm's are the same functions
-            module.to_2tuple, module.trunc_normal_ = (
-                torch.nn.modules.utils._pair,
-                torch.nn.init.trunc_normal_,
-            )
+        # the two that LAVIS's vision encoder does call; timm's are the same functions
+        if module.__name__ == "timm.models.layers":
+            module.to_2tuple = torch.nn.modules.utils._pair
+            module.trunc_normal_ = torch.nn.init.trunc_normal_
         module.__getattr__ = lambda attribute: _Missing(f"{module.__name__}.{attribute}")
 
 
@@ -151,9 +136,7 @@ def _done_without(module: str) -> bool:
 
 @contextmanager
 def _placeholders() -> Iterator[None]:
-    """All of the packages or none: where one is absent, another that needs it can't be imported
-    either (timm needs torchvision).
-    """
+    """All of the packages or none: one that is absent breaks others (timm needs torchvision)."""
     if all(find_spec(package) for package in DONE_WITHOUT):
         yield
         return
@@ -171,9 +154,7 @@ def _placeholders() -> Iterator[None]:
 
 @contextmanager
 def _moved_names() -> Iterator[None]:
-    """The names LAVIS looks for in ``transformers.modeling_utils``: from where they are now, or,
-    dropped, as placeholders.
-    """
+    """LAVIS's names of ``transformers.modeling_utils``; placeholders for those dropped."""
     from transformers import modeling_utils, pytorch_utils
 
     lent = [name for name in MOVED if not hasattr(modeling_utils, name)]
@@ -215,11 +196,9 @@ def _follow_transformers(base: type, with_head: tuple[type, ...]) -> None:
         mask = mask[:, None, :, :] if mask.dim() == 3 else mask[:, None, None, :]
         return (1.0 - mask.to(self.dtype)) * torch.finfo(self.dtype).min
 
-    base.init_weights, base.get_head_mask, base.invert_attention_mask = (
-        init_weights,
-        get_head_mask,
-        invert_attention_mask,
-    )
+    base.init_weights = init_weights
+    base.get_head_mask = get_head_mask
+    base.invert_attention_mask = invert_attention_mask
     base.can_generate = classmethod(lambda cls: False)  # its generate() went with transformers 4
     for model in with_head:
         model._tied_weights_keys = {

@@ -106,8 +106,8 @@ def from_lavis(
     for one, other in TIED:
         if one in ours and other in ours and not torch.equal(ours[one], ours[other]):
             raise ValueError(
-                f"{path}: {lavis_name(one)} and {lavis_name(other)} should be one weight, and"
-                " differ"
+                f"{path}: {lavis_name(one)} and {lavis_name(other)}"
+                " should be one weight, and differ"
             )
         if one in ours or other in ours:
             ours[one] = ours[other] = ours.get(one, ours.get(other))
@@ -115,8 +115,7 @@ def from_lavis(
 
 
 def to_lavis(weights: Mapping[str, Tensor], clip: bool) -> dict[str, Tensor]:
-    """The inverse: a student's weights as LAVIS's ``Blip2Qformer`` names and shapes them; ``clip``:
-    of ViT-L.
+    """The inverse: a student's weights as LAVIS's ``Blip2Qformer``'s; ``clip``: of ViT-L.
 
     In LAVIS's ViT-G the attention's keys have no bias. A student's own is left out: it adds the
     same to all scores of a query, which the softmax takes away again.
@@ -138,7 +137,11 @@ def to_lavis(weights: Mapping[str, Tensor], clip: bool) -> dict[str, Tensor]:
 
 
 def translate(key: str, names: Mapping[str, str]) -> str | None:
-    """The name of ``key`` on the other side of a table; None where it has none."""
+    """The name of ``key`` on the other side of a table; None where it has none.
+
+    >>> translate("blocks.3.norm.weight", {"blocks.#.norm.": "layers.#.layer_norm."})
+    'layers.3.layer_norm.weight'
+    """
     number = re.search(r"\.(\d+)\.", key)
     pattern = key.replace(number[0], ".#.", 1) if number else key
     for one, other in names.items():
@@ -149,13 +152,13 @@ def translate(key: str, names: Mapping[str, str]) -> str | None:
 
 
 def lavis_name(name: str, clip: bool = False) -> str:
-    """LAVIS's key of one of a student's weights."""
-    return (
-        translate(
-            name, {ours: theirs for theirs, ours in (Q_FORMER | (CLIP if clip else EVA)).items()}
-        )
-        or name
-    )
+    """LAVIS's key of one of a student's weights.
+
+    >>> lavis_name("blip2.vision_model.encoder.layers.3.layer_norm1.weight")
+    'visual_encoder.blocks.3.norm1.weight'
+    """
+    names = Q_FORMER | (CLIP if clip else EVA)
+    return translate(name, {ours: theirs for theirs, ours in names.items()}) or name
 
 
 def _is_clip(theirs: Mapping[str, Tensor]) -> bool:
@@ -178,9 +181,7 @@ def _whole_names(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_joined_biases(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """EVA's attention has a bias for queries and one for values; Hugging Face's has one for all
-    three.
-    """
+    """EVA's attention has biases for queries and values; Hugging Face's has one for all three."""
     joined = dict(theirs)
     for key in [
         k for k in theirs if k.endswith(".attn.q_bias") and k.replace("q_bias", "v_bias") in theirs

@@ -25,16 +25,12 @@ from lskd_nb.students.lavis_layout import POSITION, lavis_name
 
 TOKENIZER = "bert-base-uncased"  # LAVIS's, [DEC] added
 EPSILON = 1e-5  # of ln_vision; Hugging Face's default is 1e-6
-CRITIC_HEADS = (
-    "qa_head.",
-    "r_head.",
-)  # of LSKD's critic: hidden layers of its own, used in training alone
+# of LSKD's critic: hidden layers of its own, used in training alone
+CRITIC_HEADS = ("qa_head.", "r_head.")
 
 
 class NormedEmbeddings(Blip2VisionEmbeddings):
-    """CLIP's embeddings of patches and positions, with the norm that CLIP has before its first
-    layer.
-    """
+    """CLIP's embeddings of patches and positions, with its norm before the first layer."""
 
     def __init__(self, config: Blip2VisionConfig):
         super().__init__(config)
@@ -62,11 +58,9 @@ class LavisBlip2(Blip2ForImageTextRetrieval):
 
 def network_class(config: Blip2Config) -> type[Blip2ForImageTextRetrieval]:
     """The class a configuration was saved from."""
-    return (
-        LavisBlip2
-        if hasattr(config.vision_config, "post_layernorm_eps")
-        else Blip2ForImageTextRetrieval
-    )
+    if hasattr(config.vision_config, "post_layernorm_eps"):
+        return LavisBlip2
+    return Blip2ForImageTextRetrieval
 
 
 # ------------------------------------------------------------------------------------ reading files
@@ -101,8 +95,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], int | None]:
 
 
 def infer_config(weights: Mapping[str, Tensor], where: str) -> Blip2Config:
-    """The configuration that weights (by our names) are of. Heads are as wide as LAVIS has them:
-    88 in ViT-G, 64 elsewhere.
+    """The configuration that weights (by our names) are of.
+
+    Heads are as wide as LAVIS has them: 88 in ViT-G, 64 elsewhere.
     """
 
     def shape(name: str, dimensions: int) -> torch.Size:
@@ -113,8 +108,8 @@ def infer_config(weights: Mapping[str, Tensor], where: str) -> Blip2Config:
             )
         if weights[name].dim() != dimensions:
             raise ValueError(
-                f"{where}: {lavis_name(name, clip)} has shape {tuple(weights[name].shape)},"
-                f" expected {dimensions} dimensions"
+                f"{where}: {lavis_name(name, clip)} has shape"
+                f" {tuple(weights[name].shape)}, expected {dimensions} dimensions"
             )
         return weights[name].shape
 
@@ -185,8 +180,9 @@ def resize_images(blip2: Blip2ForImageTextRetrieval, image_size: int) -> None:
 
 
 def resized_positions(table: Tensor, side: int, align_corners: bool) -> Tensor:
-    """(1, 1 + n², width) -> (1, 1 + side², width); the class token's embedding stays. LAVIS
-    aligns corners for ViT-L, not for ViT-G.
+    """(1, 1 + n², width) -> (1, 1 + side², width); the class token's embedding stays.
+
+    LAVIS aligns corners for ViT-L, not for ViT-G.
     """
     old = math.isqrt(table.shape[1] - 1)
     grid = table[:, 1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)

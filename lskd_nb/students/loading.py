@@ -7,7 +7,8 @@ what a file lacks is taken from a *base*: a student by hub name or folder, or an
 the frozen one and is no base for LSKD's. To convert a file once, so that everything else finds a
 folder:
 
-    python -m lskd_nb.students.loading FILE.pth FOLDER --base Salesforce/blip2-itm-vit-g --image-size 480
+    python -m lskd_nb.students.loading FILE.pth FOLDER \\
+        --base Salesforce/blip2-itm-vit-g --image-size 480
 
 Tested on random weights in these layouts; none of the published files has been read yet.
 """
@@ -90,15 +91,15 @@ def _load_huggingface(name_or_path: str, max_tokens: int, dtype: torch.dtype) ->
         folder.is_absolute() or str(name_or_path).startswith(".") or len(folder.parts) > 2
     ):
         raise FileNotFoundError(
-            f"no student at {name_or_path}: expected a folder with config.json and"
-            " model.safetensors"
+            f"no student at {name_or_path}:"
+            " expected a folder with config.json and model.safetensors"
         )
     with whole_checkpoint(name_or_path):
         config = Blip2Config.from_pretrained(name_or_path)
         if not config.qformer_config.use_qformer_text_input:
             raise ValueError(
-                f"{name_or_path} has a Q-Former without text input: expected a stage-1 (image-text"
-                " matching) BLIP-2"
+                f"{name_or_path} has a Q-Former without text input:"
+                " expected a stage-1 (image-text matching) BLIP-2"
             )
         blip2 = network_class(config).from_pretrained(name_or_path, dtype=dtype)
         student = Student(blip2, load_tokenizer(name_or_path), max_tokens)
@@ -113,16 +114,18 @@ def _load_huggingface(name_or_path: str, max_tokens: int, dtype: torch.dtype) ->
 
 @contextmanager
 def whole_checkpoint(name: str | Path) -> Iterator[None]:
-    """Read a checkpoint. Raises ``ValueError`` naming it where a file is cut off or of another
-    size than its configuration tells.
+    """Read a checkpoint.
+
+    Raises ``ValueError`` naming it where a file is cut off or of another size than its
+    configuration tells.
     """
     try:
         yield
     except (SafetensorError, RuntimeError, JSONDecodeError) as error:
         told = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{name} can't be read: its files are damaged, or its weights of another size than its"
-            f" config.json tells ({told})"
+            f"{name} can't be read: its files are damaged,"
+            f" or its weights of another size than its config.json tells ({told})"
         ) from error
 
 
@@ -137,8 +140,9 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
 def load_generative(
     name_or_path: str, max_tokens: int = 128, device: torch.device | None = None
 ) -> GenerativeStudent:
-    """Load a BLIP-2 with a language model by hub name or folder; its frozen parts are bf16 on a
-    GPU, float32 elsewhere.
+    """Load a BLIP-2 with a language model by hub name or folder.
+
+    Its frozen parts are bf16 on a GPU, float32 elsewhere.
 
     Raises ``ValueError`` where it holds another kind of model, a stage-1 BLIP-2 for one.
     """
@@ -182,10 +186,8 @@ def load_lavis(
         deepcopy(old.blip2.config) if old and POSITION not in found else infer_config(merged, where)
     )
     vision = config.vision_config
-    vision.post_layernorm_eps, vision.pre_layernorm = (
-        EPSILON,
-        getattr(vision, "pre_layernorm", False),
-    )
+    vision.post_layernorm_eps = EPSILON
+    vision.pre_layernorm = getattr(vision, "pre_layernorm", False)
     words = old.tokenizer if old and tokenizer is None else load_tokenizer(tokenizer or TOKENIZER)
     _check_tokenizer(words, config, where)
     student = Student(LavisBlip2(config), words, max_tokens)
@@ -228,8 +230,8 @@ def _read_base(base: str | None, max_tokens: int) -> tuple[dict[str, Tensor], St
     found, unknown = from_lavis(read_checkpoint(base)[0], base)
     if unknown:
         warnings.warn(
-            f"{base} holds weights that a student has no place for, left out as LAVIS does:"
-            f" {_some(unknown)}",
+            f"{base} holds weights that a student has no place for,"
+            f" left out as LAVIS does: {_some(unknown)}",
             stacklevel=3,
         )
     return found, None
@@ -295,8 +297,8 @@ def load_model(kind, name: str, device: torch.device, dtype: torch.dtype | None 
     )
     if share > 0.01:
         raise ValueError(
-            f"{name} is no {kind.__name__}: {share:.0%} of its weights are missing, {min(missing)}"
-            " for one"
+            f"{name} is no {kind.__name__}:"
+            f" {share:.0%} of its weights are missing, {min(missing)} for one"
         )
     return model.eval().to(device)
 
@@ -320,13 +322,11 @@ def image_processor(name: str):
 def version_of(name: str, model) -> str:
     """The hub commit a model was loaded from, or a hash of the weights in its folder."""
     commit = getattr(model.config, "_commit_hash", None)
-    return (
-        commit[:12]
-        if commit
-        else hash_of(sorted(Path(name).glob("*.safetensors")) or sorted(Path(name).glob("*.bin")))[
-            :12
-        ]
-    )
+    if commit:
+        return commit[:12]
+    return hash_of(sorted(Path(name).glob("*.safetensors")) or sorted(Path(name).glob("*.bin")))[
+        :12
+    ]
 
 
 def main() -> None:

@@ -27,10 +27,8 @@ from lskd_nb.students.blip2 import dtype_of
 from lskd_nb.students.generative import GenerativeStudent
 from lskd_nb.students.lavis_weights import read_checkpoint
 
-PROJECTION_KEYS = {
-    "llama_proj.weight": "weight",
-    "llama_proj.bias": "bias",
-}  # Mini-GPT4's names to Hugging Face's
+# Mini-GPT4's names to Hugging Face's
+PROJECTION_KEYS = {"llama_proj.weight": "weight", "llama_proj.bias": "bias"}
 
 
 def mini_gpt4(
@@ -40,8 +38,7 @@ def mini_gpt4(
     max_tokens: int = 128,
     device: torch.device | None = None,
 ) -> GenerativeStudent:
-    """Mini-GPT4 from its parts: a BLIP-2, of which the language model is left out, a LLaMA or
-    Vicuna, and Mini-GPT4's checkpoint.
+    """Mini-GPT4 from a BLIP-2 (less its language model), a LLaMA or Vicuna, its own checkpoint.
 
     Without ``projection`` a fresh one is trained. Raises ``ValueError`` naming the file, keys and
     shapes where a checkpoint does not fit.
@@ -50,13 +47,12 @@ def mini_gpt4(
     text = AutoConfig.from_pretrained(language_model)
     if text.model_type != "llama":
         raise ValueError(
-            f"{language_model} is a {text.model_type!r} model; expected llama, of which Vicuna"
-            " is one"
+            f"{language_model} is a {text.model_type!r} model;"
+            " expected llama, of which Vicuna is one"
         )
     old = Blip2Config.from_pretrained(blip2)
-    hollow = text.to_dict() | dict(
-        num_hidden_layers=0, vocab_size=8, pad_token_id=None
-    )  # Vicuna takes this place below
+    # Vicuna takes this place below
+    hollow = text.to_dict() | dict(num_hidden_layers=0, vocab_size=8, pad_token_id=None)
     config = Blip2Config(
         vision_config=old.vision_config.to_dict(),
         qformer_config=old.qformer_config.to_dict(),
@@ -77,8 +73,8 @@ def mini_gpt4(
         if not k.startswith(("language_model.", "language_projection."))
     ):
         raise ValueError(
-            f"{blip2} lacks {missing[0]} and {len(missing) - 1} more: expected a BLIP-2 with a"
-            " language model"
+            f"{blip2} lacks {missing[0]} and {len(missing) - 1} more:"
+            " expected a BLIP-2 with a language model"
         )
     model.language_model = AutoModelForCausalLM.from_pretrained(
         language_model, dtype=dtype_of(device)

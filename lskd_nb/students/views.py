@@ -4,6 +4,20 @@ Drawing comes after every geometric transform, so no referent is cropped away an
 The vision encoder is frozen, hence the features of a view never change: where views are fixed (the
 mini profile) they are computed once, kept in one memory-mapped file, and read by every training and
 scoring process.
+
+    View: image file               its regions, boxes xyxy in pixels of the file
+        | resized to S x S             | resize_regions
+        v                              v
+    square (S, S, 3) uint8 <- highlight: fill and outline in the colour of each id
+        | stacked
+        v
+    drawn_BSS3 uint8
+        | normalised, on the model's device
+        v
+    pixels_B3SS float32
+        | encode_drawn: the frozen vision encoder
+        v
+    features_BPD                 P = (S / patch)² + 1; FrozenFeatures keeps them, (rows, P, D) bf16
 """
 
 import hashlib
@@ -24,20 +38,13 @@ from lskd_nb.records import atomic_path, place_for
 from lskd_nb.regions import Region, highlight, resize_regions
 from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
-NO_IMAGE = (
-    UnidentifiedImageError,
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)  # what Pillow raises for damaged files of all kinds
+# what Pillow raises for damaged files of all kinds
+NO_IMAGE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
 class View:
-    """An image file (relative to the image root) and the regions drawn on it, boxes in pixels of
-    the file.
-    """
+    """An image file (relative to the image root) and the regions drawn on it, in its pixels."""
 
     image: str
     regions: tuple[Region, ...] = ()
@@ -49,8 +56,9 @@ class View:
 
 
 def open_image(image_root: str | Path, path: str) -> Image.Image:
-    """The image as RGB. Raises ``ValueError`` for a path that leaves the root or a file that is
-    no image.
+    """The image as RGB.
+
+    Raises ``ValueError`` for a path that leaves the root or a file that is no image.
     """
     return _decoded(image_root, path)[0]
 
@@ -81,15 +89,16 @@ def _decoded(
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue; of 16-bit greys the upper eight. Raises ``ValueError``
-    for pixels that are numbers without a scale.
+    """Eight bits of red, green and blue; of 16-bit greys the upper eight.
+
+    Raises ``ValueError`` for pixels that are numbers without a scale.
     """
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("F", "I"):
         raise ValueError(
-            f"its pixels are numbers without a scale (mode {image.mode}): save it with 8 bits a"
-            " channel"
+            f"its pixels are numbers without a scale (mode {image.mode}):"
+            " save it with 8 bits a channel"
         )
     return image.convert("RGB")
 
@@ -109,26 +118,24 @@ def draw_on(image: Image.Image, regions: Sequence[Region], size: int) -> Image.I
 def drawn_pixels(
     views: Sequence[View], image_root: str | Path, size: int, each: Callable = map
 ) -> Tensor:
-    """Views as the model sees them, (B, size, size, 3) uint8; ``each`` may be the map of a pool."""
-    return torch.from_numpy(
-        np.stack(list(each(lambda view: np.asarray(draw(view, image_root, size)), views)))
-    )
+    """Views as the model sees them, (B, S, S, 3) uint8; ``each`` may be the map of a pool."""
+    pictures = each(lambda view: np.asarray(draw(view, image_root, size)), views)
+    return torch.from_numpy(np.stack(list(pictures)))
 
 
 def normalised(drawn: Tensor) -> Tensor:
-    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, as BLIP-2 was trained on: on the model's
-    device, to move a quarter of the bytes there.
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32, as BLIP-2 was trained on.
+
+    On the model's device, to move a quarter of the bytes there.
     """
-    mean, std = (
-        torch.tensor(values, device=drawn.device)[:, None, None]
-        for values in (PIXEL_MEAN, PIXEL_STD)
-    )
+    mean = torch.tensor(PIXEL_MEAN, device=drawn.device)[:, None, None]
+    std = torch.tensor(PIXEL_STD, device=drawn.device)[:, None, None]
     return drawn.permute(0, 3, 1, 2).contiguous().float().div_(255).sub_(mean).div_(std)
 
 
 @torch.no_grad()
 def encode_drawn(student: Student, drawn: Tensor, bf16: bool = True) -> Tensor:
-    """(B, S, S, 3) uint8 of views that are drawn already -> (B, patches + 1, width) features."""
+    """(B, S, S, 3) uint8 of views that are drawn already -> (B, P, D) features."""
     with autocast(student.device, bf16):
         return student.encode_images(normalised(drawn.to(student.device, non_blocking=True)))
 
@@ -150,30 +157,24 @@ def scoring_passes(
     left = deque(sorted(rows_of.values(), key=lambda rows: (len(rows), lengths[rows[-1]])))
     while left:
         fewest, together = len(left[0]), [left.popleft()]
-        while (
-            left
-            and len(left[0]) <= fewest * 5 / 4
-            and (len(together) + 1) * len(left[0]) <= at_once
-        ):
+        while left and len(left[0]) <= fewest * 5 / 4:
+            if (len(together) + 1) * len(left[0]) > at_once:
+                break
             together.append(left.popleft())
         most = len(together[-1])
         padded = [rows + rows[-1:] * (most - len(rows)) for rows in together]
         each = max(at_once // len(together), 1)
-        yield (
-            [rows[0] for rows in together],
-            [
-                [row for rows in padded for row in rows[start : start + each]]
-                for start in range(0, most, each)
-            ],
-        )
+        passes = [
+            [row for rows in padded for row in rows[start : start + each]]
+            for start in range(0, most, each)
+        ]
+        yield [rows[0] for rows in together], passes
 
 
 class FrozenFeatures:
-    """Features of views by a frozen vision encoder: computed on demand, or all at once into
-    ``folder`` and shared.
+    """Features of views: computed on demand, or all at once into ``folder`` and shared.
 
-    ``features(views)`` gives (B, patches + 1, width): bf16 from the folder, else as the encoder
-    computes them.
+    ``features(views)`` gives (B, P, D): bf16 from the folder, else as the encoder computes them.
     """
 
     def __init__(self, student: Student, image_root: str | Path, folder: str | Path | None = None):
@@ -194,28 +195,24 @@ class FrozenFeatures:
 
     def _open(self) -> None:
         """Open the store; one that is shorter than its index says is passed over, and made anew."""
-        rows, store = (
-            json.loads((self.folder / "index.json").read_text()),
-            self.folder / "views.bf16",
-        )
+        rows = json.loads((self.folder / "index.json").read_text())
+        store = self.folder / "views.bf16"
         whole = len(rows) * int(np.prod(self.shape))
         if rows and store.exists() and store.stat().st_size >= 2 * whole:
-            self._rows, self._stored = (
-                rows,
-                np.memmap(store, dtype=np.int16, mode="r")[:whole].reshape(-1, *self.shape),
-            )
+            values = np.memmap(store, dtype=np.int16, mode="r")
+            self._rows, self._stored = rows, values[:whole].reshape(-1, *self.shape)
 
     def encode(self, views: Sequence[View]) -> Tensor:
         """Draw and encode, nothing kept."""
         with ThreadPoolExecutor(2) as readers:  # decoding and resizing release Python's lock
-            return encode_drawn(
-                self.student,
-                drawn_pixels(views, self.image_root, self.student.image_size, readers.map),
-            )
+            size = self.student.image_size
+            drawn_BSS3 = drawn_pixels(views, self.image_root, size, readers.map)
+            return encode_drawn(self.student, drawn_BSS3)
 
     def prepare(self, views: Iterable[View], batch: int = 64) -> int:
-        """Compute what is missing into the folder; return how many views were. A killed call
-        leaves the old index.
+        """Compute what is missing into the folder; return how many views were.
+
+        A killed call leaves the old index.
         """
         if self.folder is None:
             raise ValueError(
@@ -233,14 +230,8 @@ class FrozenFeatures:
                 store.seek(0, os.SEEK_END)
                 for start in range(0, len(missing), batch):
                     part = missing[start : start + batch]
-                    store.write(
-                        self.encode(part)
-                        .to(torch.bfloat16)
-                        .cpu()
-                        .view(torch.int16)
-                        .numpy()
-                        .tobytes()
-                    )
+                    features_BPD = self.encode(part).to(torch.bfloat16).cpu()
+                    store.write(features_BPD.view(torch.int16).numpy().tobytes())
                     rows.update({v.key: len(rows) + i for i, v in enumerate(part)})
         with atomic_path(self.folder / "index.json") as temporary:
             temporary.write_text(json.dumps(rows))
@@ -248,7 +239,7 @@ class FrozenFeatures:
         return len(missing)
 
     def features(self, views: Sequence[View]) -> Tensor:
-        """(B, patches + 1, width), from the store where it has them all."""
+        """(B, P, D), from the store where it has them all."""
         stored = self.stored(views)
         return self.encode(views) if stored is None else stored.to(self.student.device)
 
@@ -256,6 +247,5 @@ class FrozenFeatures:
         """Features from the store; None where it lacks some."""
         if self._stored is None or any(v.key not in self._rows for v in views):
             return None
-        return torch.from_numpy(self._stored[[self._rows[v.key] for v in views]]).view(
-            torch.bfloat16
-        )
+        rows = self._stored[[self._rows[v.key] for v in views]]
+        return torch.from_numpy(rows).view(torch.bfloat16)

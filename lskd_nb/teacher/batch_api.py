@@ -32,8 +32,9 @@ CLOCKS = 3600.0  # seconds by which the server's clock may differ from ours
 
 
 def ask_in_batches(asked: SamplingJob, keys: Sequence[str]) -> None:
-    """Submit these requests, wait for their batches, and store the replies. Batches of an earlier
-    call are waited for as well.
+    """Submit these requests, wait for their batches, and store the replies.
+
+    Batches of an earlier call are waited for as well.
 
     Raises ``RuntimeError`` where the server can't be reached, refuses a batch, or does not know
     one; another call then goes on from there.
@@ -77,8 +78,9 @@ def ask_in_batches(asked: SamplingJob, keys: Sequence[str]) -> None:
 
 
 def _resume(asked: SamplingJob) -> list[OpenBatch]:
-    """The batches of earlier calls that hold something that is still missing; what they may cost
-    is reserved.
+    """The batches of earlier calls that hold something that is still missing.
+
+    What they may cost is reserved.
     """
     found = [
         batch
@@ -92,9 +94,7 @@ def _resume(asked: SamplingJob) -> list[OpenBatch]:
 
 
 def _find_again(client: "openai.OpenAI", asked: SamplingJob) -> None:
-    """Of batches that were about to be submitted when a call died, learn the id, or that the
-    server never got them.
-    """
+    """Learn the id of batches about to be submitted when a call died, or that none were."""
     lost = {
         batch.name: batch
         for batch in asked.cache.open_batches(asked.settings.base_url)
@@ -116,8 +116,9 @@ def _find_again(client: "openai.OpenAI", asked: SamplingJob) -> None:
 def _submit(
     client: "openai.OpenAI", asked: SamplingJob, keys: Sequence[str], waiting: list[OpenBatch]
 ) -> list[str]:
-    """Submit what the budget covers, file by file, adding to ``waiting``; return what it does
-    not cover yet.
+    """Submit what the budget covers, file by file, adding to ``waiting``.
+
+    Returns what it does not cover yet.
     """
     left: list[str] = []
     for lines, worst in _files(asked, keys, left):
@@ -179,8 +180,9 @@ def _create(client: "openai.OpenAI", asked: SamplingJob, file_id: str, name: str
 
 
 def _collected(client: "openai.OpenAI", asked: SamplingJob, waiting: OpenBatch) -> bool:
-    """Whether a batch has ended; its replies are then stored, and its requests have all ended as
-    well.
+    """Whether a batch has ended.
+
+    Its replies are then stored, and its requests have all ended as well.
     """
     import openai
 
@@ -215,11 +217,12 @@ def _replies(client: "openai.OpenAI", batch: "Batch", settings: TeacherSettings)
     """Replies and errors by request, of a batch's output file and error file."""
     found: dict[str, dict] = {}
     for file_id in (batch.output_file_id, batch.error_file_id):
-        text = (
-            redact_key(client.files.content(file_id).content.decode("utf-8", "replace"), settings)
-            if file_id
-            else ""
-        )
+        if file_id:
+            text = redact_key(
+                client.files.content(file_id).content.decode("utf-8", "replace"), settings
+            )
+        else:
+            text = ""
         for line in text.split("\n"):
             try:
                 told = json.loads(line)

@@ -62,17 +62,15 @@ def price_of(settings: TeacherSettings) -> Price:
     path = Path(settings.prices or PRICES)
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
-        date, discount, models = (
-            str(told["date"]),
-            float(told["batch_discount"]),
-            dict(told["models"]),
-        )
+        date = str(told["date"])
+        discount = float(told["batch_discount"])
+        models = dict(told["models"])
         if not 0 <= discount < 1:
             raise ValueError("batch_discount must be 0 or more and less than 1")
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"price file {path}: expected date, batch_discount and models ({type(error).__name__}:"
-            f" {error})"
+            f"price file {path}: expected date,"
+            f" batch_discount and models ({type(error).__name__}: {error})"
         ) from None
     if settings.model not in models:
         raise ValueError(
@@ -95,17 +93,15 @@ def _price(told: object, share: float, date: str, where: str) -> Price:
         for n in numbers
     ):
         raise ValueError(
-            f"{where}: expected input and output in USD per million tokens and max_output in"
-            f" tokens, not {told!r}"
+            f"{where}: expected input and output in USD per million tokens"
+            f" and max_output in tokens, not {told!r}"
         )
     return Price(numbers[0] * share, numbers[1] * share, int(numbers[2]), date)
 
 
 @dataclass
 class Budget:
-    """What has been paid for a set of prompts, may have been, and is reserved for requests under
-    way; all in USD.
-    """
+    """What has been, may have been, and may be paid for a set of prompts; in USD."""
 
     price: Price = FREE
     limit: float | None = None
@@ -133,8 +129,9 @@ class Budget:
         self._under_way += 1
 
     async def reserve(self, worst: float) -> None:
-        """Reserve ``worst``, after requests under way have been settled where need be. Raises
-        ``BudgetExceeded`` when none is left that could free it.
+        """Reserve ``worst``, after requests under way have been settled where need be.
+
+        Raises ``BudgetExceeded`` when none is left that could free it.
         """
         while not self.take(worst):
             if not self._under_way:

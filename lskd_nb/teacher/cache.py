@@ -1,6 +1,4 @@
-"""Where replies are kept as soon as they arrive, and what is known of batches under way: one
-SQLite file, which a SIGKILL does not harm.
-"""
+"""Replies, kept as soon as they arrive, and batches under way: one SQLite file, SIGKILL-proof."""
 
 import json
 import sqlite3
@@ -37,8 +35,9 @@ class OpenBatch:
 
 
 class ResponseCache:
-    """Replies under the hash of their request, and batches by server. A stored reply survives a
-    SIGKILL a moment later.
+    """Replies under the hash of their request, and batches by server.
+
+    A stored reply survives a SIGKILL a moment later.
     """
 
     def __init__(self, path: str | Path):
@@ -70,8 +69,9 @@ class ResponseCache:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All of what is written in the block, or none. Raises ``OSError`` naming the file where
-        it can't be written.
+        """All of what is written in the block, or none.
+
+        Raises ``OSError`` naming the file where it can't be written.
         """
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -83,8 +83,8 @@ class ResponseCache:
                     self._db.execute("ROLLBACK")
         except sqlite3.OperationalError as error:
             raise OSError(
-                f"{self.path} can't be written, is the disk full? ({error}) Replies stored before"
-                " are kept"
+                f"{self.path} can't be written, is the disk full?"
+                f" ({error}) Replies stored before are kept"
             ) from error
 
     def _insert(self, replies: Iterable[tuple[str, dict]]) -> None:

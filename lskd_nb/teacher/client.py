@@ -1,10 +1,10 @@
-"""Asking side by side: requests go out through the ``openai`` package, as many at once as the
-server bears, each paid for from the purse.
+"""Asking side by side, through the ``openai`` package: as many at once as the server bears.
 
 The package makes the connections (aiohttp) and the retries, with jitter and by ``retry-after``.
 Every attempt passes through one place here, ``send``: there it waits for its turn, reserves its
-price, and tells the limiter what came back. Requests are sent as the bytes that were hashed, and
-replies read as plain JSON: building typed objects of both would take longer than all the rest.
+price in the purse, and tells the limiter what came back. Requests are sent as the bytes that were
+hashed, and replies read as plain JSON: building typed objects of both would take longer than all
+the rest.
 """
 
 import asyncio
@@ -43,9 +43,7 @@ Progress = Callable[[TeacherReport, int], None]
 
 @dataclass
 class SamplingJob:
-    """A call under way: its prompts, what is still missing, and what each prompt's reply was
-    worth.
-    """
+    """A call under way: its prompts, what is missing, what each prompt's reply was worth."""
 
     prompts: Sequence[Prompt]
     settings: TeacherSettings
@@ -56,9 +54,8 @@ class SamplingJob:
     begin: float = field(default_factory=time)
     missing: dict[str, int] = field(default_factory=dict)  # request hash -> a prompt that makes it
     places: dict[str, list[int]] = field(default_factory=dict)  # request hash -> its prompts
-    worth: dict[int, tuple[list[dict], list[dict]]] = field(
-        default_factory=dict
-    )  # prompt -> TRIPLES rows, REJECTS rows
+    # prompt -> TRIPLES rows, REJECTS rows
+    worth: dict[int, tuple[list[dict], list[dict]]] = field(default_factory=dict)
     _told: float = 0.0
 
     def look_up(self) -> None:
@@ -224,8 +221,8 @@ def raise_unreachable(error: Exception, settings: TeacherSettings) -> None:
 
     if isinstance(error, openai.APIConnectionError):
         raise RuntimeError(
-            f"teacher at {settings.base_url} can't be reached ({error}); is it running, is base_url"
-            " right?"
+            f"teacher at {settings.base_url} can't be reached ({error});"
+            " is it running, is base_url right?"
         ) from None
     if isinstance(error, openai.AuthenticationError):
         raise RuntimeError(

@@ -1,5 +1,4 @@
-"""What asking would cost, said before anything is sent: ``lskd estimate PROFILE``, and the question
-that comes before a paid run.
+"""What asking would cost, said before it is done: ``lskd estimate``, the question before a run.
 
 Tokens are counted by what the replies in the cache say of their own requests, as bytes per token
 and tokens per reply. Where there are none yet, a token is taken for four bytes (OpenAI's rule for
@@ -55,8 +54,8 @@ class Estimate:
         if self.price.free:
             return f"{asked}: {counted}: costs nothing"
         per = (
-            f"at {self.price.input:g} and {self.price.output:g} USD per million tokens ({one.mode},"
-            f" prices of {self.price.date})"
+            f"at {self.price.input:g} and {self.price.output:g} USD per million"
+            f" tokens ({one.mode}, prices of {self.price.date})"
         )
         return (
             f"{asked}: {counted}: about {self.usd:,.2f} USD {per}, in no case more than"
@@ -71,16 +70,15 @@ def estimate(
     batch under way. Nothing is sent.
     """
     price, sizes, cached, known, usage = price_of(settings), {}, 0, 0, [0, 0, 0]
-    submitted = (
-        {
+    if settings.mode == "batch":
+        submitted = {
             key
             for batch in cache.open_batches(settings.base_url)
             if batch.id
             for key in batch.requests
         }
-        if settings.mode == "batch"
-        else set()
-    )
+    else:
+        submitted = set()
     for prompt in prompts:
         body = encoded(request_body(prompt, settings))
         reply = cache.get(key := request_hash(body))
@@ -153,14 +151,11 @@ def require_consent(told: Estimate, ask: Callable[[str], str] = input) -> None:
     stop = f"; it stops at {min(limits):g} USD" if limits else ""
     try:
         answer = ask(f"{told}{stop}. Send them? [y/N] ")
-    except (
-        EOFError,
-        OSError,
-        NotImplementedError,
-    ):  # nobody there to ask: no terminal, or a notebook that runs headless
+    except (EOFError, OSError, NotImplementedError):
+        # nobody there to ask: no terminal, or a notebook that runs headless
         raise RuntimeError(
-            f"not sent: {told}. Agree with the parameter max_cost_usd, for example -p"
-            f" 02.max_cost_usd={_rounded_up(told.usd)}"
+            f"not sent: {told}. Agree with the parameter max_cost_usd,"
+            f" for example -p 02.max_cost_usd={_rounded_up(told.usd)}"
         ) from None
     if answer.strip().lower() not in ("y", "yes"):
         raise RuntimeError("not sent: not agreed to")

@@ -1,11 +1,10 @@
-"""The teacher: prompts go to an LLM behind OpenAI's protocol, and come back as triples or as
-rejects with a reason.
+"""The teacher: prompts go to an LLM behind OpenAI's protocol, and come back as triples or rejects.
 
-Each reply is kept in an SQLite cache (reply_cache) under the hash of its whole request as soon as
+Each reply is kept in an SQLite cache (``cache``) under the hash of its whole request as soon as
 it arrives: a killed run asks for nothing it already has. ``base_url`` and ``model`` choose between
 OpenAI, vLLM, llama.cpp or the mini world's rule-based writer; requests go out side by side
-(sampling) or through the Batch API (batch_api), and cost no more than was agreed to (estimating,
-spending).
+(``client``) or through the Batch API (``batch_api``), and cost no more than was agreed to
+(``estimate``, ``budget``).
 """
 
 from collections.abc import Callable, Sequence
@@ -27,8 +26,9 @@ def generate_triples(
     on_progress: Progress = lambda report, total: None,
     ask: Callable[[str], str] = input,
 ) -> tuple[list[dict], list[dict], TeacherReport]:
-    """Ask for every prompt that the cache has no reply to; return triple rows, reject rows and a
-    report.
+    """Ask for every prompt that the cache has no reply to.
+
+    Returns triple rows, reject rows and a report.
 
     ``on_progress`` is told twice a second and at the end, with the report so far and the number of
     requests; ``ask`` is put the question before a paid call. Raises ``RuntimeError`` naming
@@ -90,10 +90,8 @@ def progress_line(report: TeacherReport, total: int) -> str:
 
 def _duration(seconds: float) -> str:
     minutes, hours = round(seconds / 60), round(seconds / 3600, 1)
-    return (
-        f"{round(seconds)} s"
-        if seconds < 90
-        else f"{minutes} min"
-        if minutes < 90
-        else f"{hours:g} h"
-    )
+    if seconds < 90:
+        return f"{round(seconds)} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{hours:g} h"

@@ -1,5 +1,4 @@
-"""What a teacher's reply is, and what makes it triples: a schema, and the rule that every region
-mentioned was offered.
+"""What makes a teacher's reply triples: a schema, and that every region mentioned was offered.
 
 Structured outputs are asked for and not trusted. Whatever comes back, a reply of any shape ends as
 triples or as rejects with a reason.
@@ -45,8 +44,7 @@ RESPONSE_FORMAT = _response_format()
 
 
 def read_completion(body: bytes | str | object) -> dict:
-    """A chat completion, as bytes or as parsed JSON, as it is kept: its text, why it ended, and its
-    token counts [input, output].
+    """A chat completion, as bytes or parsed JSON, as it is kept: text, end, tokens [in, out].
 
     What is no chat completion becomes ``{"error": reason}``, which is not kept.
     """
@@ -60,12 +58,8 @@ def read_completion(body: bytes | str | object) -> dict:
     if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
         return {"error": "body is no chat completion"}
     if not body["choices"]:
-        return {
-            "text": None,
-            "finish": "empty",
-            "refusal": None,
-            "usage": _usage(body.get("usage")),
-        }
+        usage = _usage(body.get("usage"))
+        return {"text": None, "finish": "empty", "refusal": None, "usage": usage}
     choice = body["choices"][0]
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
@@ -92,7 +86,14 @@ def _storable(text: object) -> str | None:
 
 
 def parse_reply(reply: dict | None) -> list | str:
-    """The items of a reply, or the reason why it has none."""
+    """The items of a reply, or the reason why it has none.
+
+    >>> reply = dict(text='{"triples": [{"question": "Who is [0]?"}]}', finish="stop", refusal=None)
+    >>> parse_reply(reply)
+    [{'question': 'Who is [0]?'}]
+    >>> parse_reply(reply | {"text": "Sure! Here are three."})
+    'not JSON'
+    """
     if reply is None:
         return "not sent: budget used up"
     if "unsent" in reply:
@@ -115,7 +116,14 @@ def parse_reply(reply: dict | None) -> list | str:
 
 
 def invalid(item: object, offered: Iterable[int]) -> str | None:
-    """Why an item is not a valid triple about the regions offered, or None."""
+    """Why an item is not a valid triple about the regions offered, or None.
+
+    >>> item = dict(question="Why is [1] here?", answer="To eat.", rationale="[3] is a cafe.")
+    >>> invalid(item, offered=[0, 1])
+    'mentions a region that was not offered'
+    >>> invalid(item, offered=[0, 1, 3]) is None
+    True
+    """
     checked = _checked(item, offered)
     return checked if isinstance(checked, str) else None
 
@@ -126,14 +134,11 @@ def _checked(item: object, offered: Iterable[int]) -> tuple[Triple, list[int]] |
         triple = Triple.model_validate(item)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        return (
-            f"bad field {_storable('.'.join(map(str, first['loc']))) or 'triple'}: {first['type']}"
-        )
+        field = _storable(".".join(map(str, first["loc"]))) or "triple"
+        return f"bad field {field}: {first['type']}"
     try:
-        asked, said = (
-            mentions(triple.question),
-            mentions(" ".join((triple.question, triple.answer, triple.rationale))),
-        )
+        asked = mentions(triple.question)
+        said = mentions(" ".join((triple.question, triple.answer, triple.rationale)))
     except ValueError:  # more digits than Python reads as a number
         return UNKNOWN
     if not asked:
@@ -144,20 +149,12 @@ def _checked(item: object, offered: Iterable[int]) -> tuple[Triple, list[int]] |
 def triples_and_rejects(
     prompt: Prompt, key: str, reply: dict | None, model: str
 ) -> tuple[list[dict], list[dict]]:
-    """The TRIPLES rows and the REJECTS rows that a reply to ``prompt`` is worth; ``key`` is the
-    hash of its request.
-    """
+    """The TRIPLES and the REJECTS rows that a reply is worth; ``key``: its request's hash."""
     record = f"{prompt.image_id}-{prompt.family}"
     parsed = parse_reply(reply)
     if isinstance(parsed, str):
-        return [], [
-            dict(
-                stage="teacher",
-                record=record,
-                reason=parsed,
-                detail=_detail(reply) if reply else "",
-            )
-        ]
+        detail = _detail(reply) if reply else ""
+        return [], [dict(stage="teacher", record=record, reason=parsed, detail=detail)]
     rows, rejects = [], []
     for number, item in enumerate(parsed):
         name, checked = f"{record}-{number}", _checked(item, prompt.offered)

@@ -1,9 +1,8 @@
-"""Prompts: what is known of an image, in words, and what the teacher is asked to write about it
-(LSKD, section 3.1).
+"""Prompts: what is known of an image, and what is to be written about it (LSKD, section 3.1).
 
 There are two families. By *id*, a text points with "[2]" alone; by *description* it says what the
 region is and adds the id when it is first mentioned. Texts and few-shot examples are files in
-``prompts/``, and every triple records the hash of those it came from.
+``templates/``, and every triple records the hash of those it came from.
 """
 
 import hashlib
@@ -39,12 +38,27 @@ def context_text(image: LocatedImage, lines: Sequence[Mapping], limit: int = 400
     ``lines`` are rows of records.VERBALIZATIONS about it. Each region has one line, "[id] label:
     description", with the texts of all local verbalizers joined by ";". Texts longer than ``limit``
     characters are cut there.
+
+    >>> from lskd_nb.regions import Region
+    >>> regions = (Region(0, (5, 5, 60, 90), "dog"), Region(1, (70, 5, 90, 90), "woman"))
+    >>> image = LocatedImage("7", "7.jpg", 100, 100, regions, "vcr", "val")
+    >>> names = ("kind", "verbalizer", "region", "question", "text")
+    >>> place = ("global", "clip-place", None, None, "beach")
+    >>> dog = ("local", "region-captioner", 0, None, "a dog  running")
+    >>> weather = ("dynamic", "vqa", None, "Is it sunny?", "Yes.")
+    >>> lines = [dict(zip(names, line, strict=True)) for line in (place, dog, weather)]
+    >>> print(context_text(image, lines))
+    Place: beach
+    Regions:
+    [0] dog: a dog running
+    [1] woman: woman
+    Questions:
+    Is it sunny? Yes.
     """
     by: dict[str, list[Mapping]] = {}
     for line in lines:
-        by.setdefault(line["verbalizer"] if line["kind"] == "global" else line["kind"], []).append(
-            line
-        )
+        group = line["verbalizer"] if line["kind"] == "global" else line["kind"]
+        by.setdefault(group, []).append(line)
     out = [
         f"{title}: {', '.join(r['text'] for r in by[name])}"
         for title, name in CLIP_LINES
@@ -59,10 +73,8 @@ def context_text(image: LocatedImage, lines: Sequence[Mapping], limit: int = 400
     for r in by.get("local", []):
         local.setdefault(r["region"], []).append(_clean(r["text"], limit))
     for region in image.regions:
-        out.append(
-            f"[{region.id}] {region.label}:"
-            f" {'; '.join(dict.fromkeys(local.get(region.id, []))) or region.label}"
-        )
+        told = "; ".join(dict.fromkeys(local.get(region.id, []))) or region.label
+        out.append(f"[{region.id}] {region.label}: {told}")
     if "dynamic" in by:
         out.append("Questions:")
         out += [f"{_clean(r['question'], limit)} {_clean(r['text'], limit)}" for r in by["dynamic"]]
@@ -82,12 +94,9 @@ def _files(family: str) -> tuple[str, str, tuple[dict, ...], str]:
         for name in ("system.txt", f"{family}.txt", "examples.yaml")
     ]
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
-    return (
-        texts[0].strip(),
-        texts[1].strip(),
-        tuple(yaml.safe_load(texts[2])[family]),
-        f"{family}-{digest}",
-    )
+    system, instruction = texts[0].strip(), texts[1].strip()
+    examples = tuple(yaml.safe_load(texts[2])[family])
+    return system, instruction, examples, f"{family}-{digest}"
 
 
 def build_prompt(
@@ -101,12 +110,8 @@ def build_prompt(
     messages = [{"role": "system", "content": f"{system}\n\n{asked}"}]
     for example in examples:
         messages.append({"role": "user", "content": example["context"].strip()})
-        messages.append(
-            {
-                "role": "assistant",
-                "content": json.dumps({"triples": example["triples"]}, ensure_ascii=False),
-            }
-        )
+        reply = json.dumps({"triples": example["triples"]}, ensure_ascii=False)
+        messages.append({"role": "assistant", "content": reply})
     messages.append({"role": "user", "content": context_text(image, lines)})
     return Prompt(image.image_id, family, tuple(r.id for r in image.regions), tuple(messages), name)
 
@@ -117,8 +122,9 @@ def build_prompts(
     families: Sequence[str] = FAMILIES,
     number: int = 3,
 ) -> list[Prompt]:
-    """One prompt for each image and family. An image without regions has nothing to point at and
-    gets none.
+    """One prompt for each image and family.
+
+    An image without regions has nothing to point at and gets none.
     """
     of: dict[str, list[Mapping]] = {}
     for line in lines:

@@ -1,5 +1,4 @@
-"""How many requests may be under way at once: as many as the server bears, which is found out while
-asking.
+"""The rate limit: how many requests may be under way, found out while asking.
 
 Additive increase, multiplicative decrease, as TCP shares a line: every answer lets a little more
 through, a 429 halves it, and what the server's headers say (``retry-after``,
@@ -57,14 +56,14 @@ class RateLimiter:
         self._admit()
 
     def saw(self, status: int, headers: Mapping[str, str], sent: float, tokens: int = 1) -> None:
-        """An attempt sent at ``sent`` (monotonic) was answered; ``tokens`` is about what one
-        such request takes.
+        """An attempt sent at ``sent`` (monotonic) was answered.
+
+        ``tokens`` is about what one such request takes.
         """
         if status in BUSY:
             self.throttled += 1
-            if (
-                sent > self._lowered
-            ):  # those sent before the last decrease say nothing about what is allowed since
+            # those sent before the last decrease say nothing about what is allowed since
+            if sent > self._lowered:
                 self._lower(self.allowed / 2)
             self._pause(wait_of(headers))
         elif status < 400:
@@ -85,23 +84,17 @@ class RateLimiter:
         if remaining // need < self.allowed:
             self._lower(remaining // need)
         if remaining < need:
-            limit, reset = (
-                _number(headers.get(f"x-ratelimit-limit-{kind}")),
-                seconds_of(headers.get(f"x-ratelimit-reset-{kind}")),
-            )
-            share = (
-                (need - remaining) / (limit - remaining)
-                if limit is not None and limit > need
-                else 1.0
-            )  # reset: until all of it is back
+            limit = _number(headers.get(f"x-ratelimit-limit-{kind}"))
+            reset = seconds_of(headers.get(f"x-ratelimit-reset-{kind}"))
+            share = 1.0
+            if limit is not None and limit > need:  # reset: until all of it is back
+                share = (need - remaining) / (limit - remaining)
             self._pause(reset and reset * share)
 
     def _lower(self, allowed: float) -> None:
-        self.allowed, self._doubling, self._lowered = (
-            min(max(1.0, allowed), self.most),
-            False,
-            monotonic(),
-        )
+        self.allowed = min(max(1.0, allowed), self.most)
+        self._doubling = False
+        self._lowered = monotonic()
 
     def _pause(self, seconds: float | None) -> None:
         if seconds:
@@ -118,29 +111,24 @@ class RateLimiter:
 
 
 def wait_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait by ``retry-after-ms`` or ``retry-after``; a date there is left to the
-    client library.
-    """
+    """Seconds to wait by ``retry-after-ms`` or ``retry-after``; a date is the client library's."""
     milliseconds = _number(headers.get("retry-after-ms"))
     return milliseconds / 1000 if milliseconds is not None else _number(headers.get("retry-after"))
 
 
 def seconds_of(text: str | None) -> float | None:
-    """Seconds of a duration as OpenAI writes it ("6m0s", "1.5s", "20ms"), or of a bare number;
-    None for anything else.
+    """Seconds of a duration as OpenAI writes it, or of a bare number; None for anything else.
+
+    >>> seconds_of("6m0s"), seconds_of("1.5"), seconds_of("20ms"), seconds_of("soon")
+    (360.0, 1.5, 0.02, None)
     """
     text = (text or "").strip().lower()
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h|d))+|\d+(\.\d+)?", text, re.ASCII):
         return None
-    return sum(
-        float(number) * _UNITS[unit]
-        for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)", text)
-    )
+    found = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)", text)
+    return sum(float(number) * _UNITS[unit] for number, unit in found)
 
 
 def _number(text: str | None) -> float | None:
-    return (
-        float(text)
-        if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", (text or "").strip(), re.ASCII)
-        else None
-    )
+    found = re.fullmatch(r"\d{1,15}(\.\d{1,9})?", (text or "").strip(), re.ASCII)
+    return float(text) if found else None

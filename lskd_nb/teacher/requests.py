@@ -1,6 +1,4 @@
-"""What is asked, of whom, and on which conditions: the settings of a teacher, its requests, and
-the report of a call.
-"""
+"""What is asked, of whom, on which conditions: settings of a teacher, requests, a call's report."""
 
 import hashlib
 import json
@@ -21,7 +19,7 @@ class TeacherSettings:
     """Whom to ask, and how.
 
     ``concurrency`` is the most requests under way at once: how many really are, the server's limits
-    decide (pacing.RateLimiter). ``budget_requests`` is the most requests sent in one call,
+    decide (rate_limit.RateLimiter). ``budget_requests`` is the most requests sent in one call,
     ``budget_usd`` the most that their prompts may cost in all calls together (at this call's
     prices), None without a limit; ``max_cost_usd`` agrees to an estimate up to it, and limits what
     one call may cost. In mode "batch" requests go through the Batch API, within 24 hours and at
@@ -101,8 +99,9 @@ def is_loopback(base_url: str) -> bool:
 
 
 def api_key(settings: TeacherSettings) -> str:
-    """The key from the environment. Raises ``RuntimeError`` naming the variable where a server
-    elsewhere needs one.
+    """The key from the environment.
+
+    Raises ``RuntimeError`` naming the variable where a server elsewhere needs one.
     """
     key = os.environ.get(settings.api_key_env)
     if key:

@@ -1,10 +1,22 @@
-"""What each step of distillation sees: rows of the corpus drawn as views, and their hard negatives
-(LSKD, section 3.3).
+"""What each step of distillation sees: rows of the corpus as views (LSKD, section 3.3).
 
 Each time a row is drawn its regions are shuffled, half the time all that were offered and half the
 time those it mentions, and its texts are renumbered to match. A *region swap* is the same text with
 two ids exchanged, false about this very image; an *exchange* has the answer or the rationale of
 another row that asks the same, as VCR's wrong choices have.
+
+    corpus.parquet                      rehearsal.parquet
+        | corpus_rows                       | rehearsal_rows
+        v                                   v
+    Row: image, question, answer, rationale, N regions, mentioned ids
+        | batch_at: B of them by seed and step, a share of them rehearsed
+        v
+    draw_sample: n <= N regions in random order, ids 0 ... n - 1 in the texts as well
+        |
+        v
+    Sample: view (image, n regions)     -> views: drawn_BSS3 -> features_BPD
+            question, text              -> Student.tokenize: ids_BL
+            swapped, exchanged          -> ITM's negatives: two more texts of each image
 """
 
 import zlib
@@ -51,8 +63,9 @@ class Sample:
 
 
 def corpus_rows(path: str | Path) -> list[Row]:
-    """Rows of a corpus. Raises ``ValueError`` naming the triple whose texts mention a region it
-    does not have.
+    """Rows of a corpus.
+
+    Raises ``ValueError`` naming the triple whose texts mention a region it does not have.
     """
     rows = []
     for r in read_parquet(path, CORPUS).to_pylist():
@@ -89,8 +102,10 @@ def _unnumbered(question: str) -> str:
 
 
 def answer_text(answer: str, rationale: str = "") -> str:
-    """What follows the question: with the rationale or without (LSKD trains on either, half
-    each).
+    """What follows the question: with the rationale or without (LSKD trains on half each).
+
+    >>> answer_text("She waits.", "[0] looks at a clock.")
+    'Answer: She waits. Rationale: [0] looks at a clock.'
     """
     return f"Answer: {answer} Rationale: {rationale}" if rationale else f"Answer: {answer}"
 
@@ -102,52 +117,36 @@ def fixed_view(row: Row, which: int) -> View:
 
 def _fixed_shuffle(row: Row, which: int):
     mentioned = row.mentioned if which % 2 else ()  # in turn: all regions, the mentioned ones
-    return shuffle_ids(
-        row.regions,
-        mentioned,
-        (
-            np.random.default_rng([image_index(row.image), which, *row.mentioned])
-            if which % 2
-            else np.random.default_rng([image_index(row.image), which])
-        ),
-        share_mentioned=1.0,
-    )
+    rng = np.random.default_rng([image_index(row.image), which, *mentioned])
+    return shuffle_ids(row.regions, mentioned, rng, share_mentioned=1.0)
 
 
 def draw_sample(
     row: Row, views: int, rng: np.random.Generator, asked: Mapping[str, Sequence[Row]] | None = None
 ) -> Sample:
-    """Shuffle a row's regions and renumber its texts. With ``views`` > 0 the shuffle is one of that
-    many fixed ones.
+    """Shuffle a row's regions and renumber its texts.
+
+    With ``views`` > 0 the shuffle is one of that many fixed ones.
 
     ``asked``: rows by question, of which one is drawn for the exchange.
     """
     rival = _rival(row, asked or {}, rng)
     if not row.regions:
         text = answer_text(row.answer) if row.question else row.answer
-        return Sample(
-            View(row.image),
-            row.question,
-            text,
-            None,
-            (row.question, answer_text(rival.answer)) if rival else None,
-        )
-    regions, mapping = (
-        _fixed_shuffle(row, int(rng.integers(views)))
-        if views
-        else shuffle_ids(row.regions, row.mentioned, rng)
-    )
+        exchanged = (row.question, answer_text(rival.answer)) if rival else None
+        return Sample(View(row.image), row.question, text, exchanged=exchanged)
+    if views:
+        regions, mapping = _fixed_shuffle(row, int(rng.integers(views)))
+    else:
+        regions, mapping = shuffle_ids(row.regions, row.mentioned, rng)
     question, answer = renumber(row.question, mapping), renumber(row.answer, mapping)
     rationale = renumber(row.rationale, mapping) if rng.random() < 0.5 else ""
     text = answer_text(answer, rationale)
-    drawn = Sample(
-        View(row.image, regions), question, text, _swap(question, text, len(regions), rng)
-    )
-    return (
-        replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng))
-        if rival
-        else drawn
-    )
+    swapped = _swap(question, text, len(regions), rng)
+    drawn = Sample(View(row.image, regions), question, text, swapped)
+    if rival:
+        return replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng))
+    return drawn
 
 
 def _rival(row: Row, asked: Mapping[str, Sequence[Row]], rng: np.random.Generator) -> Row | None:
@@ -163,9 +162,7 @@ def _rival(row: Row, asked: Mapping[str, Sequence[Row]], rng: np.random.Generato
 def _exchange(
     drawn: Sample, answer: str, rationale: str, rival: Row, rng: np.random.Generator
 ) -> tuple[str, str] | None:
-    """The rival's answer, rationale, or both in place of the row's, told of the row's regions in
-    the order of mention.
-    """
+    """The rival's answer, rationale, or both, told of the row's regions in order of mention."""
     own = mentions(f"{drawn.question} {drawn.text}")
     ids = own + [r.id for r in drawn.view.regions if r.id not in own]
     if len(rival.mentioned) > len(ids):
@@ -204,9 +201,7 @@ def batch_at(
     views: int,
     seed: int,
 ) -> list[Sample]:
-    """The rows of a step, a function of the seed and the step alone: a resumed run sees what an
-    unbroken one would.
-    """
+    """The rows of a step, a function of seed and step alone: resumed runs see what others would."""
     rng = np.random.default_rng([seed, 1, step])
     rehearsed = round(batch * rehearsal_share) if plain else 0
     picked = [rows[i] for i in epoch_indices(len(rows), batch - rehearsed, step, seed)]
@@ -215,9 +210,7 @@ def batch_at(
 
 
 def epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:
-    """Indices of one step when rows are shuffled anew each epoch and epochs follow each other
-    without a gap.
-    """
+    """Indices of one step: rows shuffled anew each epoch, epochs without a gap."""
     positions = range(step * batch, (step + 1) * batch)
     orders = {
         e: np.random.default_rng([seed, 2, e]).permutation(size)

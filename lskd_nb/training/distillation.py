@@ -1,5 +1,4 @@
-"""Distillation: the student learns the filtered corpus from images with its regions drawn on them
-(LSKD, section 3.3).
+"""Distillation: the student learns the corpus from images with regions drawn (LSKD, section 3.3).
 
 Each step draws rows, shuffles which regions are shown and under which ids, and sums BLIP-2's
 losses. The vision encoder is frozen. Four choices go beyond the published recipe, each a parameter:
@@ -17,6 +16,8 @@ Run as ``accelerate launch -m lskd_nb.training.distillation CONFIG.json``, on an
 processes: it writes ``metrics.jsonl`` as it goes and a checkpoint every so many steps, and a killed
 run goes on from there with the same numbers. Without dropout the losses are those of a single
 process.
+
+Letters of shapes are those of ``students.blip2``; of W processes each has K = B / W images.
 """
 
 import hashlib
@@ -82,9 +83,8 @@ class DistillationConfig:
     lm_conditioned: float = 0.0
     swaps: float = 0.0  # share of ITM's second negatives that are region swaps
     exchanges: float = 0.0  # share of its first ones that have another row's answer or rationale
-    embedding_lr: float = (
-        1.0  # of the word embeddings, as a multiple: ids are words whose meaning is all new
-    )
+    # of the word embeddings, as a multiple: ids are words whose meaning is all new
+    embedding_lr: float = 1.0
     rehearsal: str | None = None  # Parquet of plain image-text pairs: image, question, text
     rehearsal_share: float = 0.0
     base_share: float = 0.0  # of the base in the weights that are saved
@@ -92,9 +92,8 @@ class DistillationConfig:
     view_store: str | None = None
     checkpoint_every: int = 50
     max_tokens: int = 128
-    image_size: int | None = (
-        None  # pixels, the position embeddings interpolated; None: the base's own
-    )
+    # pixels, the position embeddings interpolated; None: the base's own
+    image_size: int | None = None
     backend: str = "hf"  # "lavis": LAVIS's own Q-Former
     bf16: bool = True  # where the hardware multiplies it fast; weights and sums stay in float32
     # weights, gradients and optimizer state parted among the processes (FSDP2), not copied
@@ -106,15 +105,12 @@ class DistillationConfig:
     threads: int = 0  # 0: torch's choice
 
 
-FREE = (
-    "out",
-    "threads",
-    "workers",
-    "checkpoint_every",
-    "view_store",
-    "gradient_checkpointing",
+# fmt: off
+FREE = (  # fields on which no number depends
+    "out", "threads", "workers", "checkpoint_every", "view_store", "gradient_checkpointing",
     "shard",
-)  # fields on which no number depends
+)
+# fmt: on
 
 
 def losses(
@@ -124,38 +120,30 @@ def losses(
     config: DistillationConfig,
     rng: np.random.Generator,
 ) -> dict[str, Tensor]:
-    """ITC, ITM, LM and question-conditioned LM of a batch; ``image`` is (B / W, patches + 1,
-    width), of this process's part of it.
+    """ITC, ITM, LM and question-conditioned LM of a batch.
 
-    The mean over W processes is the loss of the batch: ITC is the whole batch's in each, the others
-    are of the process's own rows.
+    ``image`` is (K, P, D), of this process's part of it. The mean over W processes is the loss of
+    the batch: ITC is the whole batch's in each, the others are of the process's own rows.
     """
     seen, mine = student.image_keys_values(image), distributed.local_part(range(len(batch)))
     texts = student.tokenize([batch[i].question for i in mine], [batch[i].text for i in mine])
-    image_ids = torch.tensor([image_index(d.view.image) for d in batch], device=image.device)
-    queries, words = (
-        distributed.all_gather_with_gradient(features)
-        for features in (student.query_features(seen), student.text_features(texts))
-    )
-    itc, similarity = itc_loss(queries, words, image_ids, student.temperature)
-    three = (
-        [(d.question, d.text) for d in batch],
-        *itm_negatives(batch, similarity, config.swaps, config.exchanges, rng),
-    )
+    image_ids_B = torch.tensor([image_index(d.view.image) for d in batch], device=image.device)
+    queries_KQE, words_KE = student.query_features(seen), student.text_features(texts)
+    queries_BQE = distributed.all_gather_with_gradient(queries_KQE)
+    words_BE = distributed.all_gather_with_gradient(words_KE)
+    itc, similarity_BB = itc_loss(queries_BQE, words_BE, image_ids_B, student.temperature)
+    right = [(d.question, d.text) for d in batch]
+    three = (right, *itm_negatives(batch, similarity_BB, config.swaps, config.exchanges, rng))
     by_image = [three[k][i] for i in mine for k in range(3)]
-    match = student.itm_logits(seen, student.tokenize(*zip(*by_image, strict=True)))
-    target = torch.zeros(len(by_image), dtype=torch.long, device=image.device)
-    target[::3] = 1
-    found = {"itc": itc, "itm": F.cross_entropy(match, target)}
+    match_R2 = student.itm_logits(seen, student.tokenize(*zip(*by_image, strict=True)))
+    target_R = torch.zeros(len(by_image), dtype=torch.long, device=image.device)
+    target_R[::3] = 1
+    found = {"itc": itc, "itm": F.cross_entropy(match_R2, target_R)}
     for name, conditioned in (("lm", False), ("lm_conditioned", True)):
         if getattr(config, name) > 0:
-            log_probability, counted = student.lm_log_probabilities(seen, texts, conditioned)
-            found[name] = lm_loss(
-                log_probability,
-                counted,
-                texts.ids[:, 1:],
-                distributed.all_reduce_sum(counted.sum()) / distributed.world_size(),
-            )
+            predicted_KMV, counted_KM = student.lm_log_probabilities(seen, texts, conditioned)
+            tokens = distributed.all_reduce_sum(counted_KM.sum()) / distributed.world_size()
+            found[name] = lm_loss(predicted_KMV, counted_KM, texts.ids[:, 1:], tokens)
     return found
 
 
@@ -166,35 +154,30 @@ def itm_negatives(
     exchanges: float,
     rng: np.random.Generator,
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Two wrong (question, text) for each image: hard ones of the batch, as ITC finds them like the
-    image, or the row's own.
+    """Two wrong (question, text) for each image: hard ones of the batch by ITC, or the row's own.
 
     BLIP-2 draws a hard text for each image and a hard image for each text. Both are pairs of the
     batch that do not belong together; drawn by image, the features of each image are used where
     they are. Of the first negatives a share ``exchanges`` is the row's exchange, of the second ones
     a share ``swaps`` its region swap, where it has them.
     """
-    likely = similarity.softmax(
-        1
-    )  # nan where the whole batch is of one image: then any other row will do
-    likely = torch.where(
-        likely.isnan(), 1.0001 - torch.eye(len(batch), device=likely.device), likely
-    )
-    hard = distributed.broadcast_from_first(torch.multinomial(likely, 2, replacement=True)).tolist()
+    likely_BB = similarity.softmax(1)
+    # nan where the whole batch is of one image: then any other row will do
+    any_other_BB = 1.0001 - torch.eye(len(batch), device=likely_BB.device)
+    likely_BB = torch.where(likely_BB.isnan(), any_other_BB, likely_BB)
+    hard_B2 = distributed.broadcast_from_first(torch.multinomial(likely_BB, 2, replacement=True))
     chosen: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
-    for row, others in zip(batch, hard, strict=True):
+    for row, others in zip(batch, hard_B2.tolist(), strict=True):
         for place, (own, share) in enumerate(((row.exchanged, exchanges), (row.swapped, swaps))):
-            other = batch[others[place]]
-            chosen[place].append(
-                own if own is not None and rng.random() < share else (other.question, other.text)
-            )
+            if own is None or rng.random() >= share:
+                other = batch[others[place]]
+                own = (other.question, other.text)
+            chosen[place].append(own)
     return chosen
 
 
 class Objectives(nn.Module):
-    """A process's part of a step as one module, which DistributedDataParallel can wrap: drawn
-    images or stored features -> losses.
-    """
+    """A process's part of a step as a module to wrap: drawn images or stored features -> losses."""
 
     def __init__(self, student: Student, config: DistillationConfig):
         super().__init__()
@@ -203,19 +186,20 @@ class Objectives(nn.Module):
     def forward(
         self, seen: Tensor, batch: list[Sample], rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        image = (
-            encode_drawn(self.student, seen, self.config.bf16)
-            if seen.dtype == torch.uint8
-            else seen.to(self.student.device)
-        )
+        """``seen`` is (K, S, S, 3) uint8, drawn, or (K, P, D), stored."""
+        if seen.dtype == torch.uint8:
+            features_KPD = encode_drawn(self.student, seen, self.config.bf16)
+        else:
+            features_KPD = seen.to(self.student.device)
         with autocast(self.student.device, self.config.bf16):
-            return losses(self.student, image, batch, self.config, rng)
+            return losses(self.student, features_KPD, batch, self.config, rng)
 
 
 @dataclass(frozen=True)
 class Steps(Dataset):
-    """What each step needs before the model is asked: the parts of its batch, and of each the
-    process's own images, drawn or their stored features.
+    """What each step needs before the model is asked: the parts of its batch.
+
+    With each part come the process's own images, drawn or as stored features.
     """
 
     rows: list[Row]
@@ -245,12 +229,10 @@ class Steps(Dataset):
 
     def _seen(self, own: list[Sample]) -> Tensor:
         views = [d.view for d in own]
-        stored = self.views.stored(views)
-        return (
-            drawn_pixels(views, self.views.image_root, self.views.student.image_size)
-            if stored is None
-            else stored
-        )
+        stored_KPD = self.views.stored(views)
+        if stored_KPD is not None:
+            return stored_KPD
+        return drawn_pixels(views, self.views.image_root, self.views.student.image_size)
 
 
 def train(config: DistillationConfig) -> Path:
@@ -340,16 +322,15 @@ def _processes(config: DistillationConfig):
     """The accelerator, with or without other processes."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    unused = DistributedDataParallelKwargs(
-        find_unused_parameters=True
-    )  # the class has weights that no objective needs, and losses may be left out
+    # the class has weights that no objective needs, and losses may be left out
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
     if config.backend != "hf" and (config.shard or config.gradient_checkpointing):
         raise ValueError("shard and gradient_checkpointing need backend 'hf'")
     if config.batch % (config.accumulation * distributed.world_size()):
         raise ValueError(
-            f"batch is {config.batch}: expected a multiple of accumulation × processes,"
-            f" {config.accumulation} × {distributed.world_size()}"
+            f"batch is {config.batch}: expected a multiple of accumulation ×"
+            f" processes, {config.accumulation} × {distributed.world_size()}"
         )
     return accelerator
 
@@ -362,18 +343,14 @@ def _base(config: DistillationConfig) -> Student:
 
 @torch.no_grad()
 def average_with_base(student: Student, base: Student, share: float) -> None:
-    """Move every trained weight of ``student`` towards that of ``base``: (1 - share) · student +
-    share · base.
-    """
+    """Move every trained weight towards the base's: (1 - share) · student + share · base."""
     for weight, old in zip(student.parameters(), base.parameters(), strict=True):
         if weight.requires_grad:
             weight.lerp_(old.to(weight.device), share)
 
 
 def finished(config: DistillationConfig) -> bool:
-    """Whether ``config.out`` holds the student that this very configuration trains from these
-    very files.
-    """
+    """Whether ``config.out`` holds the student of this very configuration and these very files."""
     return trained(config.out, identity_of(config))
 
 

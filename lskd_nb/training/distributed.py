@@ -1,5 +1,4 @@
-"""What the processes of one training tell each other, so that W of them learn what one would from
-the same batch.
+"""What the processes of one training tell each other, so that W of them learn as one would.
 
 Every process draws the whole batch (texts are cheap) and looks at its own part of the images. The
 contrast needs all of them: features are gathered with their gradient, and each process computes the
@@ -33,25 +32,22 @@ def rank() -> int:
 def local_part(
     batch: Sequence[Item], this: int | None = None, many: int | None = None
 ) -> Sequence[Item]:
-    """A process's part of a batch, this one's unless told otherwise: neighbours, as many for
-    each.
-    """
+    """A process's part of a batch, this one's unless told otherwise: neighbours, alike many."""
     each = len(batch) // (many or world_size())
     place = rank() if this is None else this
     return batch[place * each : (place + 1) * each]
 
 
 def all_gather_with_gradient(features: Tensor) -> Tensor:
-    """(B / W, …) features of each process -> (B, …) of all, in order; their gradients find the
-    way back.
+    """(B / W, …) features of each process -> (B, …) of all, in order.
+
+    Their gradients find the way back.
     """
     return _Gathered.apply(features.contiguous()) if world_size() > 1 else features
 
 
 class _Gathered(torch.autograd.Function):
-    """Every process's loss depends on every part: a part's gradient is the sum of what all of
-    them found for it.
-    """
+    """A part's gradient is the sum of what all processes found for it, as all depend on it."""
 
     @staticmethod
     def forward(ctx, part: Tensor) -> Tensor:

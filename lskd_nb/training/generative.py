@@ -1,9 +1,8 @@
-"""Training generative students: the language-model loss on "Answer: ... Rationale: ..." alone
-(LSKD, section 4.3).
+"""Training generative students: the language-model loss on their answers (LSKD, section 4.3).
 
-Query tokens, Q-Former and projection are trained; LoRA adapters (Hu et al. 2021) in the language
-model too, where ``lora_rank`` is given. Run as ``python -m lskd_nb.training.generative
-CONFIG.json``; a killed run goes on with the same numbers.
+Only "Answer: ... Rationale: ..." counts. Query tokens, Q-Former and projection are trained; LoRA
+adapters (Hu et al. 2021) in the language model too, where ``lora_rank`` is given. Run as ``python
+-m lskd_nb.training.generative CONFIG.json``; a killed run goes on with the same numbers.
 """
 
 import json
@@ -35,8 +34,9 @@ from lskd_nb.training.loop import (
 
 @dataclass(frozen=True)
 class GenerativeConfig:
-    """Everything that a generative student depends on. ``language_model`` and ``projection`` are
-    for Mini-GPT4 alone.
+    """Everything that a generative student depends on.
+
+    ``language_model`` and ``projection`` are for Mini-GPT4 alone.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -89,9 +89,8 @@ def train(config: GenerativeConfig) -> Path:
         batch = batch_at(step, rows, [], {}, config.batch, 0.0, config.views, config.seed)
         set_learning_rate(optimizer, learning_rate(step, config))
         image = views.features([d.view for d in batch])
-        torch.manual_seed(
-            int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
-        )  # dropout is a function of the step
+        # dropout is a function of the step
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0]))
         with autocast(student.device):
             loss = student.loss(image, [d.question for d in batch], [d.text for d in batch])
         loss.backward()
@@ -125,14 +124,10 @@ def base_of(config: GenerativeConfig) -> GenerativeStudent:
 
 
 def whole(row: Row) -> Row:
-    """A row whose answer always brings its rationale along: what a generative student is to say
-    is both.
-    """
-    return (
-        replace(row, answer=f"{row.answer} Rationale: {row.rationale}", rationale="")
-        if row.rationale
-        else row
-    )
+    """A row whose answer brings its rationale along: both are what a generative student says."""
+    if row.rationale:
+        return replace(row, answer=f"{row.answer} Rationale: {row.rationale}", rationale="")
+    return row
 
 
 def identity_of(config: GenerativeConfig) -> str:

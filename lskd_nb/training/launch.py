@@ -1,5 +1,4 @@
-"""Trainings as processes of their own: started with ``accelerate launch``, and followed through the
-metrics they write.
+"""Trainings as processes of their own: started with ``accelerate launch``, followed by metrics.
 
 A notebook that trains in its own kernel loses everything with the kernel, and holds one GPU. Here
 the notebook only looks on: it can be closed, run again, and finds each training where it is.
@@ -10,21 +9,36 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
+import numpy as np
 import psutil
 
-from lskd_nb.records import atomic_path
+from lskd_nb.records import CORPUS, atomic_path, read_parquet, write_parquet
+from lskd_nb.students.blip2 import Student
+from lskd_nb.students.views import FrozenFeatures
+from lskd_nb.training.batches import corpus_rows, fixed_view, rehearsal_rows
 from lskd_nb.training.distillation import DistillationConfig, finished
 from lskd_nb.training.loop import METRICS
 
 Curves = dict[str, list[dict]]  # the metrics of each training, a line a step
 
 
+class TrainingConfig(Protocol):
+    """A training's configuration, a dataclass: ``out`` is the folder of what is trained."""
+
+    __dataclass_fields__: ClassVar[dict]
+
+    @property
+    def out(self) -> str: ...
+
+
 def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[str]:
     """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some.
+
     For several machines see the README.
 
     ``accelerate launch`` starts no more than one process on CPUs (several need MPI there); what it
@@ -44,13 +58,12 @@ def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[st
             str(processes),
             *module,
         ]
-    how = (
-        ["--cpu"]
-        if not gpu
-        else ["--multi_gpu", "--main_process_port", "0"]
-        if processes > 1
-        else []
-    )
+    if not gpu:
+        how = ["--cpu"]
+    elif processes > 1:
+        how = ["--multi_gpu", "--main_process_port", "0"]
+    else:
+        how = []
     return [
         sys.executable,
         "-m",
@@ -70,14 +83,13 @@ def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[st
     ]
 
 
-def loss_curve(config: DistillationConfig) -> list[dict]:
+def loss_curve(config: TrainingConfig) -> list[dict]:
     """The metrics that a training has written so far, finished or not."""
     out = Path(config.out)
     for log in (out.with_name(out.name + ".training") / METRICS, out / METRICS):
         if log.exists():
-            return [
-                json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")
-            ]  # the last may be half written
+            # the last may be half written
+            return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
     return []
 
 
@@ -105,8 +117,8 @@ def train_all(
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 if (status := running.pop(name).returncode) != 0:
                     raise RuntimeError(
-                        f"training {name!r} ended with status {status}:"
-                        f" {_last_words(configs[name])}"
+                        f"training {name!r} ended"
+                        f" with status {status}: {_last_words(configs[name])}"
                     )
             curves = {name: loss_curve(config) for name, config in configs.items()}
             if steps != (steps := sum(map(len, curves.values()))):
@@ -118,7 +130,22 @@ def train_all(
     return {name: loss_curve(config) for name, config in configs.items()}
 
 
-def _beside(config: DistillationConfig, suffix: str) -> Path:
+def train_alone(module: str, config: TrainingConfig) -> list[dict]:
+    """One training in a process of its own, waited for; returns its metrics, a line a step.
+
+    It is started as ``python -m module CONFIG.json``. ``config`` is of any kind that ``module``
+    reads; it is written beside its ``out``. Raises ``RuntimeError`` with the training's last words.
+    """
+    path = _beside(config, ".json")
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(asdict(config)))
+    done = subprocess.run([sys.executable, "-m", module, str(path)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{module} ended with status {done.returncode}: {done.stderr[-600:]}")
+    return loss_curve(config)
+
+
+def _beside(config: TrainingConfig, suffix: str) -> Path:
     return Path(config.out).with_name(Path(config.out).name + suffix)
 
 
@@ -168,3 +195,61 @@ def _end(process: subprocess.Popen) -> None:
         if member.is_running():
             member.kill()
     process.wait()
+
+
+# ------------------------------------------------------------------------------ what trainings read
+
+
+@dataclass(frozen=True)
+class CorpusSubset:
+    """A random subset of a corpus, as a file of its own: a ``share`` of it, so many ``triples``."""
+
+    corpus: Path
+    share: float
+    triples: int
+
+
+def corpus_subsets(
+    corpus: str | Path, folder: str | Path, shares: Sequence[float], seed: int
+) -> dict[str, CorpusSubset]:
+    """Nested random subsets of a corpus (Parquet), for the scaling curve.
+
+    They are files in ``folder``, here by the name of the system that learns from them; each larger
+    one has all of the smaller. The whole is ``lskd``, a half of it ``lskd_50``. Rows stay in their
+    order.
+    """
+    whole = read_parquet(corpus, CORPUS)
+    order = np.random.default_rng([seed, 10]).permutation(whole.num_rows)
+    subsets = {}
+    for share in shares:
+        name = "lskd" if share == 1.0 else f"lskd_{round(100 * share)}"
+        triples = max(round(share * whole.num_rows), 1)
+        path = Path(folder) / f"{name}.parquet"
+        write_parquet(whole.take(np.sort(order[:triples])), path, CORPUS)
+        subsets[name] = CorpusSubset(path, share, triples)
+    return subsets
+
+
+def store_features(
+    student: Student,
+    image_root: str | Path,
+    store: str | Path,
+    corpora: Iterable[str | Path],
+    views: int,
+    rehearsal: str | Path | None = None,
+) -> None:
+    """Compute once the frozen features of all that some trainings will see.
+
+    That is ``views`` fixed views of each row of the ``corpora``, and the images of the pairs to
+    rehearse.
+    """
+    needed = [
+        fixed_view(row, which)
+        for corpus in corpora
+        for row in corpus_rows(corpus)
+        for which in range(views)
+    ]
+    plain = rehearsal_rows(rehearsal) if rehearsal else []
+    FrozenFeatures(student, image_root, store).prepare(
+        needed + [fixed_view(row, 0) for row in plain]
+    )

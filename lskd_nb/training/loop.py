@@ -3,8 +3,8 @@
 Training leaves a line of metrics for each step, a checkpoint every so many, and a folder that is
 there only when it is whole. A step must be a function of its number alone (its batch, and what is
 random in it). Then a run that was killed goes on from its last checkpoint with the numbers an
-unbroken one would have had. Of several processes that train together (``ranks``) the first writes
-the files.
+unbroken one would have had. Of several processes that train together (``distributed``) the first
+writes the files.
 """
 
 import json
@@ -49,8 +49,9 @@ def learning_rate(step: int, config: Schedule) -> float:
 def optimizer_of(
     model: nn.Module, words: nn.Parameter, weight_decay: float, embedding_lr: float
 ) -> torch.optim.AdamW:
-    """AdamW over what is trained; the word embeddings are a group whose rate
-    ``set_learning_rate`` multiplies by ``embedding_lr``.
+    """AdamW over what is trained.
+
+    The word embeddings are a group whose rate ``set_learning_rate`` multiplies by ``embedding_lr``.
     """
     others = [p for p in model.parameters() if p.requires_grad and p is not words]
     groups = [{"params": [words], "multiple": embedding_lr}, {"params": others, "multiple": 1.0}]
@@ -162,8 +163,10 @@ def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimize
 
 @contextmanager
 def room_for(path: Path) -> Iterator[None]:
-    """Write weights. Raises ``OSError`` naming ``path`` where their libraries can't; they say so
-    in errors of their own.
+    """Write weights.
+
+    Raises ``OSError`` naming ``path`` where their libraries can't; they say so in errors of their
+    own.
     """
     try:
         yield
@@ -206,8 +209,8 @@ def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
     ]
     if misfits:
         raise ValueError(
-            f"{path} is of a model of another size: {misfits[0]} does not fit; remove it to train"
-            " from the start"
+            f"{path} is of a model of another size: {misfits[0]} does not fit;"
+            " remove it to train from the start"
         )
     with torch.no_grad():
         for name, weight in state["weights"].items():
@@ -236,8 +239,9 @@ def _cut_log(log: Path, step: int) -> None:
 
 
 def read_config(path: str | Path, kind: type[Config]) -> Config:
-    """Read a JSON configuration into the dataclass ``kind``. Raises ``ValueError`` naming the
-    keys that are unknown, missing or of another type.
+    """Read a JSON configuration into the dataclass ``kind``.
+
+    Raises ``ValueError`` naming the keys that are unknown, missing or of another type.
     """
     try:
         return TypeAdapter(kind).validate_json(Path(path).read_bytes())

@@ -1,5 +1,4 @@
-"""What a captioner is finetuned on: texts that people wrote about boxes in images, or about whole
-images, from several data sets.
+"""What a captioner is finetuned on: what people wrote about boxes in images, or about whole ones.
 
 LSKD's region captioner learned from RefCOCO/+/g's expressions, Sherlock's clues and Visual Genome's
 region descriptions; its narrator from Localized Narratives (section 3.1). Each set has its reader
@@ -8,6 +7,7 @@ text's boxes are its own, not those of a corpus' regions.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,30 +25,41 @@ from lskd_nb.sources import (
     read_records,
     text_of,
 )
-from lskd_nb.sources.localized_narratives import Narrative
-from lskd_nb.sources.refcoco import Referring
-from lskd_nb.sources.sherlock import Clue
+from lskd_nb.sources.localized_narratives import Narrative, read_narratives
+from lskd_nb.sources.refcoco import Referring, read_refcoco
+from lskd_nb.sources.sherlock import Clue, read_sherlock
 
 CAPTIONS = pa.schema(
     [
         ("image", pa.string()),  # path relative to the image root
         ("width", pa.int32()),
         ("height", pa.int32()),
-        (
-            "boxes",
-            pa.list_(BOX),
-        ),  # that bound the one thing spoken of, xyxy pixels; none: the whole image
+        # boxes that bound the one thing spoken of, xyxy pixels; none: the whole image
+        ("boxes", pa.list_(BOX)),
         ("text", pa.string()),
         ("origin", pa.string()),  # data set
     ]
 )
 
 
+@dataclass(frozen=True)
+class CaptionSet:
+    """What one data set gives a captioner to learn from: rows of CAPTIONS, the records that were
+    left out, and how many boxes were cut to their image.
+    """
+
+    rows: list[dict]
+    rejected: list[Rejected]
+    clamped: int = 0
+
+
 def caption_row(
     image: LocatedImage, boxes: Sequence[Box], text: str, origin: str, below: str = ""
 ) -> dict:
-    """One row of CAPTIONS. ``below`` is the folder, under the image root of all sets, that this
-    set's own paths are relative to.
+    """One row of CAPTIONS.
+
+    ``below`` is the folder, under the image root of all sets, that this set's own paths are
+    relative to.
     """
     path = f"{below.rstrip('/')}/{image.path}" if below else image.path
     return dict(
@@ -94,9 +105,7 @@ def visual_genome_rows(
 
 
 def sherlock_rows(clues: Iterable[Clue], below: str = "") -> list[dict]:
-    """Sherlock's clues: what people saw in the boxes that bound it together (not what they
-    inferred).
-    """
+    """Sherlock's clues: what people saw in the boxes of one thing, not what they inferred."""
     return [
         caption_row(c.image, [r.box for r in c.image.regions], c.clue, "sherlock", below)
         for c in clues
@@ -115,8 +124,7 @@ def refcoco_rows(refs: Iterable[Referring], below: str = "") -> list[dict]:
 def narrative_rows(
     narratives: Iterable[Narrative], image_root: str | Path, below: str = ""
 ) -> tuple[list[dict], list[Rejected]]:
-    """Localized Narratives' captions of whole images, and the narratives whose image is missing or
-    damaged.
+    """Localized Narratives' captions of whole images; those whose image is missing or damaged.
 
     The files don't say how large an image is: each is opened once, below ``image_root``/``below``.
     """
@@ -137,6 +145,43 @@ def narrative_rows(
             )
             rows.append(caption_row(image, [], told.caption, "localized_narratives", below))
     return rows, rejects
+
+
+# ------------------------------------------------------------ whole sets, read below one image root
+
+
+def visual_genome_set(
+    image_root: str | Path, folder: str, images: Iterable[LocatedImage]
+) -> CaptionSet:
+    """Visual Genome's region descriptions of ``images`` (paths relative to ``folder``)."""
+    return CaptionSet(*visual_genome_rows(Path(image_root) / folder, images, below=folder))
+
+
+def sherlock_set(
+    image_root: str | Path, folder: str, images: str, held_out: Iterable[LocatedImage] = ()
+) -> CaptionSet:
+    """Sherlock's training clues; ``images`` is the folder of their images.
+
+    Clues about images that are ``held_out`` (paths relative to it) are passed over.
+    """
+    home = Path(image_root)
+    clues, rejected, clamped = read_sherlock(home / folder, "train", home / images)
+    unseen = {image.path for image in held_out}
+    taught = [clue for clue in clues if clue.image.path not in unseen]
+    return CaptionSet(sherlock_rows(taught, below=images), rejected, clamped)
+
+
+def refcoco_set(image_root: str | Path, name: str, split_by: str) -> CaptionSet:
+    """The training expressions of RefCOCO, RefCOCO+ or RefCOCOg."""
+    refs, rejected, clamped = read_refcoco(image_root, name, "train", split_by)
+    return CaptionSet(refcoco_rows(refs), rejected, clamped)
+
+
+def narrative_set(image_root: str | Path, folder: str) -> CaptionSet:
+    """Localized Narratives, for a narrator; their images lie directly below ``image_root``."""
+    narratives, rejected = read_narratives(Path(image_root) / folder)
+    rows, missing = narrative_rows(narratives, image_root)
+    return CaptionSet(rows, rejected + missing)
 
 
 def _region_box(region: object, image: LocatedImage) -> tuple[Box, bool]:

@@ -1,5 +1,4 @@
-"""Captioning: a BLIP-2 is finetuned to describe regions, or to narrate whole images (LSKD, section
-3.1).
+"""Captioning: a BLIP-2 is finetuned to describe regions or narrate images (LSKD, section 3.1).
 
 The vision encoder and the language model stay frozen; the query tokens, the Q-Former and the
 projection between the two learn to make the language model say what people wrote (BLIP-2, Li et al.
@@ -8,8 +7,8 @@ counts; with FLAN-T5 the encoder reads places and prompt, the decoder says the t
 
 Run as ``python -m lskd_nb.verbalization.captioning CONFIG.json``: it writes ``metrics.jsonl`` as it
 goes and a checkpoint every so many steps, and a killed run goes on from there with the same
-numbers. What it saves is loaded by ``verbalizers.PromptedBlip2``. Run with tiny models only; with the
-hub's, on one GPU in bf16, not yet.
+numbers. What it saves is loaded by ``verbalizers.PromptedBlip2``. Run with tiny models only; with
+the hub's, on one GPU in bf16, not yet.
 """
 
 import json
@@ -72,8 +71,9 @@ class CaptioningConfig:
 
 
 def train(config: CaptioningConfig) -> Path:
-    """Finetune, or go on finetuning, and save the captioner under ``config.out``; returns that
-    folder.
+    """Finetune, or go on finetuning, and save the captioner under ``config.out``.
+
+    Returns that folder.
     """
     identity = identity_of(config)
     if trained(config.out, identity):
@@ -118,13 +118,12 @@ def parts(name: str) -> dict[str, tuple[int, bool]]:
     model, _ = load_trainable(name, torch.device("cpu"))
     found = {"eye": [], "bridge": [], "tongue": []}
     for weight_name, weight in model.named_parameters():
-        part = (
-            "eye"
-            if weight_name.startswith("vision")
-            else "tongue"
-            if weight_name.startswith("language_model.")
-            else "bridge"
-        )
+        if weight_name.startswith("vision"):
+            part = "eye"
+        elif weight_name.startswith("language_model."):
+            part = "tongue"
+        else:
+            part = "bridge"
         found[part].append(weight)
     return {
         part: (sum(w.numel() for w in weights), any(w.requires_grad for w in weights))
@@ -133,13 +132,9 @@ def parts(name: str) -> dict[str, tuple[int, bool]]:
 
 
 def describe(name: str, shown: Sequence[Image.Image], prompt: str, batch: int = 32) -> list[str]:
-    """What the captioner at a name or folder says of each image (as
-    ``verbalization.region_view`` shows a region).
-    """
-    speaker, said = (
-        PromptedBlip2(name, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-        [],
-    )
+    """What the captioner at a name or folder says of each image (``describe.region_view``)."""
+    speaker = PromptedBlip2(name, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    said = []
     for start in range(0, len(shown), batch):
         some = shown[start : start + batch]
         said += [text for text, _ in speaker(some, [prompt] * len(some), Settings(batch=batch))]
@@ -161,8 +156,8 @@ def batches(config: CaptioningConfig, size: int, begin: int) -> Iterator[tuple[T
         picture = open_image(config.image_root, row["image"])
         if picture.size != (row["width"], row["height"]):
             raise ValueError(
-                f"{row['image']} has {picture.size} pixels, its row in {config.rows}"
-                f" {(row['width'], row['height'])}"
+                f"{row['image']} has {picture.size} pixels,"
+                f" its row in {config.rows} {(row['width'], row['height'])}"
             )
         return pixels(boxes_view(picture, row["boxes"] or (), size, config.view), size)
 
@@ -195,9 +190,8 @@ def _step(
 ) -> dict:
     rate = learning_rate(step, config)
     set_learning_rate(optimizer, rate)
-    torch.manual_seed(
-        int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
-    )  # dropout is a function of the step
+    # dropout is a function of the step
+    torch.manual_seed(int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0]))
     with autocast(model.device):
         loss = caption_loss(model, tokenizer, shown, config.prompt, texts, config.max_tokens)
     loss.backward()
@@ -210,8 +204,7 @@ def _step(
 def caption_loss(
     model, tokenizer, shown: Tensor, prompt: str, texts: Sequence[str], max_tokens: int
 ) -> Tensor:
-    """Mean cross entropy of the texts' tokens, end marks included, after (B, 3, S, S) pixels and
-    the prompt.
+    """Mean cross entropy of texts' tokens and end marks, after (B, 3, S, S) pixels and prompt.
 
     A text longer than ``max_tokens`` is cut, and its end is not taught. The end mark is the
     language model's own: a line break for BLIP-2's OPT.

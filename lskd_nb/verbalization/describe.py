@@ -1,5 +1,4 @@
-"""Verbalization: an image and its regions put into words, for an LLM that cannot see (LSKD, section
-3.1).
+"""Verbalization: images put into words, for an LLM that cannot see (LSKD, section 3.1).
 
 Three kinds of descriptors, each by models of Hugging Face's loaded by name or path:
 
@@ -23,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
@@ -38,7 +38,9 @@ from lskd_nb.regions import (
 )
 from lskd_nb.shards import LOCAL, Engine, Work, in_shards
 from lskd_nb.sources import BadRecord, Rejected, first_of, read_records, text_of
+from lskd_nb.sources.visual_genome import HumanText
 from lskd_nb.students.views import open_image
+from lskd_nb.training.batches import REHEARSAL
 from lskd_nb.verbalization.retrieval import Retriever
 from lskd_nb.verbalization.verbalizers import (
     PromptedBlip2,
@@ -60,8 +62,9 @@ def verbalize(
     loaded: "LoadedVerbalizers | None" = None,
     engine: Engine = LOCAL,
 ) -> tuple[Path, Path]:
-    """Verbalize ``images`` into ``out`` (records.VERBALIZATIONS); unreadable images go to ``out``'s
-    rejects file.
+    """Verbalize ``images`` into ``out`` (records.VERBALIZATIONS).
+
+    Unreadable images go to ``out``'s rejects file.
 
     Works in parts of ``part`` images, each written when it is done, so that a killed call goes on
     where it was. ``human`` are ready rows, of a dataset verbalizer or of ``external_captions``.
@@ -71,11 +74,9 @@ def verbalize(
     settings, out = settings or Settings(), Path(out)
     settings = replace(settings, cache=settings.cache or str(out.parent / "text_features"))
     folder = out.with_suffix(".parts") / _plan(images, verbalizers, settings, part)
-    load = (
-        (lambda: partial(_speak, loaded, image_root))
-        if loaded and engine.name == "local"
-        else partial(_speaking, verbalizers, settings, image_root)
-    )
+    load = partial(_speaking, verbalizers, settings, image_root)
+    if loaded and engine.name == "local":
+        load = partial(partial, _speak, loaded, image_root)
     lines, bad = in_shards(
         regions_table(images), folder, part, load, VERBALIZATIONS, on_progress, engine
     )
@@ -105,8 +106,8 @@ class LoadedVerbalizers:
     def __init__(self, verbalizers: Verbalizers, settings: Settings):
         if bool(verbalizers.vqa) != bool(verbalizers.question_generator):
             raise ValueError(
-                "dynamic descriptors need both a question_generator and a vqa model; only one"
-                " is set"
+                "dynamic descriptors need both a question_generator and a vqa model;"
+                " only one is set"
             )
         self.settings = settings
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -117,21 +118,17 @@ class LoadedVerbalizers:
                 speakers[name] = PromptedBlip2(name, device)
             return speakers.get(name)
 
-        self.clip = (
-            Retriever(verbalizers.clip, settings.vocabularies, device, settings.cache)
-            if verbalizers.clip
-            else None
-        )
-        self.captioner, self.region_captioner = (
-            speaker(verbalizers.captioner),
-            speaker(verbalizers.region_captioner),
-        )
+        if verbalizers.clip:
+            self.clip = Retriever(verbalizers.clip, settings.vocabularies, device, settings.cache)
+        else:
+            self.clip = None
+        self.captioner = speaker(verbalizers.captioner)
+        self.region_captioner = speaker(verbalizers.region_captioner)
         self.vqa, self.narrator = speaker(verbalizers.vqa), speaker(verbalizers.narrator)
-        self.asker = (
-            QuestionGenerator(verbalizers.question_generator, device)
-            if verbalizers.question_generator
-            else None
-        )
+        if verbalizers.question_generator:
+            self.asker = QuestionGenerator(verbalizers.question_generator, device)
+        else:
+            self.asker = None
 
     def __call__(
         self, images: Sequence[LocatedImage], image_root: str | Path
@@ -249,6 +246,28 @@ def human_rows(
         )
 
 
+def dataset_rows(texts: Iterable[HumanText]) -> list[dict]:
+    """What people wrote about images, as rows of the dataset verbalizer."""
+    return [
+        row
+        for t in texts
+        for row in human_rows(t.image_id, [(t.region, t.question, t.text)], t.origin)
+    ]
+
+
+def write_rehearsal(
+    texts: Iterable[HumanText], images: Iterable[LocatedImage], path: str | Path
+) -> Path:
+    """The plain pairs that a student rehearses (batches.REHEARSAL): what people wrote about
+    ``images``, with the question where it answers one.
+    """
+    image_of = {image.image_id: image.path for image in images}
+    rows = [dict(image=image_of[t.image_id], question=t.question or "", text=t.text) for t in texts]
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, REHEARSAL), temporary)
+    return Path(path)
+
+
 def write_ofa_input(
     images: Iterable[LocatedImage], image_root: str | Path, path: str | Path
 ) -> Path:
@@ -270,8 +289,7 @@ def write_ofa_input(
 def external_captions(
     path: str | Path, images: Iterable[LocatedImage], model: str = "ofa-huge"
 ) -> tuple[list[dict], list[Rejected]]:
-    """Captions that OFA wrote by itself, as rows of records.VERBALIZATIONS, and the images it wrote
-    none about.
+    """Captions that OFA wrote by itself, as rows of records.VERBALIZATIONS; images without.
 
     OFA-Huge's classes are in no current release of transformers, so its own repository
     (OFA-Sys/OFA) is run beside this one: ``write_ofa_input`` writes what its
@@ -288,8 +306,8 @@ def external_captions(
             raise ValueError(f"{path}, row {number}: {error}") from error
         if captions.setdefault(image_id, text) != text:
             raise ValueError(
-                f"{path}, row {number}: image_id {image_id!r} has a second caption, {text!r} after"
-                f" {captions[image_id]!r}"
+                f"{path}, row {number}: image_id {image_id!r} has a second"
+                f" caption, {text!r} after {captions[image_id]!r}"
             )
     version, images = hash_of([path])[:12], list(images)
     common = dict(
@@ -324,8 +342,9 @@ def region_view(picture: Image.Image, region: Region, size: int, how: str) -> Im
 
 
 def boxes_view(picture: Image.Image, boxes: Sequence[Box], size: int, how: str) -> Image.Image:
-    """The same of several boxes (xyxy pixels) that bound one thing; without any, the whole
-    image.
+    """The same of several boxes (xyxy pixels) that bound one thing.
+
+    Without any, the whole image.
     """
     if how not in ("highlight", "crop"):
         raise ValueError(f"region_view is {how!r}; expected 'highlight' or 'crop'")
@@ -375,8 +394,9 @@ def _row(
 
 
 def short_name(name: str) -> str:
-    """A hub name as it is; of a folder its last two parts, since absolute paths mean nothing
-    elsewhere.
+    """A hub name as it is.
+
+    Of a folder its last two parts, since absolute paths mean nothing elsewhere.
     """
     return "/".join(Path(name).parts[-2:]) if Path(name).is_dir() else name
 

@@ -1,5 +1,4 @@
-"""Regions from a detector: OWL-ViT or OWLv2 (Minderer et al. 2022, 2023) looks for every word of a
-vocabulary in an image.
+"""Regions from a detector of a vocabulary: OWL-ViT or OWLv2 (Minderer et al. 2022, 2023).
 
 The published corpus' Visual Genome boxes carry LVIS names, so a detector of LVIS' vocabulary drew
 them; here it is any zero-shot detector of the OWL family from the hub, which takes that vocabulary
@@ -38,9 +37,7 @@ CHUNK = 256  # texts encoded at once
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """Which boxes become regions: the surest, unless they are too small or nearly copies of a
-    surer one.
-    """
+    """Which boxes become regions: the surest, none too small or nearly copies of a surer one."""
 
     prompt: str = "a photo of a {}"
     threshold: float = 0.1  # probability that the best word is there
@@ -51,9 +48,7 @@ class DetectionSettings:
 
 
 class Detector:
-    """An OWL-ViT or OWLv2 with a vocabulary, in float32: half precision would shift boxes by
-    some pixels.
-    """
+    """An OWL-ViT or OWLv2 with a vocabulary, in float32: half precision shifts boxes by pixels."""
 
     def __init__(
         self, name: str, vocabulary: Sequence[str], settings: DetectionSettings | None = None
@@ -73,8 +68,8 @@ class Detector:
         self.prepare = image_processor(name)
         if self.prepare is None:
             raise ValueError(
-                f"{name} has no preprocessor_config.json, which says how a detector's images are"
-                " resized or padded"
+                f"{name} has no preprocessor_config.json,"
+                " which says how a detector's images are resized or padded"
             )
         self.queries = self._encode_texts(AutoTokenizer.from_pretrained(name))
 
@@ -165,8 +160,9 @@ def detect_regions(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     engine: Engine = LOCAL,
 ) -> tuple[list[LocatedImage], list[Rejected]]:
-    """``images`` with the regions that a detector finds, in place of those they have; and what was
-    left out.
+    """``images`` with the regions that a detector finds instead of theirs; what was left out.
+
+    And what was left out.
 
     ``model`` is a hub name or folder of the OWL family. With a folder ``parts``, each ``part``
     images are written there when they are done, and a killed call goes on where it was. Rejected:
@@ -216,8 +212,8 @@ def _detected(
                     Rejected(
                         image.image_id,
                         "image size differs",
-                        f"{image.path} has {picture.size} pixels, expected"
-                        f" {image.width, image.height}",
+                        f"{image.path} has {picture.size}"
+                        f" pixels, expected {image.width, image.height}",
                     )
                 )
         for (image, _), regions in zip(
@@ -244,11 +240,10 @@ def _plan(
     part: int,
 ) -> str:
     """A name for the parts of this very call."""
-    weights = (
-        hash_of(sorted(f for f in Path(model).iterdir() if f.is_file()))
-        if Path(model).is_dir()
-        else model
-    )
+    if Path(model).is_dir():
+        weights = hash_of(sorted(f for f in Path(model).iterdir() if f.is_file()))
+    else:
+        weights = model
     told = [
         [(i.image_id, i.path, i.width, i.height) for i in images],
         weights,

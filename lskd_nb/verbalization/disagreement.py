@@ -1,5 +1,4 @@
-"""Where verbalizers disagree: two lines that can hardly both be right, or a word that nobody else
-says.
+"""Where verbalizers disagree: two lines that can't both be right, or a word that nobody else says.
 
 The plain words of lines are compared; nothing is understood, so "a girl" contradicts "a young
 woman". Content words are what is left without scikit-learn's English stop words, in small letters,
@@ -35,86 +34,88 @@ from lskd_nb.run_folder import RunFolder
 
 LABEL = "label"  # what the data set calls a region, as a verbalizer
 RETRIEVAL = "clip-"  # what the names of verbalizers that retrieve words begin with
-COLORS = frozenset(
-    (
-        "black",
-        "white",
-        "gray",
-        "silver",
-        "red",
-        "maroon",
-        "pink",
-        "orange",
-        "yellow",
-        "gold",
-        "green",
-        "teal",
-        "turquoise",
-        "blue",
-        "navy",
-        "purple",
-        "violet",
-        "brown",
-        "tan",
-        "beige",
-    )
-)
+# fmt: off
+COLORS = frozenset((
+    "black", "white", "gray", "silver", "red", "maroon", "pink", "orange", "yellow", "gold",
+    "green", "teal", "turquoise", "blue", "navy", "purple", "violet", "brown", "tan", "beige",
+))
 NUMBERS = dict(
-    two="2",
-    three="3",
-    four="4",
-    five="5",
-    six="6",
-    seven="7",
-    eight="8",
-    nine="9",
-    ten="10",
-    eleven="11",
-    twelve="12",
+    two="2", three="3", four="4", five="5", six="6", seven="7", eight="8", nine="9", ten="10",
+    eleven="11", twelve="12",
 )
+# fmt: on
 SAME = NUMBERS | {"grey": "gray", "golden": "gold"}
 _WORD = re.compile(r"[^\W_]+")
 
 LINES = f"""
-SELECT image_id, verbalizer, region, question, coalesce(text, '') AS text, score, model, version, concat_ws(' ', question, text) AS words_of,
+SELECT image_id, verbalizer, region, question, coalesce(text, '') AS text, score, model, version,
+    concat_ws(' ', question, text) AS words_of,
     starts_with(verbalizer, $retrieval) AS retrieved
-FROM {PARQUET.replace("?", "$lines", 1)} WHERE $image IS NULL OR image_id = $image
+FROM {PARQUET.replace("?", "$lines", 1)}
+WHERE $image IS NULL OR image_id = $image
 UNION ALL BY NAME
-SELECT image_id, $label AS verbalizer, r.id AS region, r.label AS text, source AS model, r.label AS words_of, false AS retrieved
-FROM (SELECT image_id, source, unnest(regions) AS r FROM {PARQUET.replace("?", "$regions", 1)} WHERE $image IS NULL OR image_id = $image) WHERE r.label <> ''
+SELECT image_id, $label AS verbalizer, r.id AS region, r.label AS text, source AS model,
+    r.label AS words_of, false AS retrieved
+FROM (
+    SELECT image_id, source, unnest(regions) AS r
+    FROM {PARQUET.replace("?", "$regions", 1)}
+    WHERE $image IS NULL OR image_id = $image
+)
+WHERE r.label <> ''
 """
 DETAILS = """
-CASE WHEN len(a.colors) > 0 AND len(b.colors) > 0 AND NOT list_has_any(a.colors, b.colors) THEN 'colour'
-     WHEN len(a.numbers) > 0 AND len(b.numbers) > 0 AND NOT list_has_any(a.numbers, b.numbers) THEN 'number' END
+CASE WHEN len(a.colors) > 0 AND len(b.colors) > 0 AND NOT list_has_any(a.colors, b.colors)
+        THEN 'colour'
+     WHEN len(a.numbers) > 0 AND len(b.numbers) > 0 AND NOT list_has_any(a.numbers, b.numbers)
+        THEN 'number' END
 """
 CONTRADICTIONS = f"""
-WITH named AS (SELECT image_id, head FROM spoken WHERE region IS NOT NULL AND head <> '' GROUP BY ALL HAVING count(DISTINCT region) = 1),
+WITH named AS (
+    SELECT image_id, head FROM spoken WHERE region IS NOT NULL AND head <> ''
+    GROUP BY ALL HAVING count(DISTINCT region) = 1
+),
 pairs AS (
     SELECT a.image_id, a.region, a.line AS one, b.line AS other, 1.0::DOUBLE AS weight,
         CASE WHEN NOT list_has_any(a.words, b.words) THEN 'no word in common'
-             WHEN NOT list_contains(b.words, a.head) AND NOT list_contains(a.words, b.head) THEN 'another thing' ELSE {DETAILS} END AS why
-    FROM spoken a JOIN spoken b ON a.image_id = b.image_id AND a.region = b.region AND a.verbalizer < b.verbalizer WHERE a.head <> '' AND b.head <> ''
+             WHEN NOT list_contains(b.words, a.head) AND NOT list_contains(a.words, b.head)
+                THEN 'another thing'
+             ELSE {DETAILS} END AS why
+    FROM spoken a JOIN spoken b
+        ON a.image_id = b.image_id AND a.region = b.region AND a.verbalizer < b.verbalizer
+    WHERE a.head <> '' AND b.head <> ''
     UNION ALL
     SELECT a.image_id, a.region, a.line, b.line, 0.5, {DETAILS}
-    FROM spoken a JOIN named USING (image_id, head) JOIN spoken b ON a.image_id = b.image_id AND b.region IS NULL AND NOT b.retrieved
+    FROM spoken a JOIN named USING (image_id, head) JOIN spoken b
+        ON a.image_id = b.image_id AND b.region IS NULL AND NOT b.retrieved
     WHERE a.region IS NOT NULL AND list_contains(b.words, a.head)
 )
 SELECT * FROM pairs WHERE why IS NOT NULL
 """
 LONELY = """
-SELECT image_id, word FROM (SELECT image_id, verbalizer, unnest(words) AS word FROM spoken) GROUP BY ALL
+SELECT image_id, word
+FROM (SELECT image_id, verbalizer, unnest(words) AS word FROM spoken)
+GROUP BY ALL
 HAVING count(DISTINCT verbalizer) = 1 AND NOT bool_or(verbalizer = $label)
 """
 REGIONS = """
-SELECT image_id, region, coalesce(weight, 0) + share AS disagreement FROM (
+SELECT image_id, region, coalesce(weight, 0) + share AS disagreement
+FROM (
     SELECT image_id, region, avg(CASE WHEN lonely.word IS NULL THEN 0 ELSE 1 END) AS share
-    FROM (SELECT DISTINCT image_id, region, unnest(words) AS word FROM spoken WHERE region IS NOT NULL AND verbalizer <> $label)
-        LEFT JOIN lonely USING (image_id, word) GROUP BY image_id, region
-) LEFT JOIN (SELECT image_id, region, sum(weight) AS weight FROM contradictions GROUP BY ALL) USING (image_id, region)
+    FROM (
+        SELECT DISTINCT image_id, region, unnest(words) AS word
+        FROM spoken WHERE region IS NOT NULL AND verbalizer <> $label
+    ) LEFT JOIN lonely USING (image_id, word)
+    GROUP BY image_id, region
+) LEFT JOIN (
+    SELECT image_id, region, sum(weight) AS weight FROM contradictions GROUP BY ALL
+) USING (image_id, region)
 """
 IMAGES = f"""
-SELECT image_id, coalesce(most, 0) FROM {NUMBERED_PARQUET.replace("?", "$regions", 1)}
-    LEFT JOIN (SELECT image_id, max(disagreement) AS most FROM ({REGIONS}) GROUP BY image_id) USING (image_id) ORDER BY coalesce(most, 0) DESC, file_row_number
+SELECT image_id, coalesce(most, 0)
+FROM {NUMBERED_PARQUET.replace("?", "$regions", 1)} LEFT JOIN (
+    SELECT image_id, max(disagreement) AS most FROM ({REGIONS}) GROUP BY image_id
+) USING (image_id)
+ORDER BY coalesce(most, 0) DESC, file_row_number
 """
 
 
@@ -161,7 +162,11 @@ def stop_words() -> frozenset[str]:
 
 
 def plain(word: str) -> str:
-    """A word in small letters, without a plural's s; a number as digits."""
+    """A word in small letters, without a plural's s; a number as digits.
+
+    >>> plain("Dogs"), plain("Twelve"), plain("grass")
+    ('dog', '12', 'grass')
+    """
     word = word.lower()
     if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
         word = word[:-1]
@@ -169,7 +174,12 @@ def plain(word: str) -> str:
 
 
 def said(text: str) -> Said:
-    """The words of a line."""
+    """The words of a line.
+
+    >>> line = said("two brown dogs running on the beach")
+    >>> line.head, line.colors, line.numbers
+    ('dog', ('brown',), ('2',))
+    """
     stops, words, head, in_phrase = stop_words(), {}, "", True
     for token in _WORD.findall(text.lower()):
         if words and (token in stops or (token.endswith(("ing", "ed")) and token not in COLORS)):
@@ -194,7 +204,11 @@ def retrieved(verbalizer: str) -> bool:
 
 
 def marked(text: str, words: Iterable[str]) -> list[tuple[str, bool]]:
-    """A text in pieces, and whether each is one of these plain words."""
+    """A text in pieces, and whether each is one of these plain words.
+
+    >>> marked("Two dogs", ["dog"])
+    [('Two ', False), ('dogs', True)]
+    """
     wanted, pieces, end = set(words), [], 0
     for found in _WORD.finditer(text):
         if plain(found[0]) in wanted:
@@ -204,8 +218,10 @@ def marked(text: str, words: Iterable[str]) -> list[tuple[str, bool]]:
 
 
 class Disagreements:
-    """Where the verbalizers of a run disagree. Only what is asked for is read: one image's lines,
-    or, for the order of all, the words of each different line.
+    """Where the verbalizers of a run disagree.
+
+    Only what is asked for is read: one image's lines, or, for the order of all, the words of each
+    different line.
 
     Raises ``FileNotFoundError`` where notebook 01 has written nothing yet; ``of`` and ``images``
     raise ``ValueError`` for damaged files.
@@ -245,9 +261,7 @@ class Disagreements:
 
     @cached_property
     def images(self) -> Mapping[str, float]:
-        """Every image of the run and its disagreement, the largest first, equals in the order of
-        the file.
-        """
+        """Every image of the run and its disagreement, the largest first, equals as in the file."""
         with duckdb.connect() as db:
             self._speak(db, None)
             found = db.execute(IMAGES, {"regions": self._files["regions"], "label": LABEL})

@@ -1,5 +1,4 @@
-"""Retrieval: CLIP finds the places, objects and concepts of an image in fixed vocabularies (LSKD,
-section 3.1, global).
+"""Retrieval: CLIP finds an image's places, objects, concepts in vocabularies (LSKD, section 3.1).
 
 A vocabulary is a text file, ``place.txt``, ``object.txt`` or ``concept.txt`` in one folder, an
 entry a line. The project's own lists are in ``lskd_nb/verbalization/vocabularies``. The names of
@@ -28,15 +27,14 @@ from lskd_nb.verbalization.verbalizers import pixel_batch
 VOCABULARIES = ("place", "object", "concept")
 RETRIEVAL_PROMPT = "a photo of {}"
 CHUNK = 256  # texts encoded at once
-NOUNS_LAST = (
-    "door",
-    "platform",
-)  # of Places365's second words, those that are no adjectives: elevator/door, but church/outdoor
+# of Places365's second words, those that are no adjectives: elevator/door, but church/outdoor
+NOUNS_LAST = ("door", "platform")
 
 
 class Retriever:
-    """CLIP over fixed vocabularies. Their text features are computed once, and kept in ``cache``
-    where a folder is given.
+    """CLIP over fixed vocabularies.
+
+    Their text features are computed once, and kept in ``cache`` where a folder is given.
     """
 
     def __init__(
@@ -84,11 +82,12 @@ class Retriever:
         the words, the prompt and the precision.
         """
         told = json.dumps([self.version, self.words[kind], RETRIEVAL_PROMPT, str(self.model.dtype)])
-        path = (
-            Path(cache) / f"{kind}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
-            if cache
-            else None
-        )
+        if cache:
+            path = (
+                Path(cache) / f"{kind}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
+            )
+        else:
+            path = None
         if path and path.exists():
             try:
                 features = load_file(path)["features"]
@@ -137,8 +136,9 @@ def _unit(found) -> Tensor:
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
-    """One entry a line; empty lines and lines from "#" are skipped. Raises ``ValueError`` where
-    none is left.
+    """One entry a line; empty lines and lines from "#" are skipped.
+
+    Raises ``ValueError`` where none is left.
     """
     words = [
         w
@@ -151,8 +151,9 @@ def read_vocabulary(path: str | Path) -> list[str]:
 
 
 def write_vocabulary(words: Iterable[str], path: str | Path) -> Path:
-    """Write entries as ``read_vocabulary`` reads them. Raises ``ValueError`` for one that would
-    not come back the same.
+    """Write entries as ``read_vocabulary`` reads them.
+
+    Raises ``ValueError`` for one that would not come back the same.
     """
     words = list(words)
     for word in words:
@@ -184,8 +185,8 @@ def vocabulary_from_lvis(path: str | Path) -> list[str]:
             or category["id"] in names
         ):
             raise ValueError(
-                f"{path}, category {number}: expected an object with an id (int) of its own, found"
-                f" {category!r}"
+                f"{path}, category {number}:"
+                f" expected an object with an id (int) of its own, found {category!r}"
             )
         try:
             names[category["id"]] = " ".join(text_of(category, "name").replace("_", " ").split())
@@ -204,8 +205,8 @@ def vocabulary_from_places(path: str | Path) -> list[str]:
         parts = name.split("/")[2:]
         if not name.startswith("/") or not parts or not index.isdecimal():
             raise ValueError(
-                f"{path}, line {number}: {line!r}, expected a category of Places365 and its number,"
-                " like '/a/airfield 0'"
+                f"{path}, line {number}:"
+                f" {line!r}, expected a category of Places365 and its number, like '/a/airfield 0'"
             )
         ordered = parts if parts[-1] in NOUNS_LAST else parts[::-1]
         words.append(" ".join(ordered).replace("_", " "))

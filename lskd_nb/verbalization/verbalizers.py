@@ -1,10 +1,10 @@
 """The models that speak about images: BLIP-2 with a language model, and a generator of questions,
 by hub name or folder.
 
-``PromptedBlip2`` loads a BLIP-2 with OPT (decoder only) or FLAN-T5 (encoder and decoder), for captions,
-regions and answers alike: the queries' outputs come first, a prompt follows, and the language model
-goes on (BLIP-2, Li et al. 2023, section 3.3). The mini world's models are of these classes.
-Checkpoints from the hub, in bf16 on a GPU, have not been run here.
+``PromptedBlip2`` loads a BLIP-2 with OPT (decoder only) or FLAN-T5 (encoder and decoder), for
+captions, regions and answers alike: the queries' outputs come first, a prompt follows, and the
+language model goes on (BLIP-2, Li et al. 2023, section 3.3). The mini world's models are of these
+classes. Checkpoints from the hub, in bf16 on a GPU, have not been run here.
 """
 
 from collections.abc import Sequence
@@ -34,10 +34,24 @@ class Verbalizers:
     narrator: str | None = None  # a captioner finetuned on Localized Narratives
 
 
+def verbalizers_under(root: str | Path, **names: str) -> Verbalizers:
+    """Models by their descriptors: each name is a folder below ``root``, or else one of the hub;
+    an empty name leaves its descriptor out.
+    """
+    return Verbalizers(
+        **{
+            descriptor: str(Path(root) / name) if name and (Path(root) / name).is_dir() else name
+            for descriptor, name in names.items()
+            if name
+        }
+    )
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How they speak. ``region_view`` is "highlight" (the box drawn in the first colour) or
-    "crop" (with a margin).
+    """How they speak.
+
+    ``region_view`` is "highlight" (the box drawn in the first colour) or "crop" (with a margin).
     """
 
     vocabularies: str = str(Path(__file__).parent / "vocabularies")
@@ -134,27 +148,21 @@ def prompt_padding_side(model, tokenizer) -> str:
     the last place, so there its prompts end. The mini world's T5 is used as its other figures were
     made: its tokenizer is BERT's, with [CLS], and fills up on the left.
     """
-    return (
-        "right"
-        if model.config.text_config.is_encoder_decoder and tokenizer.cls_token is None
-        else "left"
-    )
+    if model.config.text_config.is_encoder_decoder and tokenizer.cls_token is None:
+        return "right"
+    return "left"
 
 
 def _sampling(settings: Settings) -> dict:
     torch.manual_seed(settings.seed)
     common = dict(max_new_tokens=settings.max_new_tokens, num_beams=1)
-    return common | (
-        dict(do_sample=True, temperature=settings.temperature)
-        if settings.temperature > 0
-        else dict(do_sample=False)
-    )
+    if settings.temperature > 0:
+        return common | dict(do_sample=True, temperature=settings.temperature)
+    return common | dict(do_sample=False)
 
 
 def _spoken(tokenizer, out, encoder_decoder: bool) -> list[tuple[str, float]]:
-    """Texts and their probabilities from generated ids and logits (a decoder-only model repeats
-    its prompt).
-    """
+    """Texts and probabilities from generated ids and logits (decoder-only: after the prompt)."""
     new = out.sequences[:, 1:] if encoder_decoder else out.sequences[:, -len(out.logits) :]
     log_probability = torch.stack(out.logits, 1).float().log_softmax(-1)
     picked = log_probability.gather(-1, new[:, : log_probability.shape[1], None]).squeeze(-1)

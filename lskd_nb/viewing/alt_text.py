@@ -1,5 +1,4 @@
-"""Alt text: every figure that a notebook shows becomes an ``<img>`` that says in words what is to
-be seen.
+"""Alt text: every figure becomes an ``<img>`` that says in words what is to be seen.
 
 A figure has the text that ``describe`` gives it. One without gets a text made of its titles, axes,
 and where its lines and bars begin and end, so that a figure which somebody draws on the spot has
@@ -19,17 +18,13 @@ MOST = 10  # bars or lines that an automatic text names
 
 
 def describe(figure, text: str):
-    """The figure, with ``text`` in its place for who can't see it (kept as matplotlib's label of
-    the figure).
-    """
+    """The figure, with ``text`` in its place for who can't see it (matplotlib's label)."""
     figure.set_label(" ".join(text.split()))
     return figure
 
 
 def alt_of(figure) -> str:
-    """The text that ``describe`` gave, or one of titles, axis labels, and the ends of lines and
-    bars.
-    """
+    """``describe``'s text, or one of titles, axis labels, and the ends of lines and bars."""
     if figure.get_label():
         return figure.get_label()
     panels = [told.removesuffix(".") for ax in figure.axes if (told := _panel(ax))]
@@ -40,9 +35,7 @@ def alt_of(figure) -> str:
 
 
 def image_html(figure) -> str | None:
-    """A figure as an ``<img>`` with alt text, no wider than the page; None where there is
-    nothing drawn.
-    """
+    """A figure as an ``<img>`` with alt text, no wider than the page; None for nothing."""
     from IPython.core.pylabtools import print_figure
 
     png = print_figure(figure, fmt="png")
@@ -57,8 +50,9 @@ def image_html(figure) -> str | None:
 
 
 def fewer_colors(png: bytes) -> bytes:
-    """A PNG in 256 colours, where that makes it smaller: a third of the size. What is
-    transparent becomes white, as on the page.
+    """A PNG in 256 colours, where that makes it smaller: a third of the size.
+
+    What is transparent becomes white, as on the page.
     """
     out, image = io.BytesIO(), Image.open(io.BytesIO(png))
     if image.has_transparency_data:
@@ -81,8 +75,9 @@ def fewer_colors_in(text: str) -> str:
 
 
 def show_with_alt_text() -> None:
-    """From now on a notebook shows figures as ``image_html``. Does nothing outside of a
-    notebook, or where figures are widgets.
+    """From now on a notebook shows figures as ``image_html``.
+
+    Does nothing outside of a notebook, or where figures are widgets.
     """
     import matplotlib
     from IPython import get_ipython
@@ -117,9 +112,8 @@ def _lines(ax) -> Iterable[str]:
     for line in ax.get_lines():
         xs, ys = line.get_data(orig=False)
         name = "" if line.get_label().startswith("_") else f"{line.get_label()} "
-        if (
-            len(ys) == 0 or line.get_linestyle() in ("None", "") and line.get_marker() in ("_", "|")
-        ):  # caps of error bars
+        # caps of error bars
+        if len(ys) == 0 or line.get_linestyle() in ("None", "") and line.get_marker() in ("_", "|"):
             continue
         if len(ys) > 1 and ys[0] != ys[-1]:
             yield f"{name}from {ys[0]:.3g} at {xs[0]:.3g} to {ys[-1]:.3g} at {xs[-1]:.3g}"
@@ -130,17 +124,13 @@ def _lines(ax) -> Iterable[str]:
 def _bars(ax) -> Iterable[str]:
     for bars in (c for c in ax.containers if hasattr(c, "orientation")):
         if bars.orientation == "horizontal":
-            axis, sizes, places = (
-                ax.yaxis,
-                [b.get_width() for b in bars],
-                [(b.get_y(), b.get_height()) for b in bars],
-            )
+            axis = ax.yaxis
+            sizes = [b.get_width() for b in bars]
+            places = [(b.get_y(), b.get_height()) for b in bars]
         else:
-            axis, sizes, places = (
-                ax.xaxis,
-                [b.get_height() for b in bars],
-                [(b.get_x(), b.get_width()) for b in bars],
-            )
+            axis = ax.xaxis
+            sizes = [b.get_height() for b in bars]
+            places = [(b.get_x(), b.get_width()) for b in bars]
         middles = [start + width / 2 for start, width in places]
         if len(sizes) > MOST:
             peak = max(range(len(sizes)), key=sizes.__getitem__)

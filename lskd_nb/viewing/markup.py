@@ -1,5 +1,4 @@
-"""Corpus texts and highlighted images as HTML that needs no script: what widgets show, and what a
-file that is only read shows in their place.
+"""Corpus texts and highlighted images as HTML that needs no script, for widgets and for files.
 
 A mention in the text has the colour of its box. Point at one, or move to it with the tab key, and
 the image goes dark but for the regions it names; point at a box, and its mentions are framed. Style
@@ -26,13 +25,13 @@ from lskd_nb.regions import (
     text_color,
 )
 
-_MENTION = re.compile(
-    MENTION.pattern.replace(r"\d+", r"\d{1,6}")
-)  # no image has a million regions: longer numbers have no colour
+# no image has a million regions: longer numbers have no colour
+_MENTION = re.compile(MENTION.pattern.replace(r"\d+", r"\d{1,6}"))
 TALLEST = 900  # pixels
 KEPT_COLOR, DROPPED_COLOR = "#0072b2", "#d55e00"  # told apart with any kind of colour blindness
 STYLE = """
-.loc-sample{display:flex;flex-wrap:wrap;gap:4px 18px;align-items:flex-start;font-family:system-ui,sans-serif}
+.loc-sample{display:flex;flex-wrap:wrap;gap:4px 18px;align-items:flex-start;\
+font-family:system-ui,sans-serif}
 .loc-texts{flex:1 1 22em;max-width:44em;font-size:14px;line-height:1.5}
 .loc-picture{position:relative;flex:none;line-height:0;max-width:100%}
 .loc-picture img{max-width:100%;height:auto;margin:0!important}
@@ -47,8 +46,13 @@ STYLE = """
 
 
 def mention_html(text: str) -> str:
-    """Text, escaped, with each mention on the colour of its first region; ``picture_html``
-    beside it lights what is pointed at.
+    """Text, escaped, with each mention on the colour of its first region.
+
+    ``picture_html`` beside it lights what is pointed at.
+
+    >>> shown = mention_html("Is [0, 1] < 3?")
+    >>> shown[:36], shown[-18:]
+    ('Is <b class="loc-mention s0-1 r0 r1"', '[0, 1]</b> &lt; 3?')
     """
 
     def colored(match: re.Match) -> str:
@@ -56,9 +60,8 @@ def mention_html(text: str) -> str:
         color, ink = _tag_colors(ids[0])
         classes = " ".join(["loc-mention", _spot(ids), *(f"r{i}" for i in ids)])
         return (
-            f'<b class="{classes}" tabindex="0"'
-            f' style="background:{color};color:{ink};border-radius:3px;padding:0'
-            f' 3px">{match[0]}</b>'
+            f'<b class="{classes}" tabindex="0" style="background:{color};color:{ink};'
+            f'border-radius:3px;padding:0 3px">{match[0]}</b>'
         )
 
     return _MENTION.sub(colored, html.escape(text))
@@ -75,8 +78,8 @@ def triple_html(row: Mapping) -> str:
 def line_html(name: str, shown: str) -> str:
     """One line of a sample: its name, then ``shown``, which is HTML."""
     return (
-        '<div class="loc-line" style="margin:2px 0;display:flex"><span'
-        f' style="opacity:.72;flex:none;width:6em">{html.escape(name)}</span>'
+        '<div class="loc-line" style="margin:2px 0;display:flex">'
+        f'<span style="opacity:.72;flex:none;width:6em">{html.escape(name)}</span>'
         f"<span>{shown}</span></div>"
     )
 
@@ -88,15 +91,15 @@ def picture_html(
     texts: Sequence[str] = (),
     width: int = 420,
 ) -> str:
-    """An image with its regions drawn as models see them, and their ids, which models don't;
+    """An image with its regions drawn as models see them, and their ids, which models don't.
+
     ``width`` is in pixels.
 
     ``texts`` are those whose mentions light up regions; put them beside this, both inside
     ``sample_html``.
     """
-    width = max(
-        min(width, round(TALLEST * image.width / image.height)), 1
-    )  # a narrow image is shown narrower, not taller than a page
+    # a narrow image is shown narrower, not taller than a page
+    width = max(min(width, round(TALLEST * image.width / image.height)), 1)
     size = (width, max(round(width * image.height / image.width), 1))
     small = resize_regions(regions, image.size, size)
     drawn = highlight(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), small)
@@ -119,22 +122,25 @@ def picture_html(
 
 
 def sample_html(picture: str, texts: str) -> str:
-    """A picture and the HTML about it, side by side where there is room; pointing in one lights
-    the other.
+    """A picture and the HTML about it, side by side where there is room.
+
+    Pointing in one lights the other.
     """
     return f'<div class="loc-sample">{picture}<div class="loc-texts">{texts}</div></div>'
 
 
 def described(image_regions: Sequence[Region], what: str = "an image") -> str:
-    """Words in place of a highlighted picture, for who can't see it."""
+    """Words in place of a highlighted picture, for who can't see it.
+
+    >>> described([Region(0, (5, 5, 60, 90), "dog")])
+    'an image with dog as [0] highlighted'
+    """
     told = ", ".join(f"{r.label or 'a region'} as [{r.id}]" for r in image_regions)
     return f"{what} with {told} highlighted" if told else what
 
 
 def data_url(image: Image.Image) -> str:
-    """An image as a data: URL (JPEG, colours not thinned out, so that outlines stay what they
-    are).
-    """
+    """An image as a data: URL (JPEG, colours not thinned out, so outlines stay as they are)."""
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
@@ -161,9 +167,7 @@ def _spotlight(
     boxes: Mapping[int, tuple[int, int, int, int]],
     size: tuple[int, int],
 ) -> str:
-    """A shade over everything but these regions, unseen until one of their mentions is pointed
-    at.
-    """
+    """A shade over everything but these regions, unseen until a mention is pointed at."""
     mask, whole = f"loc-{name}-{_spot(ids)}", (0, 0, *size)
     cut = _rect(whole, 'fill="white"') + "".join(_rect(boxes[i], 'fill="black"') for i in ids)
     return f'<mask id="{mask}">{cut}</mask>' + _rect(
@@ -201,7 +205,7 @@ def _rules(ids: Sequence[int]) -> str:
     )
     if len(ids) == 1:
         rules += (
-            f".loc-sample:has(.loc-box.r{ids[0]}:hover) .loc-mention.r{ids[0]}{{outline:2px solid"
-            " currentColor;outline-offset:1px}"
+            f".loc-sample:has(.loc-box.r{ids[0]}:hover) .loc-mention.r{ids[0]}{{outline:2px"
+            " solid currentColor;outline-offset:1px}"
         )
     return rules

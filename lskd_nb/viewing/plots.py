@@ -1,9 +1,7 @@
-"""Figures of the notebooks: each takes data and returns a Figure or HTML; all texts of a corpus are
-escaped.
+"""Figures of the notebooks: each takes data and returns a Figure or HTML.
 
-Colours of regions are those the models see; what is drawn beside them, ids and captions, is for
-people only. Colours of charts can be told apart with any of the usual kinds of colour vision, and
-are dark enough for lines on white. Each figure has a text that says in words what it shows.
+Colours of charts can be told apart with any of the usual kinds of colour vision, and are dark
+enough for lines on white. Each figure has a text that says in words what it shows.
 """
 
 import html
@@ -11,32 +9,20 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from PIL import Image
 
 from lskd_nb.critic.filtering import Point
-from lskd_nb.regions import Region, highlight, highlight_colors, text_color
 from lskd_nb.viewing.alt_text import describe as describe
 from lskd_nb.viewing.alt_text import show_with_alt_text
-from lskd_nb.viewing.markup import described
 
 STAGES = ("verbalization", "prompting", "critic", "filtering", "distillation", "evaluation")
-INK, BLUE, ORANGE, GREEN, PURPLE, GREY = (
-    "#2b2d42",
-    "#0072b2",
-    "#d55e00",
-    "#00664a",
-    "#aa3377",
-    "#8a8a8a",
-)
+INK, BLUE, ORANGE = "#2b2d42", "#0072b2", "#d55e00"
+GREEN, PURPLE, GREY = "#00664a", "#aa3377", "#8a8a8a"
 SYSTEM_COLORS = {"base": GREY, "unfiltered": ORANGE, "lskd": BLUE}
-OTHER_COLORS = (
-    (GREEN, "--"),
-    (PURPLE, "-."),
-    (INK, ":"),
-)  # of further systems, each with a dash of its own
+# of further systems, each with a dash of its own
+OTHER_COLORS = ((GREEN, "--"), (PURPLE, "-."), (INK, ":"))
 # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE,
 # Visual7W
 PAPER = {
@@ -68,98 +54,6 @@ def style() -> None:
         },
     )
     show_with_alt_text()
-
-
-# --------------------------------------------------------------------------------- images and texts
-
-
-def show_regions(image: Image.Image, regions: Sequence[Region], title: str = "", ax=None) -> Figure:
-    """An image with its regions highlighted, as models see them, and a readable id at a corner
-    of each box, always inside the picture.
-    """
-    if ax is None:
-        figure, ax = plt.subplots(figsize=(5.2, 5.2 * image.height / image.width + 0.3))
-        describe(
-            figure, f"{title}: {described(regions)}" if title else described(regions, "An image")
-        )
-    ax.imshow(highlight(image, regions))
-    figure, (rows, columns) = ax.figure, ax.get_gridspec().get_geometry()
-    point = (
-        max(
-            image.width * columns / figure.get_figwidth(),
-            image.height * rows / figure.get_figheight(),
-        )
-        / 72
-    )  # in pixels of the image
-    for region, (x, y, width, height) in zip(
-        regions, tag_places(regions, image.size, point), strict=True
-    ):
-        color = [c / 255 for c in highlight_colors(region.id)[1][:3]]
-        ax.add_patch(
-            Rectangle((x, y), width, height, facecolor=color, edgecolor="black", lw=0.8, zorder=4)
-        )
-        ax.text(
-            x + width / 2,
-            y + height / 2,
-            str(region.id),
-            fontsize=10,
-            fontweight="bold",
-            color=text_color(color),
-            ha="center",
-            va="center_baseline",
-            zorder=5,
-        )
-    ax.set_axis_off()
-    if title:
-        ax.set_title(title, fontsize=11, loc="left")
-    return figure
-
-
-def tag_places(
-    regions: Sequence[Region], size: tuple[int, int], point: float
-) -> list[tuple[float, float, float, float]]:
-    """Where each region's id goes: x, y, width, height in pixels of an image of ``size``, of which
-    ``point`` are a typographic point.
-
-    Above the box's left end, else in the corner; inside the image; and below the tags of other
-    regions that are there already.
-    """
-    placed: list[tuple[float, float, float, float]] = []
-    for region in regions:
-        width, height = (5 + 7 * len(str(region.id))) * point, 13 * point
-        x = min(max(region.box[0], 0), size[0] - width)
-        y = min(
-            region.box[1] - height if region.box[1] >= height else max(region.box[1], 0),
-            size[1] - height,
-        )
-        while (
-            any(abs(x - a) < max(width, w) and abs(y - b) < height for a, b, w, _ in placed)
-            and y + 2 * height <= size[1]
-        ):
-            y += height
-        placed.append((x, y, width, height))
-    return placed
-
-
-def image_grid(
-    images: Sequence[Image.Image],
-    regions: Sequence[Sequence[Region]],
-    titles: Sequence[str] = (),
-    columns: int = 3,
-) -> Figure:
-    """Several highlighted images side by side."""
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 3.0 * rows), squeeze=False)
-    for number, ax in enumerate(axes.flat):
-        ax.set_axis_off()
-        if number < len(images):
-            show_regions(
-                images[number], regions[number], titles[number] if number < len(titles) else "", ax
-            )
-    told = [
-        (f"{titles[n]}: " if n < len(titles) else "") + described(r) for n, r in enumerate(regions)
-    ]
-    return describe(figure, f"{len(images)} images. " + "; ".join(told))
 
 
 def pipeline_strip(active: int) -> str:
@@ -212,10 +106,30 @@ def error_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
     )
 
 
-def precision_recall(accepted: np.ndarray, probability: np.ndarray) -> Figure:
-    """Precision against recall of the critic, with the share of accepted labels as what guessing
-    gives.
+def question_variety(triples: Sequence[Mapping]) -> Figure:
+    """How often questions are worded alike, regions aside (the family "id" only), and how many
+    regions a triple mentions.
     """
+    frame = pd.DataFrame(triples)
+    asked = frame[frame.family == "id"].question.str.lower()
+    wordings = asked.str.replace(r"\[\d+\]", "…", regex=True).value_counts().head(10)
+    mentioned = frame.regions.map(len).value_counts().sort_index()
+    figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), gridspec_kw=dict(width_ratios=(2, 1)))
+    wordings[::-1].plot.barh(ax=axes[0], color=BLUE)
+    axes[0].set(xlabel="triples", ylabel="")
+    mentioned.plot.bar(ax=axes[1], color=ORANGE, rot=0)
+    axes[1].set(xlabel="regions mentioned", ylabel="triples")
+    often = "; ".join(f"“{text}” {number:,} times" for text, number in wordings.head(5).items())
+    several = "; ".join(f"{number:,} mention {regions}" for regions, number in mentioned.items())
+    return describe(
+        figure,
+        f"Bars, left: the {len(wordings)} most frequent questions, {often or 'none'}. Right:"
+        f" triples by how many regions they mention, {several}",
+    )
+
+
+def precision_recall(accepted: np.ndarray, probability: np.ndarray) -> Figure:
+    """The critic's precision against its recall; the share of accepts is what guessing gives."""
     from sklearn.metrics import auc, precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(accepted, probability)
@@ -240,8 +154,8 @@ def precision_recall(accepted: np.ndarray, probability: np.ndarray) -> Figure:
     return describe(
         figure,
         f"Curve: the critic's precision against its recall, {at}; area"
-        f" {auc(recall, precision):.2f}. A dashed line at {np.mean(accepted):.2f} is what guessing"
-        " gives",
+        f" {auc(recall, precision):.2f}. A dashed line at"
+        f" {np.mean(accepted):.2f} is what guessing gives",
     )
 
 
@@ -301,10 +215,8 @@ def threshold_curves(
 def _threshold_words(
     by_share: Sequence[Point], by_threshold: Sequence[Point], chosen: float
 ) -> str:
-    shares, thresholds = (
-        sorted((p for p in by_share if p.kept), key=lambda p: p.share),
-        [p for p in by_threshold if p.kept],
-    )
+    shares = sorted((p for p in by_share if p.kept), key=lambda p: p.share)
+    thresholds = [p for p in by_threshold if p.kept]
     if not shares or not thresholds:
         return "Two empty panels: nothing is kept"
     near = min(shares, key=lambda p: abs(p.share - chosen))
@@ -317,8 +229,8 @@ def _threshold_words(
     )
     return (
         "Two curves of what is acceptable among the kept, with 95% bands. Left, by the share kept:"
-        f" {left}; a dashed line marks the chosen {100 * chosen:.0f}%. Right, by the critic's"
-        f" probability: {right}"
+        f" {left}; a dashed line marks the chosen {100 * chosen:.0f}%."
+        f" Right, by the critic's probability: {right}"
     )
 
 
@@ -386,15 +298,13 @@ def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = 
     dashed = f". The base student, dashed: {100 * base['mean']:.0f}%" if base else ""
     return describe(
         figure,
-        "Curve: VCR Q→AR by the number of triples distilled (95% intervals in brackets),"
-        f" {told}{dashed}",
+        "Curve: VCR Q→AR by the number of triples distilled (95%"
+        f" intervals in brackets), {told}{dashed}",
     )
 
 
 def preference_bars(found: Mapping[str, Mapping]) -> Figure:
-    """Win, tie and lose shares of one system against another with 95% intervals, as
-    ``preference.preference`` gives them.
-    """
+    """Win, tie and lose shares against other systems, 95% intervals (``preference.preference``)."""
     figure, ax = plt.subplots(figsize=(6.4, 1.9))
     for name, color in zip(("win", "tie", "lose"), (BLUE, GREY, ORANGE), strict=True):
         value = found.get(name, dict(mean=0.0, low=0.0, high=0.0))

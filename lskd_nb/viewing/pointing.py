@@ -1,11 +1,10 @@
-"""Asking about what one points at: boxes drawn by hand on any image, a question that mentions them,
-and what each model says (LSKD, figure 1).
+"""Asking about what one points at: boxes drawn by hand, a question, answers (LSKD, figure 1).
 
 A stage-1 student is a matching model. Given answers to choose from, it ranks them by how well each
 fits the highlighted image (ITM, as in evaluation); asked without, it writes one word by word with
-its LM head, which has seen the question (see ``student``), or, if told so, tries the commonest
-answers of the corpus it was taught with. An LLM that sees images is asked through OpenAI's
-protocol, with the same boxes drawn.
+its LM head, which has seen the question (see ``students.blip2``), or, if told so, tries the
+commonest answers of the corpus it was taught with. An LLM that sees images is asked through
+OpenAI's protocol, with the same boxes drawn.
 """
 
 import base64
@@ -45,8 +44,10 @@ ASKED = (
 
 @dataclass(frozen=True)
 class Said:
-    """One answer of one system. ``match`` is the probability that it fits the image, ``share``
-    that it is the best of those given; None where unknown.
+    """One answer of one system.
+
+    ``match`` is the probability that it fits the image, ``share`` that it is the best of those
+    given; None where unknown.
     """
 
     system: str
@@ -56,8 +57,9 @@ class Said:
 
 
 def read_upload(content: bytes, name: str) -> Image.Image:
-    """An image somebody uploads, upright, as RGB. Raises ``ValueError`` naming it where it is no
-    image, or larger than 40 megapixels.
+    """An image somebody uploads, upright, as RGB.
+
+    Raises ``ValueError`` naming it where it is no image, or larger than 40 megapixels.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -66,8 +68,8 @@ def read_upload(content: bytes, name: str) -> Image.Image:
                 return as_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise ValueError(
-            f"{name} is not a readable image: expected JPEG, PNG or another format that Pillow"
-            " knows"
+            f"{name} is not a readable image:"
+            " expected JPEG, PNG or another format that Pillow knows"
         ) from None
     except NO_IMAGE as error:
         raise ValueError(f"{name} is not a readable image: {error}") from error
@@ -80,6 +82,7 @@ def regions_of_boxes(
     boxes: Sequence[Sequence[float]], size: tuple[int, int], labels: Sequence[str] = ()
 ) -> tuple[Region, ...]:
     """Boxes in the order they were drawn (xyxy pixels) as regions 0, 1, …, cut to the image.
+
     Raises ``ValueError`` for one without area in it.
     """
     return tuple(
@@ -89,8 +92,9 @@ def regions_of_boxes(
 
 
 def check_question(question: str, regions: Sequence[Region]) -> str:
-    """The question, stripped. Raises ``ValueError`` where it is empty or mentions a region that
-    isn't drawn.
+    """The question, stripped.
+
+    Raises ``ValueError`` where it is empty or mentions a region that isn't drawn.
     """
     question = " ".join(question.split())
     if not question:
@@ -98,8 +102,8 @@ def check_question(question: str, regions: Sequence[Region]) -> str:
     if missing := [i for i in mentions(question) if i not in {r.id for r in regions}]:
         drawn = ", ".join(f"[{r.id}]" for r in regions) or "none"
         raise ValueError(
-            f"the question mentions [{missing[0]}], but the regions drawn are {drawn}: draw it, or"
-            " change the number"
+            f"the question mentions [{missing[0]}], but the regions drawn are {drawn}:"
+            " draw it, or change the number"
         )
     return question
 
@@ -112,9 +116,7 @@ def look(student: Student, image: Image.Image, regions: Sequence[Region]) -> tor
 
 
 def _fits(student: Student, question: str, answers: Sequence[str]) -> None:
-    """Raise ``ValueError`` where the student would not read a question and its answers to the
-    end.
-    """
+    """Raise ``ValueError`` where the student would not read question and answers to the end."""
     told = student.tokenizer(
         [f"{question} {answer_text(a)}" for a in answers], add_special_tokens=False
     ).input_ids
@@ -156,8 +158,7 @@ def rank_candidates(
 def generate_answer(
     student: Student, seen: torch.Tensor, question: str, system: str, most: int = MOST_WORDS
 ) -> Said:
-    """An answer in the student's own words, the likeliest next word each time, and how well it fits
-    the image by ITM.
+    """The likeliest answer, word by word, and how well it fits the image by ITM.
 
     The queries see the question, as in the question-conditioned LM loss; a student that was not
     trained with it writes what it happens to.
@@ -168,19 +169,14 @@ def generate_answer(
         tokenizer.bos_token_id,
         *tokenizer(f"{question} Answer:", add_special_tokens=False).input_ids,
     ]
-    ids, prefix, queries = (
-        list(start),
-        1 + len(tokenizer(question, add_special_tokens=False).input_ids),
-        student.blip2.query_tokens.shape[1],
-    )
+    ids = list(start)
+    prefix = 1 + len(tokenizer(question, add_special_tokens=False).input_ids)
+    queries = student.blip2.query_tokens.shape[1]
     with autocast(device):
-        while len(ids) < min(
-            len(start) + most, student.max_tokens - 1
-        ):  # with [SEP], so that it can be matched as a whole
-            row, mask = (
-                torch.tensor([ids], device=device),
-                torch.ones(1, len(ids), dtype=torch.long, device=device),
-            )
+        # with [SEP], so that it can be matched as a whole
+        while len(ids) < min(len(start) + most, student.max_tokens - 1):
+            row = torch.tensor([ids], device=device)
+            mask = torch.ones(1, len(ids), dtype=torch.long, device=device)
             hidden = student.fused(
                 seen, row, lm_mask(mask, torch.tensor([prefix], device=device), queries)
             )
@@ -230,8 +226,9 @@ def ask_llm(
     model: str = "gpt-4o-mini",
     largest: int = 768,
 ) -> Said:
-    """What an LLM that sees images answers, with the regions drawn; key and server are the
-    environment's (OPENAI_API_KEY, OPENAI_BASE_URL).
+    """What an LLM that sees images answers, with the regions drawn.
+
+    Key and server are the environment's (OPENAI_API_KEY, OPENAI_BASE_URL).
 
     Raises ``RuntimeError`` with the server's words, never the key, where it can't be asked.
     """
@@ -246,11 +243,10 @@ def ask_llm(
         f"[{r.id}] has its box at {_percents(r, image.size)} (left, top, right, bottom)."
         for r in regions
     )
-    choices = (
-        ("\nChoose one of these, word for word:\n" + "\n".join(f"- {a}" for a in answers))
-        if answers
-        else ""
-    )
+    if answers:
+        choices = "\nChoose one of these, word for word:\n" + "\n".join(f"- {a}" for a in answers)
+    else:
+        choices = ""
     content = [
         {"type": "text", "text": f"{ASKED.format(legend=legend)}\n{question}{choices}"},
         {

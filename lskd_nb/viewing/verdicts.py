@@ -31,9 +31,8 @@ class Verdict:
     kept_in_all: int
     rank_in_image: int
     of_image: int
-    parts: Mapping[
-        str, tuple[float, float]
-    ]  # answer, rationale: own finer score, median of the kept
+    # answer, rationale: own finer score, median of the kept
+    parts: Mapping[str, tuple[float, float]]
     labels: tuple[Mapping, ...] = ()  # rows of records.LABELS
     acceptable: bool | None = (
         None  # on record, where notebook 04 measured acceptability on this triple
@@ -77,8 +76,8 @@ class Verdicts:
 
     def _labels(self, triple_id: str) -> list[dict]:
         query = (
-            f"SELECT annotator, accept, qa_score, rationale_score FROM {PARQUET} WHERE"
-            " triple_id = ?"
+            f"SELECT annotator, accept, qa_score, rationale_score FROM {PARQUET}"
+            " WHERE triple_id = ?"
         )
         files = [
             file
@@ -86,9 +85,8 @@ class Verdicts:
             if (file := self.folder / name).exists()
         ]
         found = [row for file in files for row in self.index.read(query, str(file), triple_id)]
-        return list(
-            {tuple(row.values()): row for row in found}.values()
-        )  # one that is in both files counts once
+        # one that is in both files counts once
+        return list({tuple(row.values()): row for row in found}.values())
 
     def _acceptable(self, triple_id: str) -> bool | None:
         file = self.folder / "predictions" / "acceptability.parquet"
@@ -99,26 +97,20 @@ class Verdicts:
 
 def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
     """The verdict in plain sentences, the decision first. ``told`` is what the teacher saw."""
-    share, needed = (
-        verdict.kept_in_all / verdict.total,
-        ("it needed" if verdict.kept else "it would have needed"),
-    )
+    share = verdict.kept_in_all / verdict.total
+    needed = "it needed" if verdict.kept else "it would have needed"
     where = (
         f"place {verdict.rank:,} of {verdict.total:,}, the best {share:.0%} are kept; place"
         f" {verdict.rank_in_image} of {verdict.of_image} about this image"
     )
-    if verdict.score is None or verdict.threshold is None:
-        return [
-            (
-                "Dropped: nothing was kept."
-                if verdict.score is not None
-                else "Dropped: the critic has given it no score."
-            )
-        ]
+    if verdict.score is None:
+        return ["Dropped: the critic has given it no score."]
+    if verdict.threshold is None:
+        return ["Dropped: nothing was kept."]
     digits = 3 if f"{verdict.score:.3f}" != f"{verdict.threshold:.3f}" else 6
     found = [
-        f"{'Kept' if verdict.kept else 'Dropped'}: the critic gives it {verdict.score:.{digits}f},"
-        f" {needed} {verdict.threshold:.{digits}f} ({where})."
+        f"{'Kept' if verdict.kept else 'Dropped'}: the critic gives it"
+        f" {verdict.score:.{digits}f}, {needed} {verdict.threshold:.{digits}f} ({where})."
     ]
     found += _doubts(verdict)
     for label in verdict.labels:
@@ -129,8 +121,8 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
     if verdict.acceptable is not None:
         right = "right" if verdict.acceptable == verdict.kept else "wrong"
         found.append(
-            f"On record it is {'' if verdict.acceptable else 'not '}acceptable: the filter was"
-            f" {right}."
+            f"On record it is {'' if verdict.acceptable else 'not '}acceptable:"
+            f" the filter was {right}."
         )
     if told:
         unsaid = [

@@ -1,10 +1,8 @@
-"""Official metrics on cases whose answer is known, against short transcriptions of the authors'
-scripts, and files for leaderboards.
+"""Official metrics on cases whose answer is known, and files for leaderboards: VCR, SNLI-VE,
+Visual7W, and the slices of them all.
 """
 
 import csv
-import json
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -18,56 +16,19 @@ from lskd_nb.evaluation import choices, metrics, submissions
 from lskd_nb.evaluation import items as benchmark_items
 from lskd_nb.mini.files.world_files import write_world
 from lskd_nb.records import PREDICTIONS, read_parquet, write_parquet
-from lskd_nb.regions import LocatedImage, Region
-from lskd_nb.run_folder import find_root
+from lskd_nb.regions import Region
 from lskd_nb.sources import MultipleChoice
-from lskd_nb.sources.aokvqa import AokvqaQuestion, read_aokvqa
-from lskd_nb.sources.sherlock import Comparison, read_comparison, read_test_ids
+from lskd_nb.sources.aokvqa import read_aokvqa
+from lskd_nb.sources.sherlock import read_comparison, read_test_ids
 from lskd_nb.sources.snli_ve import LABELS, read_snli_ve
 from lskd_nb.sources.vcr import q_a, qa_r, read_vcr
 from lskd_nb.sources.visual7w import read_visual7w
-from lskd_nb.sources.visualcomet import (
-    Ranking,
-    draw_candidates,
-    flat_inferences,
-    rankings,
-    read_visualcomet,
-)
-
-SAMPLES = find_root().parent / "shared" / "samples"
-BOX = Region(0, (0.0, 0.0, 10.0, 10.0))
-
-
-def image(number: int, *regions: Region) -> LocatedImage:
-    return LocatedImage(f"m{number}", f"{number}.jpg", 100, 100, regions, "x", "val")
-
-
-def item(
-    number: int,
-    choices: tuple[str, ...] = ("a", "b", "c", "d"),
-    label: int | None = 0,
-    task: str = "vcr.q_a",
-    slice: str = "why",
-) -> MultipleChoice:
-    return MultipleChoice(f"i{number}", image(number // 2), "Why?", choices, label, task, slice)
-
-
-def predict(
-    items: list[MultipleChoice], scores: list, system: str = "base", seed: int = 0
-) -> pa.Table:
-    return choices.predictions(
-        benchmark_items.student_items(items), [np.asarray(s, float) for s in scores], system, seed
-    )
-
-
-def mean(rows: pd.DataFrame) -> float:
-    return choices.accuracy(rows)["mean"]
-
+from lskd_nb.sources.visualcomet import draw_candidates, flat_inferences, rankings, read_visualcomet
 
 # ---------------------------------------------------------------------------------------------- VCR
 
 
-def test_vcr_counts_both_right():
+def test_vcr_counts_both_right(item, mean, predict):
     rng = np.random.default_rng(0)
     labels = rng.integers(4, size=(40, 2))
     scores = rng.normal(size=(2, 40, 4))
@@ -91,7 +52,7 @@ def test_vcr_counts_both_right():
 @pytest.mark.parametrize(
     ("scores", "expected"), [([9, 1, 1, 1], 1.0), ([1, 2, 3, 4], 0.0), ([5, 5, 5, 5], 0.25)]
 )
-def test_vcr_perfect_reversed_constant(scores, expected):
+def test_vcr_perfect_reversed_constant(item, mean, predict, scores, expected):
     items = [item(n, label=n % 4 if expected == 0.25 else 0) for n in range(8)]
     found = metrics.vcr(predict(items, [scores] * 8), predict(items, [scores] * 8))
     assert (
@@ -99,7 +60,7 @@ def test_vcr_perfect_reversed_constant(scores, expected):
     )  # of equals the first is taken
 
 
-def test_vcr_refuses_other_questions_hidden_labels_and_numbers_that_are_none():
+def test_vcr_refuses_other_questions_hidden_labels_and_numbers_that_are_none(item, predict):
     items = [item(n) for n in range(4)]
     good = predict(items, [[1, 0, 0, 0]] * 4)
     for wrong, message in (
@@ -118,7 +79,7 @@ def test_vcr_refuses_other_questions_hidden_labels_and_numbers_that_are_none():
             metrics.vcr(good, wrong)
 
 
-def test_vcr_upload_has_the_official_columns(tmp_path):
+def test_vcr_upload_has_the_official_columns(image, predict, tmp_path):
     rng = np.random.default_rng(1)
     answers, rationales = rng.normal(size=(3, 4)), rng.normal(size=(3, 4, 4))
     ids = ["test-1", "test-0", "test-2"]
@@ -164,324 +125,10 @@ def test_vcr_upload_has_the_official_columns(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["submission.csv"]  # nothing half-written
 
 
-# ----------------------------------------------------------------------------------------- Sherlock
-
-
-def pairwise_acc(model_pred, label, seed=1):
-    """As in score_comparison.py, with a generator of its own instead of the global one."""
-    tiebroken = (
-        list(model_pred)
-        + np.random.RandomState(seed).random_sample(size=10)[: len(model_pred)] / 1e9
-    )
-    correct, total = 0, 0
-    for i in range(len(label)):
-        for j in range(i + 1, len(label)):
-            if label[i] == label[j]:
-                continue
-            total += 1
-            correct += int((label[i] < label[j]) == (tiebroken[i] < tiebroken[j]))
-    return (correct / total - 0.5) * 2 if total > 0 else 0.0
-
-
-def compared(annot1: list, annot2: list, number: int = 0) -> Comparison:
-    texts = tuple(f"t{k}" for k in range(len(annot1)))
-    found = MultipleChoice(
-        f"i{number}", image(number, BOX), "", texts, None, "sherlock.comparison", "vcr"
-    )
-    return Comparison(
-        found, tuple(f"id{number}-{k:02}" for k in range(len(texts))), tuple(annot1), tuple(annot2)
-    )
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([0.0, 0.5, 1.0, -3.0]), st.integers(1, 3)),
-        min_size=1,
-        max_size=10,
-    )
-)
-def test_comparison_agreement_is_the_official_one(pairs):
-    scores, ratings = zip(*pairs, strict=True)
-    assert metrics.comparison_agreement(scores, ratings) == pytest.approx(
-        pairwise_acc(scores, ratings)
-    )
-    np.random.seed(1)
-    noise = (
-        np.random.random(size=10) / 1e9
-    )  # the official noise: seeding the global generator gives the same numbers
-    assert metrics.comparison_agreement(noise[: len(ratings)], ratings) == pytest.approx(
-        metrics.comparison_agreement([0.0] * len(ratings), ratings)
-    )
-
-
-def test_comparison_perfect_reversed_constant_tied():
-    ratings = [1.0, 2, 2, 3, 1, 3, 1, 2, 3, 1]
-    rated = [compared(ratings, ratings, n) for n in range(3)]
-    items = [c.item for c in rated]
-    assert mean(metrics.sherlock_comparison(rated, predict(items, [ratings] * 3))) == 1
-    assert mean(metrics.sherlock_comparison(rated, predict(items, [-np.array(ratings)] * 3))) == -1
-    constant = mean(metrics.sherlock_comparison(rated, predict(items, [[0.5] * 10] * 3)))
-    assert constant == pytest.approx(pairwise_acc([0.5] * 10, ratings)) and -1 < constant < 1
-    alike = [compared([2.0] * 10, [2.0] * 10)]
-    assert mean(metrics.sherlock_comparison(alike, predict(items[:1], [ratings]))) == 0
-    assert metrics.sherlock_ceilings(rated) == dict(human=1.0, oracle=1.0)
-    assert metrics.comparison_agreement(range(12), range(12)) == 1  # the script stops at ten
-
-
-def test_comparison_is_the_mean_over_both_annotators():
-    rng = np.random.default_rng(0)
-    rated = [
-        compared(*rng.integers(1, 4, size=(2, 10)).astype(float).tolist(), n) for n in range(20)
-    ]
-    scores = rng.normal(size=(20, 10)).round(1).astype(np.float32)
-    rows = metrics.sherlock_comparison(rated, predict([c.item for c in rated], list(scores)))
-    expected = [
-        np.mean([pairwise_acc(s.astype(float), c.annot1), pairwise_acc(s.astype(float), c.annot2)])
-        for c, s in zip(rated, scores, strict=True)
-    ]
-    assert rows["correct"].to_numpy() == pytest.approx(expected)
-    ceilings = metrics.sherlock_ceilings(rated)
-    human = np.mean(
-        [[pairwise_acc(c.annot1, c.annot2), pairwise_acc(c.annot2, c.annot1)] for c in rated]
-    )
-    oracle = np.mean(
-        [
-            [pairwise_acc(np.mean([c.annot1, c.annot2], axis=0), a) for a in (c.annot1, c.annot2)]
-            for c in rated
-        ]
-    )
-    assert (ceilings["human"], ceilings["oracle"]) == pytest.approx(
-        (human, oracle)
-    ) and oracle > human
-
-
-def test_comparison_needs_every_score_and_rating():
-    rated = [compared([1.0, 2], [2.0, 1], n) for n in range(2)]
-    items = [c.item for c in rated]
-    with pytest.raises(ValueError, match="item i1: 0 scores for 2 choices"):
-        metrics.sherlock_comparison(rated, predict(items[:1], [[0, 1]]))
-    with pytest.raises(ValueError, match="item i1: 3 scores for 2 choices"):
-        metrics.sherlock_comparison(rated, predict(items, [[0, 1], [0, 1, 2]]))
-    with pytest.raises(ValueError, match="item i0 has no ratings"):
-        metrics.sherlock_comparison(
-            [Comparison(items[0], ("x", "y"), (), ())], predict(items[:1], [[0, 1]])
-        )
-    with pytest.raises(ValueError, match="no comparisons"):
-        metrics.sherlock_ceilings([])
-
-
-def test_sherlock_array_is_ordered_by_sorted_id(tmp_path):
-    rated = [compared([1.0, 2, 3], [1.0, 2, 3], n) for n in (1, 0)]
-    table = predict([c.item for c in rated], [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
-    ids = sorted(i for c in rated for i in c.test_ids)
-    submissions.write_sherlock(tmp_path / "comparison.npy", rated, table, ids)
-    found = np.load(tmp_path / "comparison.npy", allow_pickle=False)
-    assert found.dtype == np.float32 and found.tolist() == pytest.approx(
-        [0.4, 0.5, 0.6, 0.1, 0.2, 0.3]
-    )
-    for wrong, message in (
-        (ids[:-1], "id1-02 is not among the official ids"),
-        ([*ids, "zzz"], "zzz has no score"),
-        (ids[::-1], "sorted"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            submissions.write_sherlock(tmp_path / "other.npy", rated, table, wrong)
-    with pytest.raises(ValueError, match="item i1: 0 scores"):
-        submissions.write_sherlock(tmp_path / "other.npy", rated, table.slice(1), ids)
-    with pytest.raises(ValueError, match="id0-00: its score is not finite"):
-        submissions.write_sherlock(
-            tmp_path / "other.npy",
-            rated,
-            predict([c.item for c in rated], [[0.1, 0.2, 0.3], [np.inf, 0.5, 0.6]]),
-            ids,
-        )
-    assert not (tmp_path / "other.npy").exists()
-
-
-def test_retrieval_ranks_count_ties_by_their_mean():
-    perfect = metrics.sherlock_retrieval(np.eye(4))
-    assert perfect == dict(im2txt=1.0, txt2im=1.0, p_at_1=1.0)
-    assert metrics.sherlock_retrieval(np.zeros((5, 5))) == dict(im2txt=3.0, txt2im=3.0, p_at_1=0.0)
-    assert metrics.sherlock_retrieval(-np.eye(4)) == dict(im2txt=4.0, txt2im=4.0, p_at_1=0.0)
-    assert metrics.sherlock_retrieval(np.array([[2, 1], [3, 2.5]])) == dict(
-        im2txt=1.5, txt2im=1.5, p_at_1=0.5
-    )
-    with pytest.raises(ValueError, match="square matrix"):
-        metrics.sherlock_retrieval(np.zeros((2, 3)))
-
-
-# -------------------------------------------------------------------------------------- VisualCOMET
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.permutations(range(12)), st.integers(1, 12))
-def test_r_precision_is_the_official_recall(order, num_gt):
-    scores = np.array(order, float)
-    sorted_indices = np.argsort(
-        -scores
-    )  # run_rank.py sorts perplexities, the right candidates are the first num_gt
-    recall = sum(sorted_indices[i] < num_gt for i in range(num_gt)) / num_gt
-    assert metrics.r_precision(scores, np.arange(12) < num_gt) == pytest.approx(recall)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6).filter(
-        lambda pairs: any(g for _, g in pairs)
-    )
-)
-def test_tied_candidates_count_as_in_the_mean_of_all_orders(pairs):
-    k, found = sum(g for _, g in pairs), []
-    for order in permutations(pairs):
-        found.append(sum(g for _, g in sorted(order, key=lambda p: -p[0])[:k]) / k)
-    assert metrics.r_precision(*zip(*pairs, strict=True)) == pytest.approx(np.mean(found))
-
-
-def test_acc_at_50_perfect_reversed_constant_missing():
-    gold = [tuple(k in own for k in range(50)) for own in ({3, 4}, {0}, {7, 9, 11, 13, 20})]
-    units = [
-        Ranking(
-            MultipleChoice(
-                f"i{n}",
-                image(n),
-                "[0] waits.",
-                tuple(map(str, range(50))),
-                None,
-                "visualcomet",
-                "before",
-            ),
-            g,
-        )
-        for n, g in enumerate(gold)
-    ]
-    items = [u.item for u in units]
-    scores = np.array(gold, float)
-    assert mean(metrics.visualcomet_acc_at_50(units, predict(items, list(scores)))) == 1
-    assert mean(metrics.visualcomet_acc_at_50(units, predict(items, list(-scores)))) == 0
-    constant = mean(metrics.visualcomet_acc_at_50(units, predict(items, [[0.3] * 50] * 3)))
-    assert constant == pytest.approx(
-        np.mean([2, 1, 5]) / 50
-    )  # not 1, though a sort that keeps order would give it
-    with pytest.raises(ValueError, match="item i2: 0 scores for 50"):
-        metrics.visualcomet_acc_at_50(units, predict(items[:2], list(scores[:2])))
-    with pytest.raises(ValueError, match="0 of them right"):
-        metrics.r_precision([1.0, 2.0], [False, False])
-
-
-# ------------------------------------------------------------------------------------------ A-OKVQA
-
-
-def eval_aokvqa(dataset: list[dict], preds: dict, multiple_choice: bool) -> float:
-    """As in evaluation/eval_predictions.py, not strict."""
-    if not multiple_choice:
-        dataset = [d for d in dataset if d["difficult_direct_answer"] is False]
-    acc = []
-    for d in dataset:
-        if d["question_id"] not in preds:
-            acc.append(0.0)
-        elif multiple_choice:
-            acc.append(float(preds[d["question_id"]] == d["choices"][d["correct_choice_idx"]]))
-        else:
-            acc.append(
-                min(1.0, sum(preds[d["question_id"]] == da for da in d["direct_answers"]) / 3.0)
-            )
-    return sum(acc) / len(acc)
-
-
-def aokvqa(
-    number: int,
-    answers: tuple[str, ...],
-    difficult: bool = False,
-    choices: tuple[str, ...] = ("a", "b", "c", "d"),
-) -> AokvqaQuestion:
-    return AokvqaQuestion(item(number, choices, task="aokvqa"), answers, difficult, ())
-
-
-def test_real_aokvqa_answered_by_the_right_choice():
-    path = SAMPLES / "aokvqa" / "aokvqa_v1p0_val.json"
-    if not path.exists():
-        pytest.skip("no sample of A-OKVQA beside the project")
-    rows, (questions, _) = (
-        json.loads(path.read_text()),
-        read_aokvqa(path.parent, "val", check_images=False),
-    )
-    gold = {d["question_id"]: d["choices"][d["correct_choice_idx"]] for d in rows}
-    assert mean(metrics.aokvqa_multiple_choice(questions, gold)) == 1
-    direct = metrics.aokvqa_direct_answer(questions, gold)
-    assert len(direct) == sum(not d["difficult_direct_answer"] for d in rows) == 92
-    assert (
-        mean(direct)
-        == pytest.approx(eval_aokvqa(rows, gold, False))
-        == pytest.approx(208 / (3 * 92))
-    )
-    first = {d["question_id"]: d["choices"][0] for d in rows[:60]}
-    assert mean(metrics.aokvqa_multiple_choice(questions, first, strict=False)) == pytest.approx(
-        eval_aokvqa(rows, first, True)
-    )
-    assert mean(metrics.aokvqa_direct_answer(questions, first, strict=False)) == pytest.approx(
-        eval_aokvqa(rows, first, False)
-    )
-
-
-def test_direct_answers_count_to_three_and_leave_out_difficult_questions():
-    questions = [
-        aokvqa(0, ("a",) * 10),
-        aokvqa(1, ("a", "a", "b", "A", "a ")),
-        aokvqa(2, ("b",) * 10),
-        aokvqa(3, ("a",) * 10, difficult=True),
-    ]
-    answers = dict.fromkeys(("i0", "i1", "i2", "i3"), "a")
-    assert metrics.aokvqa_direct_answer(questions, answers)["correct"].tolist() == pytest.approx(
-        [1, 2 / 3, 0]
-    )
-    assert len(metrics.aokvqa_multiple_choice(questions, answers)) == 4
-    answers.pop("i0")
-    assert metrics.aokvqa_direct_answer(questions, answers, strict=False)[
-        "correct"
-    ].tolist() == pytest.approx([0, 2 / 3, 0])
-    for metric in (metrics.aokvqa_direct_answer, metrics.aokvqa_multiple_choice):
-        with pytest.raises(ValueError, match="1 of . items have no answer, i0 is the first"):
-            metric(questions, answers)
-    with pytest.raises(ValueError, match="'e' is none of the choices"):
-        metrics.aokvqa_multiple_choice(questions[:1], {"i0": "e"})
-    with pytest.raises(ValueError, match="no direct answers"):
-        metrics.aokvqa_direct_answer([aokvqa(0, ())], {"i0": "a"})
-
-
-def test_a_choice_offered_twice_is_right_either_way():
-    questions = [aokvqa(0, ("a",), choices=("a", "b", "a", "c"))]
-    table = predict([questions[0].item], [[0, 0, 1, 0]])
-    assert table["correct"].to_pylist() == [False]  # by index
-    assert (
-        mean(
-            metrics.aokvqa_multiple_choice(
-                questions, metrics.chosen_texts([questions[0].item], table)
-            )
-        )
-        == 1
-    )
-
-
-def test_aokvqa_predictions_file(tmp_path):
-    path = tmp_path / "predictions_test.json"
-    submissions.write_aokvqa(
-        path, ["q1", "q2"], {"q1": "a", "q2": "b", "q3": "c"}, {"q1": "x", "q2": "y"}
-    )
-    assert json.loads(path.read_text()) == {
-        "q1": {"multiple_choice": "a", "direct_answer": "x"},
-        "q2": {"multiple_choice": "b", "direct_answer": "y"},
-    }
-    with pytest.raises(ValueError, match="direct_answer: 1 of 2 questions have no answer, q2"):
-        submissions.write_aokvqa(path, ["q1", "q2"], None, {"q1": "x"})
-    with pytest.raises(ValueError, match="give multiple_choice"):
-        submissions.write_aokvqa(path, ["q1"])
-
-
 # -------------------------------------------------------------------------------- SNLI-VE, Visual7W
 
 
-def test_snli_ve_is_accuracy_in_three_classes():
+def test_snli_ve_is_accuracy_in_three_classes(item, mean, predict):
     items = [item(n, LABELS, n % 3, "snli_ve", LABELS[n % 3]) for n in range(9)]
     right = {i.item_id: LABELS[i.label] for i in items}
     assert mean(metrics.snli_ve(items, right)) == 1
@@ -493,7 +140,7 @@ def test_snli_ve_is_accuracy_in_three_classes():
     assert list(metrics.by_slice(rows).index) == ["all", *sorted(LABELS)]
 
 
-def test_visual7w_ignores_case_and_splits_by_type():
+def test_visual7w_ignores_case_and_splits_by_type(item):
     items = [
         item(n, ("A dog.", "a cat", "Two", "none"), 0, "visual7w", "what" if n < 3 else "how")
         for n in range(4)
@@ -529,7 +176,7 @@ def test_covered_area_counts_overlaps_once(boxes):
     )
 
 
-def test_slices_by_regions_and_size():
+def test_slices_by_regions_and_size(image, predict):
     small, large = Region(0, (0, 0, 20, 20)), Region(1, (0, 0, 100, 60))
     cases = [
         ("Why is [0] here?", ("1", "small")),
@@ -556,7 +203,7 @@ def test_slices_by_regions_and_size():
         metrics.by_slice(rows, "area")
 
 
-def test_slices_have_intervals_over_images_and_paired_differences():
+def test_slices_have_intervals_over_images_and_paired_differences(item, predict):
     rng = np.random.default_rng(0)
     items = [item(n, label=0, slice="why" if n % 3 else "how") for n in range(300)]
     base = metrics.vcr(*[predict(items, list(rng.normal(size=(300, 4))))] * 2)["vcr.q_a"]
@@ -586,7 +233,7 @@ def test_slices_have_intervals_over_images_and_paired_differences():
 # ---------------------------------------------------------------------------- all six, by a student
 
 
-def test_a_student_takes_all_six_benchmarks(tmp_path):
+def test_a_student_takes_all_six_benchmarks(item, mean, tmp_path):
     from lskd_nb.mini.pretraining.base import fresh_student
     from lskd_nb.students.views import FrozenFeatures
 

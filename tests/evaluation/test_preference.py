@@ -1,5 +1,5 @@
 """Blinded pairs, what annotators make of them, and what that says: the figures against
-hand-counted and published cases.
+hand-counted cases.
 """
 
 import threading
@@ -12,19 +12,9 @@ from PIL import Image
 
 from lskd_nb.critic.agreement import krippendorff_alpha
 from lskd_nb.evaluation import preference as p
-from lskd_nb.evaluation.verbal_baseline import answer_prompt, answers_from_words
-from lskd_nb.mini.annotator import preferred
-from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import situation_of
-from lskd_nb.mini.scenes.world import Scene, sample_scenes
-from lskd_nb.mini.teacher.server import serving
-from lskd_nb.mini.teacher.writer import NAME
-from lskd_nb.records import REJECTS, write_parquet
+from lskd_nb.records import write_parquet
 from lskd_nb.regions import LocatedImage, Region
-from lskd_nb.teacher.generate import TeacherSettings
 from lskd_nb.viewing.widgets import PreferenceAnnotator
-
-SCENES = sample_scenes(40, 11, "p")
 
 
 def questions(number: int) -> list[p.PointedQuestion]:
@@ -116,11 +106,7 @@ def test_answers_to_something_else_are_refused():
         p.blinded_pairs(pa.concat_tables([answers("lskd", 4)] * 2), answers("chatgpt", 4), seed=0)
 
 
-def judgement(pair_id: str, annotator: str, choice: str) -> dict:
-    return dict(pair_id=pair_id, annotator=annotator, choice=choice)
-
-
-def test_judgements_are_added_and_taken_back(files):
+def test_judgements_are_added_and_taken_back(judgement, files):
     _, path, pairs, _ = files
     ids = pairs["pair_id"].to_pylist()
     file = p.judgement_file(path, pairs)
@@ -149,7 +135,7 @@ def test_judgements_are_added_and_taken_back(files):
         file.read()
 
 
-def test_several_annotators_write_one_file(files):
+def test_several_annotators_write_one_file(judgement, files):
     _, path, pairs, _ = files
     ids = pairs["pair_id"].to_pylist()
     file = p.judgement_file(path, pairs)
@@ -164,11 +150,7 @@ def test_several_annotators_write_one_file(files):
     assert file.read().num_rows == 4 * len(ids)
 
 
-def judged(rows: list[tuple[str, str, str]]) -> pa.Table:
-    return pa.Table.from_pylist([judgement(*row) for row in rows], schema=p.JUDGEMENTS)
-
-
-def test_choices_are_counted_for_the_system_wherever_it_stood():
+def test_choices_are_counted_for_the_system_wherever_it_stood(judged):
     key = pa.Table.from_pylist(
         [
             dict(
@@ -208,45 +190,6 @@ def test_choices_are_counted_for_the_system_wherever_it_stood():
         p.preference(judged([("p9", "a", "tie")]), key, "lskd")
     with pytest.raises(ValueError, match="no pair has an answer of 'gpt'"):
         p.preference(judged(rows), key, "gpt")
-
-
-@pytest.mark.parametrize(
-    ("coders", "expected"),
-    [  # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", sections A, B and C
-        (("0100000010", "1110010000"), 0.095),
-        (("aabbdcccedda", "babbbccceddd"), 0.692),
-        (("123321412***", "1233224125*3", "*3332342251*", "12332441251*"), 0.743),  # * has no label
-    ],
-)
-def test_alpha_equals_the_published_examples(coders, expected):
-    units = [[c for c in unit if c != "*"] for unit in zip(*coders, strict=True)]
-    assert krippendorff_alpha(units) == pytest.approx(expected, abs=6e-4)
-
-
-# section C, the same labels as numbers: 0.849 by squared differences
-def test_alpha_of_numbers_equals_the_published_example():
-    coders = ("123321412***", "1233224125*3", "*3332342251*", "12332441251*")
-    units = [[int(c) for c in unit if c != "*"] for unit in zip(*coders, strict=True)]
-    assert krippendorff_alpha(units, "interval") == pytest.approx(0.849, abs=6e-4)
-    assert krippendorff_alpha(
-        [[label / 4 for label in unit] for unit in units], "interval"
-    ) == pytest.approx(0.849, abs=6e-4)  # whatever the unit
-    assert (
-        krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]], "interval")
-        > 0.8
-        > krippendorff_alpha([[0.0, 0.25], [1.0, 0.75]])
-    )
-    with pytest.raises(ValueError, match="level is 'ordinal'"):
-        krippendorff_alpha(units, "ordinal")
-
-
-def test_alpha_of_agreement_chance_and_nothing():
-    assert krippendorff_alpha([["win", "win"], ["lose", "lose"], ["tie"]]) == 1.0
-    rng = np.random.default_rng(0)
-    assert abs(krippendorff_alpha(rng.choice(["win", "tie", "lose"], (4000, 3)).tolist())) < 0.03
-    for nothing in ([], [["win"]], [["win", "win"], ["win", "win"]]):
-        assert np.isnan(krippendorff_alpha(nothing))
-    assert np.isnan(krippendorff_alpha([[0.1, 0.1], [0.1, 0.1, 0.1]], "interval"))
 
 
 def test_the_annotator_judges_goes_on_and_takes_back(files):
@@ -312,122 +255,3 @@ def test_nothing_shown_is_unescaped_or_says_whose_it_is(files):
     )
     assert "data:image/jpeg" in page and "#05ff37" in page  # the mention has its region's colour
     assert "lskd" not in page.replace("LSKD says", "") and "chatgpt" not in page
-
-
-# --------------------------------------------------------------- the baseline that sees words alone
-
-
-def asked_of(scenes: list[Scene]) -> list[p.PointedQuestion]:
-    """A question of the world about each scene's first region that has an answer."""
-    found = []
-    for number, scene in enumerate(scenes):
-        image = LocatedImage(
-            scene.scene_id,
-            "m.png",
-            320,
-            240,
-            tuple(Region(i, e.box, e.kind) for i, e in enumerate(scene.entities)),
-            "mini",
-            "val",
-        )
-        region = next((i for i in range(len(scene.entities)) if situation_of(scene, i)), None)
-        if region is not None:
-            kinds = sorted(situation_of(scene, region)[0].answers)
-            kind = kinds[number % len(kinds)]
-            found.append(
-                p.PointedQuestion(f"q-{scene.scene_id}", image, grammar.question(kind, region))
-            )
-    return found
-
-
-def words_about(scene: Scene) -> list[dict]:
-    return [
-        dict(
-            image_id=scene.scene_id,
-            kind="global",
-            verbalizer="captioner",
-            region=None,
-            question=None,
-            text=grammar.caption(scene),
-        ),
-        *(
-            dict(
-                image_id=scene.scene_id,
-                kind="local",
-                verbalizer="region-captioner",
-                region=i,
-                question=None,
-                text=grammar.describe(e),
-            )
-            for i, e in enumerate(scene.entities)
-        ),
-    ]
-
-
-def test_who_sees_true_words_answers_the_question_that_is_asked(tmp_path):
-    asked, truth = asked_of(SCENES), {s.scene_id: s for s in SCENES}
-    lines = [line for scene in SCENES for line in words_about(scene)]
-    with serving(imagination=0.0) as url:
-        settings = TeacherSettings(url, NAME, temperature=0.0)
-        table, rejects, report = answers_from_words(
-            asked, lines, settings, tmp_path / "c.sqlite", "words"
-        )
-        again = answers_from_words(asked, lines, settings, tmp_path / "c.sqlite", "words")
-        unseen = answers_from_words(asked, [], settings, tmp_path / "c.sqlite", "blind")[0]
-    assert (
-        not rejects
-        and report.requests == len(asked) > 30
-        and again[2].cached == len(asked)
-        and again[0] == table
-    )
-    for q, row in zip(asked, table.to_pylist(), strict=True):
-        assert row["question"] == q.question and row["question_id"] == q.question_id
-        assert grammar.judge(
-            truth[row["image_id"]], row["question"], row["answer"], row["rationale"]
-        ) == (True, 1.0)
-
-    pairs, key, _ = p.blinded_pairs(table, unseen, seed=0)
-    rows = []
-    for pair in pairs.to_pylist():  # judged from the truth, by two who agree
-        rows += [
-            (pair["pair_id"], who, preferred(truth[pair["image_id"]], pair, 0.0, [0]))
-            for who in "ab"
-        ]
-    found = p.preference(judged(rows), key, "words")["blind"]
-    assert (
-        found["win"]["mean"] > 0.5 and found["lose"]["mean"] == 0.0
-    )  # more is known of it than the regions' labels
-    assert found["alpha"] in (1.0, None)
-
-
-def test_replies_that_are_no_answer_are_rejected_with_their_reason(tmp_path):
-    scenes = sample_scenes(150, 12, "r")
-    asked = asked_of(scenes)
-    with serving() as url:
-        table, rejects, report = answers_from_words(
-            asked, [], TeacherSettings(url, NAME, temperature=2.0), tmp_path / "c.sqlite", "words"
-        )
-    write_parquet(rejects, tmp_path / "r.parquet", REJECTS)
-    assert rejects and sum(report.rejects.values()) == len(rejects)
-    assert len(table) + len({r["record"].removesuffix("-0") for r in rejects}) == len(
-        asked
-    )  # every question is somewhere
-    with pytest.raises(ValueError, match="same question_id"):
-        answers_from_words(
-            [asked[0], asked[0]],
-            [],
-            TeacherSettings("http://127.0.0.1:1", NAME),
-            tmp_path / "c.sqlite",
-            "words",
-        )
-
-
-def test_the_request_has_what_is_known_and_the_question_last():
-    question = asked_of(SCENES)[0]
-    prompt = answer_prompt(question, words_about(SCENES[0]))
-    assert prompt.messages[-1]["content"].endswith(f"\n\nQuestion: {question.question}")
-    assert grammar.describe(SCENES[0].entities[0]) in prompt.messages[-1]["content"]
-    assert (
-        prompt.offered == tuple(r.id for r in question.image.regions)
-        and "word for word" in prompt.messages[0]["content"]
-    )

@@ -19,10 +19,11 @@ SHOWN = ROOT / "outputs" / "mini"
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A small project: a README with links of all kinds, a glossary, and two executed notebooks,
-    one of them optional.
+    """A small project: a README with links of all kinds, a glossary, three pages of a guide, and
+    two executed notebooks, one of them optional.
     """
-    (tmp_path / "notebooks").mkdir()
+    guide = tmp_path / "notebooks" / "guide"
+    guide.mkdir(parents=True)
     shown = tmp_path / "outputs" / "mini"
     shown.mkdir(parents=True)
     (shown / "teaser.png").write_bytes(b"png")
@@ -31,8 +32,17 @@ def project(tmp_path) -> Path:
         " picture](outputs/mini/teaser.png)\n\n[one](notebooks/01_one.ipynb),"
         " [gone](notebooks/09_gone.ipynb), [tests](tests/test_x.py),"
         " [paper](https://arxiv.org/abs/2312.04837), [below](#what-is-where)\n\n## What is"
-        " where\n\nno page\n"
+        " where\n\n[a](notebooks/guide/b.md), [b](notebooks/guide/a.md#more),"
+        " [b](notebooks/guide/b.md)\n"
     )
+    (guide / "a.md").write_text(
+        "# A\n\n## More\n\n[start](../../README.md#what-is-where), [one](../01_one.ipynb),"
+        " [code](../../lskd_nb/)\n\n![Shown](../../outputs/mini/widgets/shown.png)\n"
+    )
+    (guide / "b.md").write_text("# B\n")
+    (guide / "aa.md").write_text("# Nobody links here\n")
+    (shown / "widgets").mkdir()
+    (shown / "widgets" / "shown.png").write_bytes(b"another png")
     (tmp_path / "notebooks" / "glossary.md").write_text(
         "# Glossary\n\n## Region\nA box. [Triple](#triple) *[Notebook 1](01_one.ipynb)*\n"
     )
@@ -75,6 +85,10 @@ def test_what_is_there_becomes_a_book(project, capsys, monkeypatch):
         "glossary.md",
         "01_one.ipynb",
         "01b_more.ipynb",
+        "a.md",
+        "aa.md",
+        "b.md",
+        "shown.png",
         "teaser.png",
     }
     assert {Path(line).name for line in capsys.readouterr().out.split()} == made - {
@@ -85,17 +99,22 @@ def test_what_is_there_becomes_a_book(project, capsys, monkeypatch):
         for name in ("_config.yml", "_toc.yml")
     )
     assert config["execute"]["execute_notebooks"] == "off" and toc["root"] == "introduction"
-    assert toc["chapters"] == [
+    series, guide = toc["parts"]
+    assert series["chapters"] == [
         {"file": "01_one", "title": "01_one · A title"},
         {"file": "01b_more", "title": "01b_more · A title (optional)"},
         {"file": "glossary"},
     ]
+    assert [page["file"] for page in guide["chapters"]] == ["a", "b", "aa"]
     introduction = (folder / "introduction.md").read_text(encoding="utf-8")
     assert (
         "![Words for a picture](teaser.png)" in introduction
         and "[one](01_one.ipynb), gone, tests, [paper](https://arxiv.org" in introduction
     )
-    assert "no page" not in introduction
+    assert "[a](b.md), [b](a.md#more)" in introduction
+    told = (folder / "a.md").read_text(encoding="utf-8")
+    assert "[start](introduction.md#what-is-where), [one](01_one.ipynb), code" in told
+    assert "![Shown](shown.png)" in told and (folder / "shown.png").read_bytes() == b"another png"
     page = nbformat.read(folder / "01_one.ipynb", as_version=4)
     assert "[glossary](glossary.md#region), 8" in page.cells[0].source and page.cells[
         1
@@ -131,7 +150,7 @@ def test_a_damaged_notebook_is_named_and_one_without_a_title_has_its_file_s_name
     nbformat.write(nbformat.v4.new_notebook(), shown / "02_bare.ipynb")
     stage(project, project / "book")
     toc = yaml.safe_load((project / "book" / "_toc.yml").read_text(encoding="utf-8"))
-    assert {"file": "02_bare", "title": "02_bare"} in toc["chapters"]
+    assert {"file": "02_bare", "title": "02_bare"} in toc["parts"][0]["chapters"]
     for damaged in ('{"cells": [', "[]", "{}"):
         (shown / "02_bare.ipynb").write_text(damaged)
         with pytest.raises(ValueError, match="02_bare.ipynb is no readable notebook"):
@@ -153,6 +172,7 @@ def test_without_executed_notebooks_there_is_no_book(project, capsys, monkeypatc
     [
         ("[a](x/01_one.ipynb#part)", "[a](01_one.ipynb#part)"),
         ("[a](#here)", "[a](#here)"),
+        ("[a](../../README.md#here)", "[a](introduction.md#here)"),
         ("[a](LICENSE)", "a"),
         ("[a](outputs/mini/)", "a"),
         ("[a](https://x.org/01_one.ipynb)", "[a](https://x.org/01_one.ipynb)"),
@@ -165,28 +185,32 @@ def test_without_executed_notebooks_there_is_no_book(project, capsys, monkeypatc
     ],
 )
 def test_links_lead_to_pages_or_out(given, shown):
-    assert relinked(given, {"01_one.ipynb"}) == shown
+    pages = {"01_one.ipynb": "01_one.ipynb", "README.md": "introduction.md"}
+    assert relinked(given, pages) == shown
 
 
 @pytest.mark.skipif(not list(SHOWN.glob("*.ipynb")), reason="no renderings yet")
 def test_the_series_is_staged_with_links_that_resolve(tmp_path):
     made = {p.name for p in stage(ROOT, tmp_path / "book")}
     notebooks = sorted(p.name for p in SHOWN.glob("*.ipynb"))
-    assert set(notebooks) <= made and "teaser.png" in made
+    guide = {p.name for p in (ROOT / "notebooks" / "guide").glob("*.md")}
+    assert {*notebooks, *guide, "teaser.png", "scaling.png", "browser.png"} <= made
     books = {n: nbformat.read(tmp_path / "book" / n, as_version=4) for n in notebooks}
-    listed = contents(books)["chapters"]
+    series, pages = contents(books, sorted(guide))["parts"]
+    listed = series["chapters"]
     assert [c["file"] for c in listed] == [*(Path(n).stem for n in notebooks), "glossary"]
     assert [c["file"][:3] for c in listed if c.get("title", "").endswith("(optional)")] == [
         "01b",
         "08_",
     ]
+    assert {f"{page['file']}.md" for page in pages["chapters"]} == guide
     texts = {
         n: "\n".join(c.source for c in b.cells if c.cell_type == "markdown")
         for n, b in books.items()
     }
     texts |= {
         n: (tmp_path / "book" / n).read_text(encoding="utf-8")
-        for n in ("introduction.md", "glossary.md")
+        for n in ("introduction.md", "glossary.md", *guide)
     }
     for name, text in texts.items():
         links = [

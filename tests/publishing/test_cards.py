@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
 from lskd_nb.cli import report_of
-from lskd_nb.publishing import cards, report
+from lskd_nb.publishing import card_facts, cards, report
 from lskd_nb.publishing.hub import check_ready
 from lskd_nb.records import CORPUS, TRIPLES, read_parquet, write_parquet
 from lskd_nb.run_folder import RunError
@@ -18,7 +18,7 @@ from lskd_nb.run_folder import RunError
 
 @pytest.fixture
 def facts(finished_run):
-    return cards.run_facts(finished_run)
+    return card_facts.run_facts(finished_run)
 
 
 def test_a_dataset_card_is_read_back(facts, finished_run, tmp_path):
@@ -140,24 +140,26 @@ def test_a_run_on_photographs_is_another_matter(facts):
 
 
 def test_a_base_is_named_when_it_is_on_the_hub(finished_run):
-    assert cards.critic_card(cards.run_facts(finished_run), "me/c").data.base_model == "org/base"
+    assert (
+        cards.critic_card(card_facts.run_facts(finished_run), "me/c").data.base_model == "org/base"
+    )
     origin = finished_run / "student/lskd/trained_from.json"
     origin.write_text(
         origin.read_text().replace("org/base", "/models/base")
     )  # a folder of this machine
-    card = cards.student_card(cards.run_facts(finished_run), "me/s")
+    card = cards.student_card(card_facts.run_facts(finished_run), "me/s")
     assert card.data.base_model is None and "/models/base" not in str(card)
 
 
 def test_a_run_that_is_not_finished_is_named(finished_run):
     (finished_run / "metrics.json").write_text("{")
     with pytest.raises(ValueError, match="metrics.json: not valid JSON"):
-        cards.run_facts(finished_run)
+        card_facts.run_facts(finished_run)
     (finished_run / "metrics.json").unlink()
     with pytest.raises(
         FileNotFoundError, match="metrics.json is not there: the run is not finished"
     ):
-        cards.run_facts(finished_run)
+        card_facts.run_facts(finished_run)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +180,7 @@ def test_a_run_that_is_not_finished_is_named(finished_run):
 )
 def test_what_is_no_manifest_is_named(finished_run, tmp_path, told, message):
     (finished_run / "manifest.json").write_text(told)
-    for use in (cards.run_facts, lambda run: report_of(run, tmp_path)):
+    for use in (card_facts.run_facts, lambda run: report_of(run, tmp_path)):
         with pytest.raises(ValueError, match=message):
             use(finished_run)
     with pytest.raises(RunError, match=message):
@@ -187,17 +189,17 @@ def test_what_is_no_manifest_is_named(finished_run, tmp_path, told, message):
 
 def test_a_report_of_another_corpus_is_not_on_the_card(finished_run):
     report.write_report(report.report_run(finished_run), finished_run)
-    assert cards.run_facts(finished_run).report["kept"]["triples"] == 4
+    assert card_facts.run_facts(finished_run).report["kept"]["triples"] == 4
     for path in (finished_run / "triples.parquet", finished_run / "corpus.parquet"):
         whole = path.read_bytes()
         schema = CORPUS if path.stem == "corpus" else TRIPLES
         write_parquet(read_parquet(path, schema).slice(1), path, schema)
-        assert cards.run_facts(finished_run).report is None
+        assert card_facts.run_facts(finished_run).report is None
         path.write_bytes(whole)
-        assert cards.run_facts(finished_run).report is not None
+        assert card_facts.run_facts(finished_run).report is not None
     for text in ("{", "[]", "{}"):
         (finished_run / "report.json").write_text(text)
-        assert cards.run_facts(finished_run).report is None
+        assert card_facts.run_facts(finished_run).report is None
 
 
 def test_names_are_shown_as_code_and_never_as_markup(finished_run):
@@ -210,7 +212,7 @@ def test_names_are_shown_as_code_and_never_as_markup(finished_run):
             finished_run / file,
             schema,
         )
-    facts = cards.run_facts(finished_run)
+    facts = card_facts.run_facts(finished_run)
     facts = replace(
         facts,
         report=report.report_run(finished_run),

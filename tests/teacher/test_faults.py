@@ -97,7 +97,7 @@ def failing(
     command += ["--faults", *faults] if faults else []
     process = subprocess.Popen(command)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 1800
         while not port.exists():
             assert process.poll() is None and time.monotonic() < end, (
                 "the fault server did not start"
@@ -124,7 +124,7 @@ def test_every_request_ends_once_as_triples_or_with_its_reason(tmp_path, monkeyp
     asked = prompts(60)
     with failing(tmp_path) as (url, log):
         settings = generate.TeacherSettings(
-            url, "faulty", temperature=0.0, concurrency=32, max_retries=retries, timeout=1.5
+            url, "faulty", temperature=0.0, concurrency=32, max_retries=retries, timeout=6.0
         )
         rows, rejects, report = generate.generate_triples(asked, settings, tmp_path / "c.sqlite")
         said = answers(log)
@@ -172,7 +172,7 @@ def test_asked_again_until_all_is_answered(tmp_path):
     asked = prompts(20)
     with failing(tmp_path, seed=3) as (url, log):
         settings = generate.TeacherSettings(
-            url, "faulty", temperature=0.0, max_retries=0, timeout=1.2
+            url, "faulty", temperature=0.0, max_retries=0, timeout=6.0
         )
         for _ in range(12):
             rows, rejects, report = generate.generate_triples(
@@ -235,7 +235,10 @@ sys.path.insert(0, {here!r})
 import test_faults as t
 from lskd_nb.teacher import generate
 settings = generate.TeacherSettings({url!r}, "faulty", max_retries=1, timeout=0.6)
-rows, rejects, report = generate.generate_triples(t.prompts(20), settings, {folder!r} + "/c.sqlite", lambda r, n: print(generate.progress_line(r, n)))
+rows, rejects, report = generate.generate_triples(
+    t.prompts(20), settings, {folder!r} + "/c.sqlite",
+    lambda r, n: print(generate.progress_line(r, n)),
+)
 print(rows, rejects, report, settings)
 t.write_parquet(rejects, {folder!r} + "/r.parquet", t.REJECTS)
 """
@@ -253,7 +256,6 @@ def test_the_key_is_in_nothing_that_a_run_leaves(tmp_path):
             [sys.executable, "-c", script],
             env=os.environ | {"OPENAI_API_KEY": KEY},
             capture_output=True,
-            timeout=60,
         )
         echoed = {"429", "429 retry-after", "500"} & {
             f for history in answers(log).values() for f in history

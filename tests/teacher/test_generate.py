@@ -1,4 +1,4 @@
-"""Prompts, the client and its cache, against the mini teacher's real server."""
+"""The teacher: prompts, requests that are asked once, and what is interrupted or refused."""
 
 import json
 import os
@@ -10,8 +10,6 @@ import time
 import urllib.request
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lskd_nb.mini.scenes import grammar
 from lskd_nb.mini.scenes.world import sample_scenes
@@ -232,7 +230,7 @@ t.ask({url!r}, prompting.build_prompts(t.located(), t.truth_lines()), {cache!r},
 def test_killed_sampling_asks_for_nothing_twice(tmp_path):
     prompts = prompting.build_prompts(located(), truth_lines())
     cache = tmp_path / "c.sqlite"
-    with serving(delay=0.05) as url:
+    with serving(delay=0.5) as url:
         here = os.path.dirname(__file__)
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED.format(here=here, url=url, cache=str(cache))]
@@ -271,129 +269,6 @@ def test_real_photographs_get_valid_triples_too(server, tmp_path):
         server, prompting.build_prompts([image], lines), tmp_path / "c.sqlite", temperature=0.0
     )
     assert rows and not rejects and {i for r in rows for i in r["regions"]} <= {0, 3}
-
-
-@given(st.text(max_size=60), st.lists(st.integers(0, 9), max_size=4))
-def test_any_text_is_judged_and_nothing_unknown_gets_through(text, offered):
-    item = dict(question=text, answer="x", rationale="y")
-    wrong = parsing.invalid(item, offered)
-    if wrong is None:
-        assert mentions(text) and set(mentions(text)) <= set(offered)
-
-
-@pytest.mark.parametrize(
-    ("reply", "reason"),
-    [
-        (None, "not sent: budget used up"),
-        (dict(error="HTTP 500"), "no answer: HTTP 500"),
-        (dict(refusal="no", finish="stop", text=None), "refusal"),
-        (dict(refusal=None, finish="length", text='{"tri'), "cut off at the token limit"),
-        (dict(refusal=None, finish="stop", text=" "), "empty reply"),
-        (dict(refusal=None, finish="stop", text="[1]"), "no list of triples"),
-        (dict(refusal=None, finish="stop", text='{"triples": []}'), "no list of triples"),
-    ],
-)
-def test_every_way_to_fail_has_its_name(reply, reason):
-    assert parsing.parse_reply(reply) == reason
-
-
-# ------------------------------------------------------------------------------ whatever comes back
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["[0]", "[0, 9]", "stop", "\ud800", "[" + "1" * 5000 + "]"]),
-    lambda child: (
-        st.lists(child, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    "choices",
-                    "message",
-                    "content",
-                    "refusal",
-                    "finish_reason",
-                    "usage",
-                    "prompt_tokens",
-                    "triples",
-                    "question",
-                    "answer",
-                    "rationale",
-                ]
-            ),
-            child,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-ITEMS = st.fixed_dictionaries(
-    {},
-    optional={
-        name: JSON | st.sampled_from(["Why is [0] here?", "[0]"])
-        for name in ("question", "answer", "rationale")
-    },
-)
-CONTENT = st.one_of(
-    JSON.map(json.dumps),
-    st.lists(ITEMS | JSON, max_size=3).map(lambda t: json.dumps({"triples": t})),
-    st.text(max_size=20),
-    st.none(),
-)
-PROMPT = prompting.Prompt("i", "id", (0, 1), (), "id-0")
-
-
-@given(
-    st.one_of(
-        JSON,
-        CONTENT.map(
-            lambda text: dict(
-                choices=[dict(message=dict(content=text), finish_reason="stop")], usage=None
-            )
-        ),
-    ),
-    st.booleans(),
-)
-def test_a_reply_of_any_shape_is_parsed_or_rejected(tmp_path_factory, body, as_bytes):
-    reply = parsing.read_completion(json.dumps(body).encode() if as_bytes else body)
-    assert reply.keys() in ({"error"}, {"text", "finish", "refusal", "usage"})
-    rows, rejects = parsing.triples_and_rejects(PROMPT, "k", reply, "m")
-    assert rows or rejects
-    names = [r["triple_id"] for r in rows] + [r["record"] for r in rejects]
-    assert (
-        len(set(names)) == len(names)
-        and all(set(r["regions"]) <= {0, 1} for r in rows)
-        and all(r["reason"] for r in rejects)
-    )
-    folder = tmp_path_factory.getbasetemp()
-    write_parquet(rows, folder / "any.parquet", TRIPLES)
-    write_parquet(rejects, folder / "any_rejects.parquet", REJECTS)
-    if "error" not in reply:
-        cache = reply_cache.ResponseCache(folder / "any.sqlite")
-        cache.put("k", reply)
-        assert cache.get("k") == reply
-        cache.close()
-
-
-def test_a_region_of_more_digits_than_a_number_may_have_was_not_offered():
-    assert (
-        parsing.invalid(
-            dict(question="[0] and [" + "1" * 5000 + "]?", answer="x", rationale="y"), [0]
-        )
-        == "mentions a region that was not offered"
-    )
-
-
-@given(st.binary(max_size=60))
-def test_a_body_of_any_bytes_is_parsed_or_an_error(body):
-    assert "error" in parsing.read_completion(body)
-
-
-# -------------------------------------------------------------------------------- a call as it goes
 
 
 def test_replies_are_stored_together_or_not_at_all(tmp_path):
@@ -454,7 +329,7 @@ def test_progress_is_told_while_it_goes(tmp_path):
 
 def test_an_interrupt_ends_the_asking(tmp_path):
     cache = tmp_path / "c.sqlite"
-    with serving(delay=0.2) as url:
+    with serving(delay=1.0) as url:
         script = KILLED.format(here=os.path.dirname(__file__), url=url, cache=str(cache))
         process = subprocess.Popen(
             [sys.executable, "-c", script],
@@ -465,7 +340,7 @@ def test_an_interrupt_ends_the_asking(tmp_path):
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) != 0
+        assert process.wait(timeout=1800) != 0
         asked = stats(url)["completions"]
         time.sleep(0.5)
         assert stats(url)["completions"] <= asked + 4 < 60

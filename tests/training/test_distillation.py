@@ -1,11 +1,8 @@
 """Distillation: what a step sees, and that a killed run ends like an unbroken one."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -287,21 +284,17 @@ def test_saved_weights_lie_between_base_and_trained(world, tmp_path):
     )
 
 
-def test_killed_training_ends_like_an_unbroken_one(world, tmp_path):
+def test_killed_training_ends_like_an_unbroken_one(world, tmp_path, kill_midway):
     whole = d.train(config(world, tmp_path / "whole"))
     told = config(world, tmp_path / "killed")
     (tmp_path / "c.json").write_text(json.dumps(asdict(told)))
     log = tmp_path / "killed.training" / "metrics.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lskd_nb.training.distillation", str(tmp_path / "c.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    command = [sys.executable, "-m", "lskd_nb.training.distillation", str(tmp_path / "c.json")]
+    kill_midway(
+        lambda: subprocess.Popen(command),
+        lambda: log.exists() and len(log.read_text().splitlines()) >= 5,
+        Path(told.out),
     )
-    while not (log.exists() and len(log.read_text().splitlines()) >= 5):
-        assert process.poll() is None, "ended before it could be killed"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not Path(told.out).exists()  # nothing half-done is taken for a student
     d.train(told)
     losses = [
         [

@@ -3,256 +3,56 @@ and how it is finetuned.
 """
 
 import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from runpy import run_path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AutoTokenizer,
-    Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2Processor,
     BlipImageProcessor,
-    GPT2Tokenizer,
-    OPTConfig,
-    T5Config,
-    T5Tokenizer,
 )
 
 from lskd_nb.mini.pretraining.base import fresh_student
 from lskd_nb.records import write_parquet
-from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.run_folder import find_root
-from lskd_nb.sources.localized_narratives import Narrative
-from lskd_nb.sources.refcoco import Referring
-from lskd_nb.sources.sherlock import read_sherlock
-from lskd_nb.sources.visual_genome import read_visual_genome
 from lskd_nb.students import loading
 from lskd_nb.students.bridge import place_image_token
 from lskd_nb.students.loading import load_model
 from lskd_nb.training.loop import CHECKPOINT, read_config
 from lskd_nb.verbalization import captioning as c
 from lskd_nb.verbalization import verbalizers as v
-from lskd_nb.verbalization.caption_rows import (
-    CAPTIONS,
-    caption_row,
-    narrative_rows,
-    refcoco_rows,
-    sherlock_rows,
-    visual_genome_rows,
-)
+from lskd_nb.verbalization.caption_rows import CAPTIONS
 
 CPU = torch.device("cpu")
-COLORS = {
-    "red": (220, 30, 30),
-    "green": (30, 200, 60),
-    "blue": (40, 60, 220),
-    "white": (250, 250, 250),
-}
-TEXTS = [f"this is a {color} box" for color in COLORS]
-PROMPT = "the region shows :"
-
-
-def opt_tokenizer() -> GPT2Tokenizer:
-    """OPT's: bytes and merges, "</s>" before each text and for its end, ids 0 to 3 as in the
-    published one.
-    """
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.train_from_iterator(
-        [*TEXTS, PROMPT, "Question: what is it? Answer:"],
-        trainers.BpeTrainer(
-            vocab_size=400,
-            special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )
-    told = json.loads(bpe.to_str())["model"]
-    return GPT2Tokenizer(
-        vocab=told["vocab"],
-        merges=[tuple(m) for m in told["merges"]],
-        bos_token="</s>",
-        eos_token="</s>",
-        unk_token="</s>",
-        pad_token="<pad>",
-        add_bos_token=True,
-    )
-
-
-def t5_tokenizer() -> T5Tokenizer:
-    """T5's: <pad> 0, </s> 1, <unk> 2, pieces with scores; "</s>" ends each text."""
-    words = sorted(
-        {w for t in [*TEXTS, PROMPT, "Question: what is it? Answer:"] for w in t.split()}
-    )
-    pieces = [
-        ("<pad>", 0.0),
-        ("</s>", 0.0),
-        ("<unk>", 0.0),
-        *((f"▁{w}", -3.0) for w in words),
-        ("▁", -4.0),
-        *((x, -6.0) for x in "abcdefghijklmnopqrstuvwxyz:?QA"),
-    ]
-    return T5Tokenizer(vocab=pieces, extra_ids=0)
-
-
-def tiny_blip2(
-    kind: str, spare: int = 8
-) -> tuple[Blip2ForConditionalGeneration, GPT2Tokenizer | T5Tokenizer]:
-    """Random but for its language model, which knows the TEXTS from reading, as frozen ones do."""
-    tokenizer = opt_tokenizer() if kind == "opt" else t5_tokenizer()
-    size = (
-        len(tokenizer) + spare
-    )  # the published embeddings have rows to spare behind the last word
-    if kind == "opt":
-        text = OPTConfig(
-            vocab_size=size,
-            hidden_size=32,
-            ffn_dim=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            word_embed_proj_dim=32,
-            dropout=0.0,
-            max_position_embeddings=96,
-            bos_token_id=2,
-            pad_token_id=1,
-            eos_token_id=tokenizer.convert_tokens_to_ids("Ċ"),
-            init_std=0.1,
-        )
-    else:
-        text = T5Config(
-            vocab_size=size,
-            d_model=32,
-            d_kv=16,
-            d_ff=64,
-            num_layers=2,
-            num_decoder_layers=2,
-            num_heads=2,
-            dropout_rate=0.0,
-            decoder_start_token_id=0,
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-        )
-    qformer = dict(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        cross_attention_frequency=1,
-        initializer_range=0.1,
-    )
-    vision = dict(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-        initializer_range=0.1,
-    )
-    torch.manual_seed(0)
-    model = Blip2ForConditionalGeneration(
-        Blip2Config(
-            vision_config=vision,
-            qformer_config=qformer,
-            text_config=text.to_dict(),
-            num_query_tokens=4,
-        )
-    )
-    torch.nn.init.normal_(model.query_tokens, std=0.5)
-    for embedding in (
-        model.vision_model.embeddings.class_embedding,
-        model.vision_model.embeddings.position_embedding,
-    ):
-        torch.nn.init.normal_(embedding, std=0.02)
-    place_image_token(model, tokenizer)
-    teach_texts(model, tokenizer)
-    return model.eval(), tokenizer
-
-
-def teach_texts(model: Blip2ForConditionalGeneration, tokenizer) -> None:
-    """The language model learns to go on with the colour whose word stands at the image's
-    places.
-    """
-    optimizer = torch.optim.Adam(model.language_model.parameters(), lr=5e-3)
-    words = torch.tensor(
-        [tokenizer(f" {color}", add_special_tokens=False).input_ids[-1] for color in COLORS]
-    )
-    for step in range(80):
-        read = model.get_input_embeddings()(words)[:, None].expand(-1, 4, -1)
-        model.get_image_features = lambda *_, read=read, **__: SimpleNamespace(
-            pooler_output=read, qformer_outputs=None, vision_outputs=None
-        )
-        loss = c.caption_loss(
-            model, tokenizer, torch.zeros(4, 3, 28, 28), PROMPT if step % 2 else "", TEXTS, 32
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    del model.get_image_features
-    model.zero_grad()
+TINY = SimpleNamespace(**run_path(str(Path(__file__).with_name("tiny_blip2.py"))))
+COLORS, TEXTS, PROMPT = TINY.COLORS, TINY.TEXTS, TINY.PROMPT
+opt_tokenizer, t5_tokenizer, tiny_blip2 = TINY.opt_tokenizer, TINY.t5_tokenizer, TINY.tiny_blip2
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     torch.set_num_threads(1)
-    found = {}
-    for kind in ("opt", "t5"):
-        model, tokenizer = tiny_blip2(kind)
-        found[kind] = tmp_path_factory.mktemp(kind)
-        model.save_pretrained(found[kind])
-        tokenizer.save_pretrained(found[kind])
-    return found
+    return {kind: TINY.save_blip2(kind, tmp_path_factory.mktemp(kind)) for kind in ("opt", "t5")}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """Pictures with two boxes of different colours, and a text about each."""
-    folder, rng, rows = tmp_path_factory.mktemp("boxes"), np.random.default_rng(0), []
-    for number in range(24):
-        canvas = np.full((40, 80, 3), 120, dtype=np.uint8)
-        image = LocatedImage(str(number), f"{number}.png", 80, 40, (), "boxes", "train")
-        for box, index in zip(
-            ((4, 6, 34, 36), (46, 4, 76, 34)), rng.permutation(4)[:2], strict=True
-        ):
-            canvas[box[1] : box[3], box[0] : box[2]] = list(COLORS.values())[index]
-            rows.append(caption_row(image, [box], TEXTS[index], "boxes"))
-        Image.fromarray(canvas).save(folder / image.path)
-    write_parquet(rows, folder / "rows.parquet", CAPTIONS)
-    return folder
+    return TINY.save_boxes(tmp_path_factory.mktemp("boxes"))
 
 
 def config(
     folders: dict[str, Path], world: Path, kind: str, out: Path, **changes
 ) -> c.CaptioningConfig:
-    base = c.CaptioningConfig(
-        model=str(folders[kind]),
-        rows=str(world / "rows.parquet"),
-        image_root=str(world),
-        out=str(out),
-        steps=50,
-        batch=12,
-        prompt=PROMPT,
-        view="crop",
-        lr=6e-3,
-        min_lr=1e-3,
-        warmup=5,
-        max_tokens=24,
-        checkpoint_every=4,
-        readers=2,
-        threads=1,
-    )
-    return replace(base, **changes)
+    return TINY.training_config(folders[kind], world, out, **changes)
 
 
 def losses(folder: Path) -> list[float]:
@@ -287,7 +87,7 @@ def test_it_learns_to_tell_the_boxes_apart_and_speaks_as_it_learned(folders, wor
     assert moved == {"query_tokens", "qformer", "language_projection"}
 
 
-def test_a_killed_run_ends_like_an_unbroken_one(folders, world, tmp_path):
+def test_a_killed_run_ends_like_an_unbroken_one(folders, world, tmp_path, kill_midway):
     whole, killed = (
         config(folders, world, "opt", tmp_path / n / "captioner", steps=40, checkpoint_every=3)
         for n in ("whole", "killed")
@@ -302,15 +102,11 @@ def test_a_killed_run_ends_like_an_unbroken_one(folders, world, tmp_path):
         str(tmp_path / "killed" / "config.json"),
     ]
     work = Path(killed.out + ".training")
-    process = subprocess.Popen(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    kill_midway(
+        lambda: subprocess.Popen(command, stderr=subprocess.DEVNULL),
+        (work / CHECKPOINT).exists,
+        Path(killed.out),
     )
-    end = time.time() + 60
-    while not (work / CHECKPOINT).exists() and time.time() < end:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (work / CHECKPOINT).exists() and not Path(killed.out).exists()
     done = torch.load(work / CHECKPOINT, weights_only=True)["step"]
     c.train(killed)
     assert 0 < done < 40 and losses(Path(killed.out)) == losses(Path(whole.out))
@@ -485,99 +281,6 @@ def test_bad_configurations_rows_and_images_are_named(folders, world, tmp_path):
                     0,
                 )
             )
-
-
-def test_visual_genome_descriptions_keep_their_own_boxes(tmp_path):
-    (tmp_path / "VG_100K").mkdir()
-    Image.new("RGB", (60, 40)).save(tmp_path / "VG_100K" / "7.jpg")
-    (tmp_path / "image_data.json").write_text(
-        json.dumps([dict(image_id=7, width=60, height=40, url="https://x/VG_100K/7.jpg")])
-    )
-    (tmp_path / "objects.json").write_text(
-        json.dumps(
-            [dict(image_id=7, objects=[dict(object_id=1, x=0, y=0, w=30, h=30, names=["dog"])])]
-        )
-    )
-    regions = [
-        dict(region_id=1, image_id=7, phrase=" a wet  nose", x=3, y=4, width=5, height=6),
-        dict(region_id=2, image_id=7, phrase="grass", x=50, y=30, width=20, height=20),
-        dict(region_id=3, image_id=7, phrase="far away", x=90, y=4, width=5, height=6),
-        dict(region_id=4, image_id=7, phrase="", x=3, y=4, width=5, height=6),
-        "no region",
-    ]
-    (tmp_path / "region_descriptions.json").write_text(
-        json.dumps([dict(id=7, regions=regions), dict(id=8, regions="elsewhere"), dict(regions=[])])
-    )
-    images, _ = read_visual_genome(tmp_path)
-    rows, rejects, clamped = visual_genome_rows(tmp_path, images, below="vg")
-    assert [(r["image"], r["boxes"], r["text"]) for r in rows] == [
-        ("vg/VG_100K/7.jpg", [[3, 4, 8, 10]], "a wet nose"),
-        ("vg/VG_100K/7.jpg", [[50, 30, 60, 40]], "grass"),
-    ]
-    assert clamped == 1 and [r.reason for r in rejects] == [
-        "box of no area",
-        "bad text",
-        "bad record",
-        "missing field",
-    ]
-    assert rejects[0].record == "region_descriptions.json, element 0, region 2"
-    assert write_parquet(rows, tmp_path / "rows.parquet", CAPTIONS).num_rows == 2
-
-
-SHERLOCK = find_root().parent / "shared" / "samples" / "sherlock"
-
-
-@pytest.mark.skipif(not SHERLOCK.exists(), reason="no sample of Sherlock beside the project")
-def test_sherlock_clues_have_all_their_boxes(tmp_path):
-    shutil.copy(SHERLOCK / "sherlock_val_subset160.json", tmp_path / "sherlock_val_v1_1.json")
-    clues, _, _ = read_sherlock(tmp_path, "val", check_images=False)
-    rows = sherlock_rows(clues, below="pictures/")
-    assert len(rows) == len(clues) == 160 and max(len(r["boxes"]) for r in rows) > 1
-    assert all(
-        r["text"] == k.clue and r["image"] == f"pictures/{k.image.path}"
-        for r, k in zip(rows, clues, strict=True)
-    )
-    table = write_parquet(rows, tmp_path / "rows.parquet", CAPTIONS)
-    assert all(
-        0 <= x0 < x1 <= r["width"] and 0 <= y0 < y1 <= r["height"]
-        for r in table.to_pylist()
-        for x0, y0, x1, y1 in r["boxes"]
-    )
-
-
-def test_referring_expressions_and_narratives_become_rows(tmp_path):
-    one = Referring(
-        1,
-        LocatedImage(
-            "5",
-            "train2014/a.jpg",
-            100,
-            80,
-            (Region(0, (1.0, 2.0, 30.0, 40.0)),),
-            "refcoco+",
-            "train",
-        ),
-        ("left cup", "the cup"),
-    )
-    rows = refcoco_rows([one], below="coco")
-    assert [r["text"] for r in rows] == ["left cup", "the cup"] and {r["origin"] for r in rows} == {
-        "refcoco+"
-    }
-    assert (
-        rows[0]["boxes"] == [[1.0, 2.0, 30.0, 40.0]] and rows[0]["image"] == "coco/train2014/a.jpg"
-    )
-    (tmp_path / "coco").mkdir()
-    Image.new("RGB", (64, 48)).save(tmp_path / "coco" / "a.jpg")
-    told = [
-        Narrative(str(n), "mscoco_val2017", path, 3, "In this image there are cows.", (), ())
-        for n, path in enumerate(("a.jpg", "gone.jpg", "a.jpg"))
-    ]
-    rows, rejects = narrative_rows(told, tmp_path, "coco")
-    assert [(r["width"], r["height"], r["boxes"], r["image"]) for r in rows] == [
-        (64, 48, [], "coco/a.jpg")
-    ] * 2
-    assert [r.reason for r in rejects] == ["missing image"]
-    assert len(write_parquet(rows + refcoco_rows([one]), tmp_path / "c.parquet", CAPTIONS)) == 4
 
 
 def test_only_the_bridge_is_counted_as_trained_and_boxes_are_described(tmp_path):

@@ -18,7 +18,7 @@ from lskd_nb.critic import filtering
 from lskd_nb.publishing import renderings
 from lskd_nb.regions import Region
 from lskd_nb.run_folder import find_root
-from lskd_nb.viewing import plots
+from lskd_nb.viewing import pictures, plots
 from lskd_nb.viewing.alt_text import MOST, alt_of, fewer_colors, fewer_colors_of, image_html
 
 ROOT = find_root()
@@ -75,29 +75,28 @@ def executed() -> nbformat.NotebookNode:
     """A small notebook, really run: a figure of this project, one drawn on the spot, one
     updated, and one without any words.
     """
-    codes = [
-        (
-            "import matplotlib.pyplot as plt\nfrom IPython.display import display\nfrom PIL import"
-            " Image\nfrom lskd_nb.viewing import plots\nfrom lskd_nb.regions import"
-            " Region\nfigures.style()"
-        ),
-        (
-            'figures.show_regions(Image.new("RGB", (60, 40), "white"), [Region(0, (3, 3, 30, 30),'
-            ' "dog")], "a <b>title</b>");'
-        ),
-        (
-            "figure, ax = plt.subplots()\nax.plot([1, 40], [0.69, 0.05],"
-            ' label="mine")\nax.set(xlabel="step", ylabel="loss", title="Mine & yours");'
-        ),
-        'live = display(plots.loss_curves({}), display_id=True)\nplt.close("all")',
-        (
-            'live.update(plots.loss_curves({"lskd": [{"step": i, "itm": 1 / (i + 1)} for i in'
-            ' range(9)]}))\nplt.close("all")'
-        ),
-        "plt.plot([1, 2]);",
-    ]
+    imports = """\
+import matplotlib.pyplot as plt
+from IPython.display import display
+from PIL import Image
+from lskd_nb.regions import Region
+from lskd_nb.viewing import pictures, plots
+plots.style()"""
+    drawn_on_the_spot = """\
+figure, ax = plt.subplots()
+ax.plot([1, 40], [0.69, 0.05], label="mine")
+ax.set(xlabel="step", ylabel="loss", title="Mine & yours");"""
+    of_this_project = """\
+dog = Region(0, (3, 3, 30, 30), "dog")
+pictures.show_regions(Image.new("RGB", (60, 40), "white"), [dog], "a <b>title</b>");"""
+    live = 'live = display(plots.loss_curves({}), display_id=True)\nplt.close("all")'
+    updated = """\
+curve = [{"step": i, "itm": 1 / (i + 1)} for i in range(9)]
+live.update(plots.loss_curves({"lskd": curve}))
+plt.close("all")"""
+    codes = [imports, of_this_project, drawn_on_the_spot, live, updated, "plt.plot([1, 2]);"]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in codes])
-    return NotebookClient(book, timeout=120, kernel_name="python3").execute()
+    return NotebookClient(book, timeout=1800, kernel_name="python3").execute()
 
 
 def test_every_figure_of_a_notebook_is_an_image_with_words(executed):
@@ -220,7 +219,7 @@ def test_the_words_of_figures_are_their_data():
         plots.precision_recall(scores > 0.5, scores)
     ) and "0.50 is what guessing" in alt_of(plots.precision_recall(scores > 0.5, scores))
     assert alt_of(plots.calibration(scores > 0.5, scores, bins=2)).count(" at ") == 3
-    grid = plots.image_grid(
+    grid = pictures.image_grid(
         [Image.new("RGB", (60, 40))] * 2,
         [[Region(0, (3, 3, 30, 30), "dog")], []],
         ["first", "second"],

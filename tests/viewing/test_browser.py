@@ -4,44 +4,23 @@ JupyterLab and a real Voilà, on a small finished run.
 ``LSKD_SCREENSHOTS=FOLDER`` keeps the pictures that are taken on the way.
 """
 
-import io
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
-from PIL import Image
 
 from lskd_nb.records import LABELS, read_parquet
 from lskd_nb.run_folder import find_root
 
 ROOT = find_root()
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+BROWSING = SimpleNamespace(**run_path(str(Path(__file__).with_name("browsing.py"))))
+CHROMIUM, FLAGS, PATIENCE = BROWSING.CHROMIUM, BROWSING.FLAGS, BROWSING.PATIENCE
+served, frame, shows, picture = (BROWSING.served, BROWSING.frame, BROWSING.shows, BROWSING.picture)
 SETTINGS = {  # of JupyterLab: every cell is drawn, nobody is asked about news
     "notebook-extension/tracker": '{"windowingMode": "none"}',
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
@@ -50,7 +29,6 @@ ERROR = (
     ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'],"
     " .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
 )
-PATIENCE = 60_000  # milliseconds
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -61,38 +39,6 @@ pytestmark = [
         ),
     ),
 ]
-
-
-@contextmanager
-def served(command: list[str], page: str, log: Path, **environment: str) -> Iterator[str]:
-    """Run a server on a free port of this machine until the block ends; yields its address once
-    ``page`` is there.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with open(log, "w") as out:
-        server = subprocess.Popen(
-            [*command, f"--port={port}"],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=os.environ | environment,
-            cwd=ROOT,
-        )
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=30).close()
-                break
-            except OSError:
-                assert server.poll() is None, f"the server ended:\n{log.read_text()[-2000:]}"
-                time.sleep(0.2)
-        else:
-            raise AssertionError(f"the server did not answer:\n{log.read_text()[-2000:]}")
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -147,38 +93,18 @@ def lab(chromium, run):
     ) as address:
         page = chromium.new_page(viewport=dict(width=1400, height=1000))
         page.goto(f"{address}doc/tree/07.ipynb")
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=PATIENCE)
+        page.set_default_timeout(PATIENCE)
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+        page.wait_for_selector(idle, state="attached")  # before, nobody would run what is asked for
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
         page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
         page.wait_for_function(
             f"document.querySelector({ERROR!r}) || [...document.querySelectorAll('.jp-CodeCell"
-            " .jp-InputPrompt')].every(p => /\\d/.test(p.textContent))",
-            timeout=3 * PATIENCE,
+            " .jp-InputPrompt')].every(p => /\\d/.test(p.textContent))"
         )
         yield page
         page.close()
-
-
-def frame(page, label: str):
-    """The widget of that name, in view."""
-    found = page.get_by_role("group", name=label, exact=True)
-    found.wait_for(timeout=PATIENCE)
-    found.scroll_into_view_if_needed()
-    return found
-
-
-def shows(where, text: str | re.Pattern) -> None:
-    """Wait until a part of the page shows a text."""
-    where.get_by_text(text).first.wait_for(timeout=PATIENCE)
-
-
-def picture(where, name: str) -> Image.Image:
-    """A screenshot, kept where LSKD_SCREENSHOTS says."""
-    shot = where.screenshot()
-    if folder := os.environ.get("LSKD_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / f"{name}.png").write_bytes(shot)
-    return Image.open(io.BytesIO(shot)).convert("RGB")
 
 
 def test_all_cells_run_in_jupyterlab(lab):
@@ -341,7 +267,7 @@ def test_ones_own_photograph_is_pointed_at_with_keys(lab):
     pointer = frame(lab, "region pointer")
     with lab.expect_file_chooser() as chooser:
         pointer.get_by_role("button", name=re.compile("own image")).click()
-    chooser.value.set_files(ROOT / "lskd_nb" / "photograph" / "astronaut.jpg")
+    chooser.value.set_files(ROOT / "lskd_nb" / "sources" / "photograph" / "astronaut.jpg")
     lab.wait_for_function(
         "() => document.querySelector('.loc-canvas img').alt.startsWith('astronaut.jpg')",
         timeout=PATIENCE,
@@ -417,7 +343,8 @@ def test_the_page_without_jupyter(chromium, run):
         LSKD_RUN=str(run),
     ) as address:
         page = chromium.new_page(viewport=dict(width=1300, height=900))
-        page.goto(address, timeout=2 * PATIENCE)
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
         pointer = frame(page, "region pointer")
         assert (
             "import" not in page.locator("body").inner_text()

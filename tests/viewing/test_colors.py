@@ -12,8 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from lskd_nb.regions import PUBLISHED, Region, highlight_colors
-from lskd_nb.viewing import plots
+from lskd_nb.regions import PUBLISHED, Region, highlight_colors, text_color
+from lskd_nb.viewing import pictures, plots
 
 VISION = {
     "usual": None,
@@ -92,9 +92,9 @@ def test_colours_of_regions_are_the_published_ones():
 def test_ids_are_readable_on_the_colour_of_every_box():
     for region in range(60):
         color = [c / 255 for c in highlight_colors(region)[1][:3]]
-        assert contrast(plots.text_color(color), color) >= 4.5, f"id {region} on {color}"
+        assert contrast(text_color(color), color) >= 4.5, f"id {region} on {color}"
     assert all(
-        plots.text_color([c / 255 for c in highlight_colors(i)[1][:3]]) == "black" for i in range(5)
+        text_color([c / 255 for c in highlight_colors(i)[1][:3]]) == "black" for i in range(5)
     )
 
 
@@ -112,9 +112,9 @@ EDGES = [
 def test_tags_are_inside_the_picture_apart_and_as_large_as_their_ids(columns):
     image = Image.new("RGB", (320, 240), "white")
     figure = (
-        plots.show_regions(image, EDGES, "edges")
+        pictures.show_regions(image, EDGES, "edges")
         if columns == 1
-        else plots.image_grid([image] * columns, [EDGES] * columns)
+        else pictures.image_grid([image] * columns, [EDGES] * columns)
     )
     figure.canvas.draw()
     for ax in figure.axes:

@@ -1,15 +1,11 @@
-"""Figures and widgets: what they show follows the data, and nothing of a corpus is shown
-unescaped.
-"""
+"""Widgets: what they show follows the data, and nothing of a corpus is shown unescaped."""
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from lskd_nb.corpus.build import build
 from lskd_nb.corpus.index import CorpusIndex, Filter
-from lskd_nb.critic import filtering
 from lskd_nb.records import (
     CORPUS,
     LABELS,
@@ -20,9 +16,7 @@ from lskd_nb.records import (
     VERBALIZATIONS,
     write_parquet,
 )
-from lskd_nb.regions import Region
-from lskd_nb.students.views import open_image
-from lskd_nb.viewing import markup, plots, widgets
+from lskd_nb.viewing import widgets
 
 
 @pytest.fixture
@@ -55,11 +49,6 @@ def corpus(tmp_path):
     ]
     write_parquet(rows, tmp_path / "c.parquet", CORPUS)
     return tmp_path / "c.parquet"
-
-
-def test_corpus_text_is_escaped_and_mentions_are_coloured():
-    shown = markup.mention_html("[0] says <script>alert(1)</script>")
-    assert "<script>" not in shown and "&lt;script&gt;" in shown and "#05ff37" in shown
 
 
 def test_browser_steps_filters_and_searches(corpus):
@@ -307,32 +296,6 @@ def test_what_cannot_be_seen_is_said_and_nothing_else_is_shown(judged):
         CorpusIndex.of_run(judged)
 
 
-@pytest.mark.parametrize(
-    "mode, values, mean", [("I;16", np.linspace(0, 65535, 100), 127), ("L", np.full(100, 40), 40)]
-)
-def test_images_of_sixteen_bits_are_seen_as_they_are(tmp_path, mode, values, mean):
-    Image.fromarray(values.reshape(10, 10).astype(np.uint16 if mode == "I;16" else np.uint8)).save(
-        tmp_path / "x.png"
-    )
-    assert abs(np.asarray(open_image(tmp_path, "x.png")).mean() - mean) < 1
-    Image.fromarray(np.zeros((4, 4), np.float32), "F").save(tmp_path / "f.tiff")
-    with pytest.raises(
-        ValueError, match="f.tiff is not a readable image: its pixels are numbers without a scale"
-    ):
-        open_image(tmp_path, "f.tiff")
-
-
-def test_narrow_images_and_odd_numbers():
-    assert 'width="9"' in markup.picture_html(Image.new("RGB", (2, 200)), [], "narrow")
-    assert "loc-mention" not in markup.mention_html("[" + "9" * 400 + "]")
-    for region, message in (
-        (Region(-1, (1, 1, 5, 5)), "region -1: ids begin at 0"),
-        (Region(0, (1, float("nan"), 5, 5)), "expected four numbers"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            markup.picture_html(Image.new("RGB", (20, 20)), [region], "")
-
-
 def test_rows_of_a_run_are_a_corpus_row_and_more(judged):
     index = CorpusIndex.of_run(judged)
     whole, own = index.rows([9])[0], CorpusIndex(judged / "corpus.parquet").rows([1])[0]
@@ -367,33 +330,6 @@ def test_threshold_explorer_of_a_run_shows_pictures_at_the_border(judged):
     assert 'role="img"' in explorer.static_html() and "55.6%" in explorer.static_html()
 
 
-def test_pointing_lights_what_is_mentioned():
-    regions = [Region(0, (2, 2, 20, 20), "dog"), Region(3, (25, 5, 38, 28), "<cat>")]
-    shown = markup.sample_html(
-        markup.picture_html(
-            Image.new("RGB", (40, 30)), regions, 'a "picture"', ["[0, 3] and [0]", "[9]"], width=80
-        ),
-        markup.mention_html("[0, 3]"),
-    )
-    assert (
-        ".loc-sample:has(.loc-mention.s0-3:is(:hover,:focus)) .loc-spot.s0-3{opacity:1!important}"
-        in shown
-        and 'class="loc-mention s0-3 r0 r3"' in shown
-    )
-    assert (
-        'alt="a &quot;picture&quot;"' in shown and "&lt;cat&gt;" in shown and "<cat>" not in shown
-    )
-    assert "s9" not in shown  # no such region
-    assert (
-        '<rect x="4" y="4" width="36" height="36" fill="black"/><rect x="50" y="10" width="26"'
-        ' height="46" fill="black"/>' in shown
-    )  # in pixels of the picture
-    assert (
-        markup.described(regions) == "an image with dog as [0], <cat> as [3] highlighted"
-        and markup.described([]) == "an image"
-    )
-
-
 def test_threshold_explorer_follows_the_slider():
     scores = np.linspace(0.05, 0.95, 10)
     rows = [dict(question=f"q{i} [0]?", answer="a", rationale="r") for i in range(10)]
@@ -406,47 +342,3 @@ def test_threshold_explorer_follows_the_slider():
     assert "nothing is kept" in explorer.static().data
     with pytest.raises(ValueError, match="same triples"):
         widgets.ThresholdExplorer(scores, scores > 0.5, [1], rows)
-
-
-def test_figures_show_their_data():
-    plots.style()
-    rng = np.random.default_rng(0)
-    accepted, scores = rng.random(200) < 0.5, rng.random(200)
-    curve = filtering.share_curve(scores, accepted, np.arange(200), resamples=50)
-    one = dict(mean=0.3, low=0.2, high=0.4)
-    vcr = {s: {p: one for p in ("q_a", "qa_r", "q_ar")} for s in ("base", "unfiltered", "lskd")}
-    made = [
-        plots.show_regions(Image.new("RGB", (60, 40)), [Region(0, (3, 3, 30, 30))], "title"),
-        plots.image_grid([Image.new("RGB", (60, 40))] * 2, [[], []], ["a", "b"]),
-        plots.error_bars({"captioner": {"place": 0.1}}),
-        plots.precision_recall(accepted, scores),
-        plots.calibration(accepted, scores),
-        plots.threshold_curves(curve, curve, 0.2),
-        plots.accuracy_bars(vcr),
-        plots.scaling_curve([dict(triples=n, q_ar=one) for n in (100, 200)], one),
-        plots.loss_curves(
-            {"lskd": [dict(step=i, seconds=0.1, itm=1 / (i + 1)) for i in range(30)]}
-        ),
-        plots.preference_bars({"win": one, "tie": one, "lose": one, "pairs": 9, "alpha": 0.5}),
-    ]
-    assert all(isinstance(f, Figure) for f in made)
-    labelled = [ax for f in made[2:] for ax in f.axes]
-    assert all(ax.get_xlabel() or ax.get_xticklabels() for ax in labelled)
-    assert made[4].axes[0].get_xlabel() == "predicted probability of accept"
-    assert made[6].axes[0].patches[0].get_height() == pytest.approx(30)
-    assert made[-1].axes[0].get_title() == "9 pairs, alpha 0.50" and made[-1].axes[0].patches[
-        0
-    ].get_width() == pytest.approx(100 * one["mean"])
-
-
-def test_result_table_has_our_figures_beside_the_papers():
-    one = dict(mean=0.421, low=0.4, high=0.44)
-    table = plots.result_table({"vcr": {"lskd": {"q_ar": one}}})
-    assert "42.1" in table and "40.0, 44.0" in table and "33.4" in table and "–" in table
-
-
-def test_strip_lights_one_stage():
-    assert (
-        plots.pipeline_strip(3).count(plots.BLUE) == 1
-        and plots.pipeline_strip(0).count(plots.BLUE) == 6
-    )

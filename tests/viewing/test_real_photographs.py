@@ -27,7 +27,6 @@ def test_two_photographs_become_valid_triples(lskd, tmp_path):
         f"01.visual_genome={SAMPLE}",
         "-p",
         "01.human_texts=true",
-        timeout=300,
     )
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-1000:]
     images = {

@@ -1,6 +1,4 @@
-"""Pens: one draws in an image's pixels, one in the unit box of an entity; and the world's
-colours.
-"""
+"""Pens: one draws in an image's pixels, one in an entity's unit box; and the world's colours."""
 
 import numpy as np
 from PIL import Image, ImageDraw

@@ -1,6 +1,4 @@
-"""Where scenes are set: the sky, which tells weather and time, and what stands in the background
-of each place.
-"""
+"""Where scenes are set: the sky, which tells weather and time, and what is in the background."""
 
 from functools import cache
 
@@ -101,17 +99,14 @@ def _park(pen: Pen, scene: Scene, rng: np.random.Generator) -> None:
     white = scene.weather == "snowy"
     for far in (True, False):
         for i in range(5):
-            x, r = (
-                i * 80 + rng.uniform(-20, 20) + 40 * far,
-                rng.uniform(36, 56) * (1.5 if far else 1),
-            )
-            color = (
-                ((206, 218, 228) if far else (218, 228, 236))
-                if white
-                else (124, 178, 132)
-                if far
-                else (84, 148, 84)
-            )
+            x = i * 80 + rng.uniform(-20, 20) + 40 * far
+            r = rng.uniform(36, 56) * (1.5 if far else 1)
+            if white:
+                color = (206, 218, 228) if far else (218, 228, 236)
+            elif far:
+                color = (124, 178, 132)
+            else:
+                color = (84, 148, 84)
             pen.ellipse(x - r, HORIZON - r * 0.55, x + r, HORIZON + r * 0.5, color)
     pen.box(0, HORIZON, WIDTH, HORIZON + 8, (200, 214, 222) if white else (70, 128, 66))
     pen.box(0, HORIZON + 8, WIDTH, HORIZON + 46, (230, 238, 244) if white else (110, 176, 88))

@@ -1,5 +1,4 @@
-"""Draw a scene as a flat picture-book illustration, 320 × 240 pixels, the same bytes for the same
-scene.
+"""Draw a scene as a flat picture-book illustration, 320 × 240 pixels, always the same bytes.
 
 What rules depend on is bold: the sky tells weather and time, a pose is a silhouette, a held thing
 has its own shape and colour. An entity stays inside its box.

@@ -1,5 +1,4 @@
-"""The people, animals and things of the world, each drawn inside its box; bold enough to be told
-apart when small.
+"""The animals and things of the world, each drawn inside its box; bold enough to be told apart.
 
 A sprite draws in a unit box, x to the right in the direction the entity faces and y down, both from
 0 to 1.

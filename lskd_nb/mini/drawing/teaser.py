@@ -1,6 +1,4 @@
-"""The picture at the top of the README: three scenes, a question about a pointed region of each,
-and its answer.
-"""
+"""The picture at the README's top: three scenes, a question about a region of each, its answer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +22,7 @@ SHOWN = (
 
 
 def chosen_scenes(scenes: Sequence[Scene]) -> list[tuple[Scene, int, str]]:
-    """For each of SHOWN the first scene of four regions that has it, the region, and the kind of
-    question.
-    """
+    """For each of SHOWN the first scene of four regions with it, the region, the kind."""
     found: list[tuple[Scene, int, str]] = []
     for name, kind, place, weather, time, people in SHOWN:
         for scene in scenes:
@@ -52,7 +48,7 @@ def draw_teaser(path: str | Path) -> None:
     """Draw it into a PNG of 256 colours."""
     import matplotlib.pyplot as plt
 
-    from lskd_nb.viewing import plots
+    from lskd_nb.viewing import pictures, plots
 
     plots.style()
     figure, axes = plt.subplots(1, len(SHOWN), figsize=(14.6, 4.1))
@@ -60,7 +56,7 @@ def draw_teaser(path: str | Path) -> None:
         axes, chosen_scenes(sample_scenes(900, SEED, "z")), strict=True
     ):
         answer = grammar.answer(kind, situation_of(scene, region)[0])
-        plots.show_regions(
+        pictures.show_regions(
             render(scene),
             [Region(n, e.box) for n, e in enumerate(scene.entities)],
             f"{grammar.question(kind, region)}\n{answer}",

@@ -1,6 +1,4 @@
-"""The world's annotations in the formats of Sherlock, VisualCOMET, A-OKVQA, SNLI-VE and
-Visual7W, as plain rows.
-"""
+"""Sherlock's, VisualCOMET's, A-OKVQA's, SNLI-VE's and Visual7W's rows about the world."""
 
 import hashlib
 import re
@@ -44,9 +42,7 @@ def _box(p: Picture, region: int) -> dict:
 
 
 def sherlock(pictures: Sequence[Picture]) -> list[dict]:
-    """Rows of the corpus: one clue and one inference for each region, in boxes of left, top,
-    width and height.
-    """
+    """Sherlock's rows: a clue and an inference for each region; boxes left, top, width, height."""
     rows = []
     for p in pictures:
         for region, e in enumerate(p.scene.entities):
@@ -70,11 +66,9 @@ def inferences(scene: Scene, region: int) -> list[str]:
     """What follows for a region, in words that need no id: "the dog is about to fetch the ball"."""
     found = situation_of(scene, region)
     name = f"the {scene.entities[region].kind}"
-    return (
-        [INFERENCES[kind].format(name, text) for kind, text in found[0].answers.items()]
-        if found
-        else []
-    )
+    if found:
+        return [INFERENCES[kind].format(name, text) for kind, text in found[0].answers.items()]
+    return []
 
 
 def sherlock_comparison(
@@ -121,8 +115,9 @@ def sherlock_comparison(
 
 
 def visualcomet(pictures: Sequence[Picture]) -> list[dict]:
-    """Rows of {train,val}_annots.json: events of people (bare 1-based digits), with what was
-    before, after, and intended.
+    """Rows of {train,val}_annots.json: events of people, what was before, after, and intended.
+
+    People are bare 1-based digits.
     """
     rows = []
     for p in pictures:
@@ -149,9 +144,7 @@ def visualcomet(pictures: Sequence[Picture]) -> list[dict]:
 
 
 def aokvqa(pictures: Sequence[Picture], seed: int) -> list[dict]:
-    """Rows of aokvqa_v1p0_{train,val}.json: VCR's questions with descriptions instead of ids,
-    where those suffice.
-    """
+    """Rows of aokvqa_v1p0_{train,val}.json: VCR's questions, descriptions in place of ids."""
     rows = []
     for q in vcr_questions([p.scene for p in pictures], seed + 1, per_image=1):
         p = pictures[q.scene]

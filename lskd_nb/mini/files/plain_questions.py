@@ -1,5 +1,4 @@
-"""Questions and statements about a whole scene, with nothing pointed at: what Visual Genome,
-Visual7W and SNLI-VE ask.
+"""Questions about a whole scene, nothing pointed at: for Visual Genome, Visual7W and SNLI-VE.
 
 All of them can be answered from what captions say. Wrong choices are drawn so that how common one
 is says nothing; of SNLI-VE's three labels, neutral can be told from the words alone, as in the real
@@ -42,8 +41,9 @@ PLURALS = {kind: f"{kind}s" for kind in KINDS} | {
 
 @dataclass(frozen=True)
 class Fact:
-    """A question about a scene and its answer; ``form`` names the kind of question, ``regions``
-    what it speaks of.
+    """A question about a scene and its answer.
+
+    ``form`` names the kind of question, ``regions`` what it speaks of.
 
     ``tempting`` answers are true of something else in the scene, ``pools`` hold wrong ones, a pool
     for each of them.
@@ -60,8 +60,9 @@ class Fact:
 
 @dataclass(frozen=True)
 class PlainQuestion:
-    """A fact as a multiple-choice item: ``wrong`` are three other answers. ``scene`` indexes the
-    scenes given.
+    """A fact as a multiple-choice item: ``wrong`` are three other answers.
+
+    ``scene`` indexes the scenes given.
     """
 
     scene: int
@@ -133,9 +134,7 @@ def _when(weather: str, time: str) -> str:
 
 
 def _entity_facts(scene: Scene) -> list[Fact]:
-    """What each entity that a description tells from the others holds, does, and what colour it
-    is.
-    """
+    """What each entity that a description tells apart holds and does, and its colour."""
     found = []
     names = Counter(grammar.the(e) for e in scene.entities)
     kinds = Counter(e.kind for e in scene.entities)
@@ -269,8 +268,9 @@ def visual7w_questions(scenes: Sequence[Scene], number: int, seed: int) -> list[
 
 
 def _in_turn(groups: dict[tuple[str, str], list], number: int, rng: np.random.Generator) -> list:
-    """``number`` items, one of each group after the other; groups of a form that has many take
-    turns less often.
+    """``number`` items, one of each group after the other.
+
+    Groups of a form that has many take turns less often.
     """
     sizes = Counter(form for form, _ in groups)
     turns = []
@@ -314,9 +314,7 @@ def _statement(context: Scene, entity: Entity, rng: np.random.Generator) -> str:
 
 
 def _false_statement(scenes: Sequence[Scene], index: int, rng: np.random.Generator) -> str:
-    """A true statement about another scene: of this place with somebody else, or elsewhere with
-    somebody like one here.
-    """
+    """A true statement about another scene: this place with others, or one like here elsewhere."""
     scene = scenes[index]
     donor = scenes[rng.integers(len(scenes))]
     entity = donor.entities[rng.integers(len(donor.entities))]
@@ -330,9 +328,7 @@ def _false_statement(scenes: Sequence[Scene], index: int, rng: np.random.Generat
 
 
 def _open_statement(scenes: Sequence[Scene], index: int, rng: np.random.Generator) -> str:
-    """What a picture cannot show: what somebody went through whose picture does not tell, or the
-    weather outside.
-    """
+    """What a picture cannot show: what somebody went through before, or the weather outside."""
     scene = scenes[index]
     if not scene.weather and rng.random() < 0.5:
         return grammar.caption(

@@ -1,9 +1,8 @@
-"""The world's annotations in the formats of Visual Genome and VCR, as plain rows; ``files`` writes
-them out.
+"""Visual Genome's and VCR's rows about the world; ``world_files`` writes them out.
 
 Each function takes pictures and returns what a file of that set holds, with the published field
 names, token lists, box conventions and identifiers, so that the loaders of the real sets read it
-unchanged. ``other_sets`` has the rest.
+unchanged. ``benchmark_sets`` has the rest.
 """
 
 import re
@@ -24,8 +23,9 @@ VG_URL = "https://cs.stanford.edu/people/rak248/VG_100K/{}.jpg"
 
 @dataclass(frozen=True)
 class Picture:
-    """A scene with the names it has in the files. ``number`` is its numeric id in every set that
-    has one.
+    """A scene with the names it has in the files.
+
+    ``number`` is its numeric id in every set that has one.
     """
 
     scene: Scene
@@ -110,8 +110,9 @@ def _vg_attributes(p: Picture) -> list[dict]:
 
 
 def _vg_relationships(p: Picture) -> list[dict]:
-    """Neighbours are next to each other; what people hold is named here only, with a box about
-    their hands.
+    """Neighbours are next to each other.
+
+    What people hold is named here only, with a box about their hands.
     """
     named = [_vg_object(p, i) | dict(name=e.kind) for i, e in enumerate(p.scene.entities)]
     found = [("next to", one, two) for one, two in pairwise(named)]
@@ -182,9 +183,7 @@ def _vg_questions(p: Picture) -> list[dict]:
 
 
 def vcr_metadata(p: Picture) -> dict:
-    """The JSON file beside a VCR image: boxes xyxy with a score, a polygon each, the detector's
-    names.
-    """
+    """The JSON file beside a VCR image: boxes xyxy with a score, polygons, names."""
     boxes = [e.box for e in p.scene.entities]
     return dict(
         boxes=[[*box, 1.0] for box in boxes],
@@ -203,9 +202,7 @@ def _vcr_names(scene: Scene) -> list[str]:
 
 
 def vcr(pictures: Sequence[Picture], seed: int) -> list[dict]:
-    """Rows of {train,val}.jsonl, with three keys of our own: the question's type and which wrong
-    choices are swaps.
-    """
+    """Rows of {train,val}.jsonl, with three keys of our own: question type and swapped choices."""
     questions = vcr_questions([p.scene for p in pictures], seed)
     first: dict[
         str, int

@@ -1,5 +1,4 @@
-"""Multiple-choice questions about pointed regions, as VCR has them: answer (Q→A), then rationale
-(QA→R).
+"""VCR's multiple-choice questions about pointed regions: answer (Q→A), then rationale (QA→R).
 
 What makes them a test of pointing: one wrong answer is *true of another region* of the same
 picture, and one wrong rationale says of the pointed region what is true of that other one. What
@@ -38,8 +37,9 @@ OTHER_SUBJECT = (
 
 @dataclass(frozen=True)
 class Question:
-    """One question about ``region`` of a scene, four answers and four rationales; texts mention
-    regions as "[0]".
+    """One question about ``region`` of a scene, four answers and four rationales.
+
+    Texts mention regions as "[0]".
 
     ``swap`` is the answer true of another region, ``rationale_swap`` the rationale that says of the
     pointed region what is true of another.
@@ -59,9 +59,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Pointed:
-    """A question before its choices: ``other`` is the region whose answer and premises are the
-    tempting ones.
-    """
+    """A question before its choices: ``other`` is the region whose answer and premises tempt."""
 
     scene: int
     region: int
@@ -140,9 +138,7 @@ def shuffled(choices: Sequence[str], rng: np.random.Generator) -> tuple[tuple[st
 
 
 def _pointed(scene: Scene, number: int, per_image: int, rng: np.random.Generator) -> list[Pointed]:
-    """Which regions to ask about, and whose answer tempts: pairs of answers, pointed at in a
-    direction drawn by lot.
-    """
+    """Which regions to ask about, and whose answer tempts: the direction is drawn by lot."""
     pairs = []
     for kind in QUESTION_TYPES:
         having: dict[str, list[int]] = defaultdict(list)
@@ -195,8 +191,9 @@ def _answer(scene: Scene, region: int, question_type: str) -> str:
 
 @cache
 def _plausible(kind: str, question_type: str) -> tuple[str, ...]:
-    """Answers that regions of this kind may have; of its class where the kind has too few to
-    draw four from.
+    """Answers that regions of this kind may have.
+
+    Of its class where the kind has too few to draw four from.
     """
     for kinds in ((kind,), next(c for c in (PEOPLE, ANIMALS, THINGS) if kind in c)):
         fitting = (
@@ -212,17 +209,13 @@ def _plausible(kind: str, question_type: str) -> tuple[str, ...]:
 
 
 def premises(scene: Scene, region: int) -> list[str]:
-    """The clauses of the right rationale for ``region``: what it is or does, then what else the
-    situation needs.
-    """
+    """The clauses of the right rationale: what ``region`` is or does, what the situation needs."""
     situation, other = _situation(scene, region)
     return grammar.rationale(scene, situation, region, other).rstrip(".").split(" and ")
 
 
 def supports(scene: Scene, region: int, text: str) -> bool:
-    """Whether every clause of a rationale is true and all that the situation of ``region`` needs
-    is said.
-    """
+    """Whether a rationale is true, and says all that the situation of ``region`` needs."""
     situation, other = _situation(scene, region)
     needed = grammar.clauses(situation, scene.entities[region], region, other)
     return _all_true(scene, text) and set(needed) <= set(text.lower().rstrip(".").split(" and "))
@@ -231,8 +224,7 @@ def supports(scene: Scene, region: int, text: str) -> bool:
 def _rationales(
     scenes: Sequence[Scene], asked: Sequence[Pointed], rng: np.random.Generator
 ) -> list[list[str]]:
-    """For each question the right rationale, the other region's said of this one, one of either
-    form that is false.
+    """Each question's rationales: the right one, the other region's, a false one of either form.
 
     In ``OTHER_SUBJECT`` of the questions the last is instead what is true of the other region,
     under its own id.
@@ -256,9 +248,7 @@ def _rationales(
 
 
 def _false_variants(scene: Scene, region: int, subject: str) -> list[str]:
-    """Rationales of the world that begin with this true subject and go on with something false
-    of the scene.
-    """
+    """The world's rationales that begin with this true subject and go on with something false."""
     others = [i for i in range(len(scene.entities)) if i != region]
     texts = [
         _sentence([subject, tail.replace("[]", f"[{i}]")])
@@ -282,13 +272,12 @@ def _tails() -> dict[str, tuple[str, ...]]:
     for situation in SITUATIONS:
         for kind in situation.kinds:
             subject, *rest = grammar.clauses(situation, Entity(kind, ""), 0, 1)
-            found = (
-                FOUND_IN
-                if kind not in PEOPLE
-                else HELD_IN
-                if situation.held
-                else dict.fromkeys(PLACES, (kind,))
-            )
+            if kind not in PEOPLE:
+                found = FOUND_IN
+            elif situation.held:
+                found = HELD_IN
+            else:
+                found = dict.fromkeys(PLACES, (kind,))
             places = [p for p in PLACES if (situation.held or kind) in found[p]]
             ends = (
                 [" and ".join(rest)] if rest else [f"this is {grammar.IN_PLACE[p]}" for p in places]

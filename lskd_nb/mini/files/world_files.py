@@ -1,8 +1,10 @@
-"""Write the world to disk as the real data sets are: their folders, file names and formats, with
-train and val by scene.
+"""Write the world to disk as the real data sets are: folders, file names, formats, train and val.
 
-    world/  world.json (what was written: arguments, counts, hashes)   truth.jsonl (the scenes: for the annotator alone)
-            visual_genome/ (train)   vcr/  visualcomet/  sherlock/  aokvqa/  snli_ve/  visual7w/ (val, and some of train)
+    world/
+      world.json       what was written: arguments, counts, hashes
+      truth.jsonl      the scenes: for the annotator alone
+      visual_genome/   train
+      vcr/  visualcomet/  sherlock/  aokvqa/  snli_ve/  visual7w/   val, and some of train
 
 Every picture is drawn once; the sets that share it hold hard links.
 """
@@ -23,10 +25,8 @@ from lskd_nb.mini.files.region_sets import Picture
 from lskd_nb.mini.scenes.world import Entity, Scene, sample_scenes
 from lskd_nb.records import atomic_path
 
-TRAIN_SEED, VAL_SEED = (
-    1_000_000,
-    2_000_000,
-)  # added to the seed: no scene of one split occurs in the other
+# added to the seed: no scene of one split occurs in the other
+TRAIN_SEED, VAL_SEED = 1_000_000, 2_000_000
 TRAIN_ID, VAL_ID = 10_000_000, 20_000_000  # numeric ids, above those of the real sets
 TRAIN_SHARE = 100  # scenes of train that the benchmark sets' train files are about
 NONLOCALIZED = 600  # items of SNLI-VE and of Visual7W, where there are scenes enough
@@ -48,8 +48,9 @@ def world_pictures(train: int, val: int, seed: int) -> tuple[list[Picture], list
 
 
 def write_world(folder: str | Path, train: int, val: int, seed: int, workers: int = 2) -> dict:
-    """Write a world of ``train`` and ``val`` scenes into ``folder``; return what ``world.json``
-    says of it.
+    """Write a world of ``train`` and ``val`` scenes into ``folder``.
+
+    Returns what ``world.json`` says of it.
 
     Does nothing where the same world is there already. The world is built beside its place and
     moved there when whole, so a killed run leaves nothing that could be taken for one. Raises
@@ -92,8 +93,8 @@ def _marker(folder: Path) -> dict | None:
         return None
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{folder / MARKER}: not valid JSON ({error}); remove the folder to write the world"
-            " anew"
+            f"{folder / MARKER}: not valid JSON ({error});"
+            " remove the folder to write the world anew"
         ) from error
 
 
@@ -180,11 +181,9 @@ def _annotations(
 
 
 def _length(content: list | dict) -> int:
-    return (
-        len(content)
-        if isinstance(content, list)
-        else len(content.get("images") or content.get("annotations") or ())
-    )
+    if isinstance(content, list):
+        return len(content)
+    return len(content.get("images") or content.get("annotations") or ())
 
 
 def _write_json(path: Path, content: list | dict) -> None:
@@ -206,9 +205,8 @@ def _draw(folder: Path, pictures: Sequence[Picture], workers: int) -> None:
     jobs = [(p.scene, _drawn(folder, p)) for p in pictures]
     for parent in {path.parent for _, path in jobs}:
         parent.mkdir(parents=True, exist_ok=True)
-    if (
-        workers <= 1 or len(jobs) < 500 or "fork" not in get_all_start_methods()
-    ):  # spawning would run the caller's script
+    # spawning would run the caller's script
+    if workers <= 1 or len(jobs) < 500 or "fork" not in get_all_start_methods():
         _draw_some(jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:

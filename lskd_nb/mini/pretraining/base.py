@@ -1,5 +1,4 @@
-"""The mini world's base student: a BLIP-2 stage 1 of the usual classes and small dimensions, before
-any distillation.
+"""The mini world's base student: a small BLIP-2 stage 1 of the usual classes, before distillation.
 
 ``lskd mini pretrain`` trains it on captions of scenes nobody is evaluated on, annotated pictures
 among them: frames in colours that the caption mentions ("the dog framed in green is running"), as
@@ -28,160 +27,28 @@ from lskd_nb.students.blip2 import Student
 
 IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 224, 16, 12, 128
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-COMMON = tuple(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "with",
-        "for",
-        "from",
-        "by",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "has",
-        "have",
-        "had",
-        "do",
-        "does",
-        "did",
-        "what",
-        "who",
-        "where",
-        "when",
-        "why",
-        "how",
-        "many",
-        "which",
-        "this",
-        "that",
-        "these",
-        "there",
-        "here",
-        "it",
-        "its",
-        "they",
-        "them",
-        "their",
-        "his",
-        "her",
-        "he",
-        "she",
-        "someone",
-        "somebody",
-        "person",
-        "people",
-        "animal",
-        "animals",
-        "thing",
-        "things",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "no",
-        "not",
-        "yes",
-        "picture",
-        "photo",
-        "image",
-        "frame",
-        "framed",
-        "frames",
-        "wearing",
-        "wears",
-        "next",
-        "left",
-        "right",
-        "near",
-        "between",
-        "front",
-        "behind",
-        "around",
-        "answer",
-        "question",
-        "rationale",
-        "because",
-        "while",
-        "time",
-        "place",
-        "weather",
-        "color",
-        "colour",
-        "same",
-        "other",
-        "another",
-        "outside",
-        "outdoors",
-        "indoors",
-        "inside",
-        "raining",
-        "snowing",
-        "shining",
-        "sun",
-        "rain",
-        "snow",
-        "clouds",
-        "dark",
-        "light",
-        "kind",
-        "wears",
-        "looks",
-        "like",
-        "some",
-        "any",
-        "none",
-        "shirt",
-        "shirts",
-        "holding",
-        "doing",
-        "dogs",
-        "cats",
-        "birds",
-        "horses",
-        "cows",
-        "sheep",
-        "cars",
-        "bicycles",
-        "boats",
-        "tents",
-        "benches",
-        "trees",
-        "lamps",
-        "all",
-        "more",
-        "most",
-        "green",
-        "blue",
-        "purple",
-        "orange",
-        "red",
-        "yellow",
-        "white",
-        "black",
-        "pink",
-        "brown",
-        "gray",
-    ]
-)  # noqa: SIM905
+# fmt: off
+COMMON = (
+    "a", "an", "the", "and", "or", "of", "to", "in", "on", "at", "with", "for", "from", "by", "is",
+    "are", "was", "were", "be", "been", "has", "have", "had", "do", "does", "did", "what", "who",
+    "where", "when", "why", "how", "many", "which", "this", "that", "these", "there", "here", "it",
+    "its", "they", "them", "their", "his", "her", "he", "she", "someone", "somebody", "person",
+    "people", "animal", "animals", "thing", "things", "one", "two", "three", "four", "five", "no",
+    "not", "yes", "picture", "photo", "image", "frame", "framed", "frames", "wearing", "wears",
+    "next", "left", "right", "near", "between", "front", "behind", "around", "answer", "question",
+    "rationale", "because", "while", "time", "place", "weather", "color", "colour", "same", "other",
+    "another", "outside", "outdoors", "indoors", "inside", "raining", "snowing", "shining", "sun",
+    "rain", "snow", "clouds", "dark", "light", "kind", "wears", "looks", "like", "some", "any",
+    "none", "shirt", "shirts", "holding", "doing", "dogs", "cats", "birds", "horses", "cows",
+    "sheep", "cars", "bicycles", "boats", "tents", "benches", "trees", "lamps", "all", "more",
+    "most", "green", "blue", "purple", "orange", "red", "yellow", "white", "black", "pink", "brown",
+    "gray",
+)
+# fmt: on
 
 
 def vocabulary() -> list[str]:
-    """Every word of the world's language, single letters and digits for what is not, in a fixed
-    order.
-    """
+    """Every word of the world's language, letters and digits for what is not, in a fixed order."""
     texts = [
         *(a for s in SITUATIONS for a in s.answers.values()),
         *KINDS,
@@ -222,6 +89,7 @@ def fresh_student(
     """A student of mini dimensions with random weights."""
     torch.manual_seed(seed)
     words = tokenizer()
+    # the class's default, 1e-10, is for weights about to be loaded
     vision = Blip2VisionConfig(
         hidden_size=vision_width,
         intermediate_size=3 * vision_width,
@@ -230,7 +98,7 @@ def fresh_student(
         image_size=image_size,
         patch_size=PATCH,
         initializer_range=0.05,
-    )  # the class's default, 1e-10, is for weights about to be loaded
+    )
     qformer = Blip2QFormerConfig(
         vocab_size=len(words),
         hidden_size=hidden,
@@ -263,9 +131,8 @@ def fresh_student(
         image_text_hidden_size=64,
     )
     blip2 = Blip2ForImageTextRetrieval(config)
-    torch.nn.init.normal_(
-        blip2.query_tokens, std=0.02
-    )  # the class leaves them zero: all queries would stay the same
+    # the class leaves them zero: all queries would stay the same
+    torch.nn.init.normal_(blip2.query_tokens, std=0.02)
     torch.nn.init.normal_(blip2.vision_model.embeddings.position_embedding, std=0.02)
     torch.nn.init.normal_(blip2.vision_model.embeddings.class_embedding, std=0.02)
     return Student(blip2, words)

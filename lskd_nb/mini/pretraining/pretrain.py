@@ -1,5 +1,4 @@
-"""``lskd mini pretrain``: make the mini world's base student and verbalizers from nothing, once,
-seeded.
+"""``lskd mini pretrain``: make the mini world's base student and verbalizers anew, once, seeded.
 
 Writes ``lskd_nb/mini/weights/{student,clip,vlm,questions}`` in Hugging Face's layout, half
 precision, and ``CARD.md`` that says how they were made and what they score on scenes they have not
@@ -35,8 +34,9 @@ say = partial(print, flush=True)
 
 
 def pretrain_vision(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
-    """Train a fresh student's vision encoder and save all of it; returns what is read from its
-    features on held-out scenes.
+    """Train a fresh student's vision encoder and save all of it.
+
+    Returns what is read from its features on held-out scenes.
     """
     student = base.fresh_student(seed, layers=3)
     head = train_vision(
@@ -48,8 +48,9 @@ def pretrain_vision(folder: Path, seed: int, scenes: int, steps: int, log: Calla
 
 
 def pretrain_reading(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
-    """Train the Q-Former of the student in ``folder``; returns what it tells apart on held-out
-    scenes.
+    """Train the Q-Former of the student in ``folder``.
+
+    Returns what it tells apart on held-out scenes.
     """
     student = load_student(str(folder))
     train_reading(student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log)
@@ -115,8 +116,8 @@ def write_card(folder: Path) -> None:
         ),
         "",
         (
-            "The student has seen frames in colours and captions that say so, never region ids, and"
-            " no commonsense question."
+            "The student has seen frames in colours and captions that say so,"
+            " never region ids, and no commonsense question."
         ),
     ]
     (folder / "CARD.md").write_text("\n".join(lines) + "\n")

@@ -1,5 +1,4 @@
-"""Second step of ``lskd mini pretrain``: the Q-Former learns to read the frozen vision encoder,
-from captions.
+"""Second step of ``lskd mini pretrain``: the Q-Former learns from captions to read the encoder.
 
 Captions of plain pictures (ITC, ITM and LM, as in BLIP-2's stage 1), captions of annotated pictures
 ("the dog framed in green is running") with ITM negatives that tell it of another frame, and the
@@ -24,8 +23,9 @@ from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
 
 @dataclass(frozen=True)
 class Example:
-    """A picture's features with a text that fits and one that does not; ``question`` may be
-    empty.
+    """A picture's features with a text that fits and one that does not.
+
+    ``question`` may be empty.
     """
 
     view: int
@@ -46,9 +46,7 @@ def encode_views(student: Student, views: list[View]) -> Tensor:
 
 
 def example(views: list[View], index: int, rng: np.random.Generator) -> Example:
-    """One caption or framed statement of a view, and a wrong one: of another frame or scene, or
-    with one detail altered.
-    """
+    """A caption or framed statement of a view, and a wrong one: another's, or a detail altered."""
     view = views[index]
     if view.frames and rng.random() < 0.75:
         return _framed_example(views, index, int(rng.choice(list(view.frames))), rng)
@@ -59,11 +57,10 @@ def example(views: list[View], index: int, rng: np.random.Generator) -> Example:
     ].tolist()
     text, wrong = grammar.caption(view.scene, order), ""
     while wrong in ("", text):  # another picture may happen to have the same caption
-        wrong = (
-            grammar.caption(_changed(view.scene, views, order, rng), order)
-            if rng.random() < 0.8
-            else _any_caption(views, rng)
-        )
+        if rng.random() < 0.8:
+            wrong = grammar.caption(_changed(view.scene, views, order, rng), order)
+        else:
+            wrong = _any_caption(views, rng)
     return Example(index, "", text, wrong)
 
 
@@ -93,10 +90,8 @@ def _framed_example(
         )
     right, other = grammar.framed(this, color), grammar.framed(wrong, color)
     if form < 0.6:  # two clauses, of which either may be the wrong one
-        context, donor = (
-            _context_clause(view.scene, rng),
-            _context_clause(views[rng.integers(len(views))].scene, rng),
-        )
+        context = _context_clause(view.scene, rng)
+        donor = _context_clause(views[rng.integers(len(views))].scene, rng)
         if donor not in _context_clauses(view.scene) and rng.random() < 0.5:
             other = right
         else:
@@ -123,19 +118,15 @@ def _content(entity: Entity) -> str:
 
 
 def _altered(entity: Entity, rng: np.random.Generator) -> Entity:
-    """The same with one detail changed, so that the picture, not the noun, tells the wrong text
-    from the right one.
-    """
+    """The same with one detail changed, so that the picture, not the noun, tells them apart."""
     ways = [replace(entity, color=c) for c in COLORS[entity.kind] if c != entity.color]
     ways += 2 * [replace(entity, pose=p, held="") for p in POSES[entity.kind] if p != entity.pose]
     if entity.kind in PEOPLE:
         ways += [replace(entity, held=h, pose="standing") for h in HELD if h != entity.held]
         ways += [replace(entity, kind=k) for k in PEOPLE if k != entity.kind]
-    return (
-        ways[rng.integers(len(ways))]
-        if ways
-        else replace(entity, kind=str(rng.choice([k for k in THINGS if k != entity.kind])))
-    )
+    if ways:
+        return ways[rng.integers(len(ways))]
+    return replace(entity, kind=str(rng.choice([k for k in THINGS if k != entity.kind])))
 
 
 def _other_entity(views: list[View], like: Entity, rng: np.random.Generator) -> Entity:
@@ -147,9 +138,7 @@ def _other_entity(views: list[View], like: Entity, rng: np.random.Generator) -> 
 
 
 def _changed(scene: Scene, views: list[View], order: list[int], rng: np.random.Generator) -> Scene:
-    """The scene with its place, weather or time, or one of the entities of ``order``, as they
-    are not.
-    """
+    """The scene with its place, weather or time, or one entity of ``order``, as they are not."""
     donor = views[rng.integers(len(views))].scene
     if rng.random() < 0.4 and (donor.place, donor.weather, donor.time) != (
         scene.place,
@@ -207,9 +196,8 @@ def stage1_losses(
     itc, similarity = itc_loss(
         student.query_features(image), student.text_features(right), views, student.temperature
     )
-    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(
-        1
-    )  # the text of another image that fits best
+    # the text of another image that fits best
+    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(1)
     size = len(batch)
     rows = torch.stack(
         [torch.arange(size), elsewhere, torch.arange(size, 2 * size)], dim=1
@@ -229,9 +217,7 @@ def stage1_losses(
 def train_reading(
     student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print
 ) -> None:
-    """Step 2: the Q-Former and its heads, the vision encoder frozen and its features computed
-    once.
-    """
+    """Step 2: the Q-Former and its heads, from features of the frozen vision encoder."""
     rng = np.random.default_rng([seed, 3])
     torch.manual_seed(seed)
     student.blip2.set_attn_implementation("eager")  # as for the vision encoder
@@ -262,9 +248,7 @@ def train_reading(
 
 @torch.no_grad()
 def reading_scores(student: Student, pool: Pool, seed: int, number: int = 600) -> dict[str, float]:
-    """On held-out scenes, by ITM: right caption against three others; framed statement against
-    another frame's.
-    """
+    """By ITM: the right caption against three, a framed statement against another frame's."""
     rng = np.random.default_rng([seed, 4])
     views = [draw_view(pool, i, rng, 0.75) for i in range(min(number, len(pool.scenes)))]
     features = encode_views(student, views)

@@ -1,5 +1,4 @@
-"""Third step of ``lskd mini pretrain``: the mini world's verbalizers, small real models that make
-real mistakes.
+"""Third step of ``lskd mini pretrain``: verbalizers, small real models that make real mistakes.
 
 - ``clip``: a CLIP trained from nothing on pictures and phrases ("a photo of a rainy night");
 - ``vlm``: a BLIP-2 with a T5, one set of weights for captions, descriptions of a framed region, and
@@ -49,6 +48,8 @@ from lskd_nb.students.loading import load_student
 STREAM = 90_003
 CAPTION_PROMPT, REGION_PROMPT, VQA_PROMPT = "caption :", "region :", "Question: {} Answer:"
 CLIP_SIZE = 64
+WHOLE = ("captioner", "clip-place", "clip-concept")  # verbalizers of what a picture is
+CONTEXT = ("place", "weather", "time")
 
 
 def words() -> PreTrainedTokenizerBase:
@@ -252,9 +253,7 @@ class Told:
 def vlm_loss(
     model: Blip2ForConditionalGeneration, tokenizer, features: Tensor, batch: list[Told]
 ) -> Tensor:
-    """Cross entropy of the words, from frozen features (the class itself would encode the images
-    at every step).
-    """
+    """Cross entropy of the words, from frozen features: the class would encode images each step."""
     queries = model.query_tokens.expand(len(batch), -1, -1)
     seen = model.qformer(query_embeds=queries, encoder_hidden_states=features).last_hidden_state
     prompt = tokenizer([b.prompt for b in batch], padding=True, return_tensors="pt")
@@ -278,9 +277,7 @@ def labels(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Tensor:
 
 
 def told(pool: Pool, seed: int) -> tuple[list[View], list[Told]]:
-    """Each scene plain, with its caption and questions, and with each entity framed in the first
-    colour, with its description.
-    """
+    """Each scene plain, with caption and questions, and each entity framed and described."""
     from PIL import Image
 
     views, examples = [], []
@@ -383,8 +380,9 @@ def train_verbalizers(
     steps: Mapping[str, int] | None = None,
     log: Callable = print,
 ) -> dict:
-    """Train and save all three beside the base student in ``folder``. How wrong they are is
-    measured in notebook 01.
+    """Train and save all three beside the base student in ``folder``.
+
+    How wrong they are is measured in notebook 01.
     """
     steps = dict(clip=900, vlm=1200, questions=300) | dict(steps or {})
     pool = make_pool(scenes, STREAM + seed, "w")
@@ -404,9 +402,8 @@ def train_verbalizers(
 
 def save(model, folder: Path) -> None:
     """Half precision, Hugging Face's layout, with the tokenizer."""
-    model.set_attn_implementation(
-        "sdpa" if not isinstance(model, T5ForConditionalGeneration) else "eager"
-    )
+    eager = isinstance(model, T5ForConditionalGeneration)
+    model.set_attn_implementation("eager" if eager else "sdpa")
     model.to(torch.float16).save_pretrained(folder)
     model.to(torch.float32)
     words().save_pretrained(folder)
@@ -416,30 +413,21 @@ def save(model, folder: Path) -> None:
 
 
 def error_rates(rows: Iterable[Mapping], truth: Mapping[str, Scene]) -> dict[str, dict[str, float]]:
-    """Share of lines that are wrong about what they speak of: regions by attribute, pictures by
-    place, weather and time.
-    """
+    """Share of lines that are wrong about regions, by attribute, or place, weather and time."""
     wrong: dict[tuple[str, str], list[bool]] = {}
     for row in rows:
         scene = truth.get(row["image_id"])
         if scene is None:
             continue
         if row["kind"] == "local" and row["region"] is not None:
-            for name, is_wrong in _region_errors(
-                grammar.read_entity(row["text"]), scene.entities[row["region"]]
-            ).items():
+            said = grammar.read_entity(row["text"])
+            errors = _region_errors(said, scene.entities[row["region"]])
+            for name, is_wrong in errors.items():
                 wrong.setdefault(("region-captioner", name), []).append(is_wrong)
-        elif (
-            row["verbalizer"] in ("captioner", "clip-place", "clip-concept")
-            or row["kind"] == "dynamic"
-        ):
-            seen = zip(
-                ("place", "weather", "time"),
-                grammar.read_context(row["text"]),
-                (scene.place, scene.weather, scene.time),
-                strict=True,
-            )
-            for name, said, true in seen:
+        elif row["verbalizer"] in WHOLE or row["kind"] == "dynamic":
+            true_context = (scene.place, scene.weather, scene.time)
+            seen = grammar.read_context(row["text"])
+            for name, said, true in zip(CONTEXT, seen, true_context, strict=True):
                 if said:
                     wrong.setdefault((row["verbalizer"], name), []).append(said != true)
     rates: dict[str, dict[str, float]] = {}

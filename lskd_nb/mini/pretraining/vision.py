@@ -1,5 +1,4 @@
-"""First step of ``lskd mini pretrain``: the base student's vision encoder, from pictures and their
-words.
+"""First step of ``lskd mini pretrain``: the student's vision encoder, from pictures and words.
 
 From the patches under an entity's box it predicts the words of the entity's description, and the
 colour of the frame drawn around it where there is one; from the [CLS] patch the words of the
@@ -142,9 +141,7 @@ def _patch_weights(entity: Entity) -> np.ndarray:
 
 
 def word_index() -> dict[str, int]:
-    """The words that the vision encoder learns to see: everything that a scene of the world can
-    hold.
-    """
+    """The words that the vision encoder learns to see: everything that a scene can hold."""
     words = {f"at-{p}" for p in PLACES} | {f"sky-{w}" for w in (*WEATHER, *TIMES)}
     for kind in KINDS:
         held = (*HELD, "") if kind in PEOPLE else ("",)
@@ -158,9 +155,7 @@ def word_index() -> dict[str, int]:
 def vision_batch(
     views: list[View], words: dict[str, int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Pixels; patch weights (R, P) of every entity and its picture (R,); word targets of
-    entities and of pictures.
-    """
+    """Pixels; patch weights (R, P) of entities, their pictures (R,); words of both as targets."""
     weights, owner, seen, whole = [], [], [], []
     for row, view in enumerate(views):
         picture = np.zeros(len(words), np.float32)
@@ -180,9 +175,7 @@ def vision_batch(
 def vision_loss(
     student: Student, head: nn.Linear, batch: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Word prediction from pooled patches and from [CLS]: the loss, and the logits of entities
-    and pictures.
-    """
+    """The loss of predicting words from pooled patches and [CLS], and the logits of both."""
     pixels, weights, owner, seen, whole = batch
     features = student.blip2.vision_model(pixels).last_hidden_state
     pooled = torch.einsum("rp,rpd->rd", weights.to(features.dtype), features[owner, 1:])
@@ -199,9 +192,8 @@ def train_vision(
 ) -> nn.Linear:
     """Step 1. Returns the word head, which is thrown away after scoring."""
     rng, words = np.random.default_rng([seed, 1]), word_index()
-    student.blip2.set_attn_implementation(
-        "eager"
-    )  # the CPU's fused attention has a slow backward pass
+    # the CPU's fused attention has a slow backward pass
+    student.blip2.set_attn_implementation("eager")
     vision = student.blip2.vision_model.requires_grad_(True).train()
     head = nn.Linear(student.blip2.config.vision_config.hidden_size, len(words))
     nn.init.constant_(head.bias, -3.0)
@@ -232,9 +224,7 @@ def train_vision(
 def vision_scores(
     student: Student, head: nn.Linear, pool: Pool, words: dict[str, int], seed: int
 ) -> dict[str, float]:
-    """On held-out scenes: which share of entities has its kind, colour, pose, held thing and
-    frame seen right.
-    """
+    """Share of held-out entities whose kind, colour, pose, held thing and frame are seen right."""
     rng = np.random.default_rng([seed, 2])
     names = np.array(sorted(words, key=words.get))
     groups = {

@@ -1,5 +1,4 @@
-"""The language of the world: scenes and what follows from them as English sentences, and such
-sentences read back.
+"""The language of the world: scenes as English sentences, and such sentences read back.
 
 Captions, region descriptions, questions, answers and rationales are built here from a scene; the
 rule-based teacher and the annotator use the same grammar the other way round, to know what a
@@ -62,15 +61,10 @@ def doing(entity: Entity) -> str:
 
 
 def the(entity: Entity) -> str:
-    """ "the woman in the red shirt", "the brown dog", "the tree": enough to tell it from the
-    others in most scenes.
-    """
+    """ "the woman in the red shirt", "the brown dog": enough to tell it apart in most scenes."""
     if entity.kind in PEOPLE:
-        return (
-            f"the {entity.kind} in the {entity.color} shirt"
-            if entity.color
-            else f"the {entity.kind}"
-        )
+        shirt = f" in the {entity.color} shirt" if entity.color else ""
+        return f"the {entity.kind}{shirt}"
     paint = f"{entity.color} " if entity.color and len(COLORS[entity.kind]) > 1 else ""
     return f"the {paint}{entity.kind}"
 
@@ -92,9 +86,7 @@ def caption(scene: Scene, order: list[int] | None = None) -> str:
 
 
 def framed(entity: Entity, color: str) -> str:
-    """A caption of an annotated picture, as web corpora have them: "the dog framed in green is
-    running".
-    """
+    """A caption of an annotated picture: "the dog framed in green is running"."""
     state = doing(entity) if entity.kind in PEOPLE else entity.pose
     name = f"the {entity.kind} framed in {color}"
     paint = f"{entity.color} {entity.kind}" if len(COLORS[entity.kind]) > 1 else entity.kind
@@ -231,8 +223,7 @@ def clause_holds(scene: Scene, clause: str) -> bool | None:
 def judge(
     scene: Scene, question_text: str, answer_text: str, rationale_text: str
 ) -> tuple[bool, float] | None:
-    """Is the answer right for the pointed region, and which share of the rationale's clauses is
-    true of the picture?
+    """Is the answer right for the pointed region, and which share of the rationale is true?
 
     None where question, answer or rationale is not of this world's language.
     """
@@ -249,7 +240,9 @@ def judge(
 
 
 def _plain(text: str) -> str:
-    """Lower case, descriptions before a mention removed: "the woman in the red shirt [0]" reads
-    "[0]".
+    """Lower case, descriptions before a mention removed.
+
+    >>> _plain("The woman in the red shirt [0] waits")
+    '[0] waits'
     """
     return _DESCRIBED.sub("", text.lower().strip())

@@ -1,5 +1,4 @@
-"""What follows from a scene by common sense: some fifty situations, each read from a region *and*
-its context.
+"""What follows from a scene by common sense: some fifty situations of a region *and* its context.
 
 A situation names what must be seen (its premises) and answers several questions about the pointed
 region. Those listed first are the more particular ones, and the first that holds counts: a child
@@ -17,8 +16,9 @@ QUESTION_TYPES = ("next", "why", "feel", "role", "before")
 
 @dataclass(frozen=True)
 class Situation:
-    """Premises ("" or () reads: any) and answers by question type. ``near`` asks the same of
-    some other region.
+    """Premises ("" or () reads: any) and answers by question type.
+
+    ``near`` asks the same of some other region.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """Sample scenes: a place, weather, a time of day, and two to five people, animals and things in it.
 
 A scene is the complete truth about its picture. ``rules`` derives what follows from it by common
-sense, ``render`` draws it, ``files`` writes it in the real data sets' formats. Several entities of
-one kind are common, so that only the region somebody points at decides which answer is right.
+sense, ``render`` draws it, ``world_files`` writes it in the real data sets' formats. Several
+entities of one kind are common, so that only the region somebody points at decides which answer is
+right.
 """
 
 from dataclasses import dataclass, replace
@@ -33,19 +34,12 @@ COLORS = {
     "tree": ("green",),
     "lamp": ("gray",),
 }
+# fmt: off
 HELD = (
-    "umbrella",
-    "guitar",
-    "ball",
-    "book",
-    "rod",
-    "broom",
-    "balloon",
-    "suitcase",
-    "flowers",
-    "camera",
-    "pan",
+    "umbrella", "guitar", "ball", "book", "rod", "broom", "balloon", "suitcase", "flowers",
+    "camera", "pan",
 )
+# fmt: on
 SEATED_WITH = ("guitar", "book", "rod")
 POSES = {
     **dict.fromkeys(PEOPLE, ("standing", "sitting", "running", "waving")),
@@ -65,67 +59,38 @@ FOUND_IN = {  # what a place may hold, with weights
     "kitchen": dict(cat=4, dog=4, lamp=2, bird=1),
     "stage": dict(lamp=4, dog=2, bird=1, cat=1, bench=2, bicycle=1),
 }
+# fmt: off
 HELD_IN = {  # held things and empty hands ("") by place, with weights
     "park": {
-        "": 8,
-        "umbrella": 3,
-        "ball": 4,
-        "book": 3,
-        "balloon": 3,
-        "flowers": 2,
-        "camera": 2,
-        "guitar": 2,
-        "broom": 1,
+        "": 8, "umbrella": 3, "ball": 4, "book": 3, "balloon": 3, "flowers": 2, "camera": 2,
+        "guitar": 2, "broom": 1,
     },
     "beach": {
-        "": 8,
-        "umbrella": 3,
-        "ball": 4,
-        "book": 2,
-        "rod": 4,
-        "camera": 2,
-        "guitar": 1,
+        "": 8, "umbrella": 3, "ball": 4, "book": 2, "rod": 4, "camera": 2, "guitar": 1,
         "suitcase": 1,
     },
     "street": {
-        "": 8,
-        "umbrella": 3,
-        "suitcase": 4,
-        "guitar": 3,
-        "broom": 2,
-        "camera": 3,
-        "flowers": 3,
+        "": 8, "umbrella": 3, "suitcase": 4, "guitar": 3, "broom": 2, "camera": 3, "flowers": 3,
         "balloon": 2,
     },
     "farm": {
-        "": 8,
-        "umbrella": 2,
-        "broom": 4,
-        "rod": 2,
-        "flowers": 2,
-        "camera": 2,
-        "ball": 1,
-        "suitcase": 1,
-        "pan": 1,
+        "": 8, "umbrella": 2, "broom": 4, "rod": 2, "flowers": 2, "camera": 2, "ball": 1,
+        "suitcase": 1, "pan": 1,
     },
     "kitchen": {"": 6, "pan": 5, "broom": 4, "book": 3, "suitcase": 2, "flowers": 2, "ball": 1},
     "stage": {
-        "": 6,
-        "guitar": 5,
-        "flowers": 4,
-        "book": 3,
-        "camera": 2,
-        "balloon": 2,
-        "umbrella": 1,
+        "": 6, "guitar": 5, "flowers": 4, "book": 3, "camera": 2, "balloon": 2, "umbrella": 1,
         "broom": 1,
     },
 }
+# fmt: on
 
 
 @dataclass(frozen=True)
 class Entity:
-    """Someone or something in a scene. ``box`` is xyxy in pixels of the drawn image; "" means no
-    pose, nothing held.
+    """Someone or something in a scene.
+
+    ``box`` is xyxy in pixels of the drawn image; "" means no pose, nothing held.
     """
 
     kind: str
@@ -138,8 +103,9 @@ class Entity:
 
 @dataclass(frozen=True)
 class Scene:
-    """The truth about one image. Also what somebody believes about it: then unknown fields are
-    "".
+    """The truth about one image.
+
+    Also what somebody believes about it: then unknown fields are "".
     """
 
     scene_id: str
@@ -173,9 +139,7 @@ def sample_scene(scene_id: str, rng: np.random.Generator) -> Scene:
 
 
 def sample_scenes(number: int, seed: int, prefix: str) -> list[Scene]:
-    """``number`` scenes, each from its own stream of ``seed``: the first n do not depend on how
-    many follow.
-    """
+    """``number`` scenes, each from its own stream of ``seed``: how many follow changes none."""
     return [
         sample_scene(f"{prefix}{i:06d}", np.random.default_rng([seed, i])) for i in range(number)
     ]
@@ -206,9 +170,7 @@ def _other(kind: str, rng: np.random.Generator) -> Entity:
 
 
 def _distinct(entities: list[Entity], rng: np.random.Generator) -> list[Entity]:
-    """No two entities share kind and colour where the kind has several colours: a description
-    names one of them.
-    """
+    """Entities with colours such that a description names one of them, where kinds have several."""
     taken: set[tuple[str, str]] = set()
     result = []
     for entity in entities:
@@ -240,8 +202,9 @@ SIZES = {  # width, height in pixels of an entity at scale 1
 
 
 def _lay_out(entities: list[Entity], rng: np.random.Generator) -> tuple[Entity, ...]:
-    """Side by side in slots, on a ground line that varies, larger where there is room. Boxes are
-    inside the image.
+    """Side by side in slots, on a ground line that varies, larger where there is room.
+
+    Boxes are inside the image.
     """
     slot = WIDTH / len(entities)
     placed = []

@@ -1,7 +1,6 @@
-"""The Batch API of the mini world's teacher: /v1/files and /v1/batches as OpenAI's, so that the
-client's own code is what runs.
+"""The Batch API of the mini world's teacher: /v1/files and /v1/batches as OpenAI's.
 
-Files and batches live in memory and end with the server.
+So the client's own code is what runs. Files and batches live in memory and end with the server.
 https://platform.openai.com/docs/api-reference/batch
 """
 
@@ -13,9 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-Answer = Callable[
-    [dict], Awaitable[tuple[int, dict]]
-]  # a request's body to a status and a reply's body
+# a request's body to a status and a reply's body
+Answer = Callable[[dict], Awaitable[tuple[int, dict]]]
 
 MOST_REQUESTS = 50_000
 MOST_BYTES = 200_000_000
@@ -27,8 +25,9 @@ def failure(message: str, kind: str = "invalid_request_error") -> dict:
 
 
 class Batches:
-    """Files and batches; ``answer`` makes the reply to one request, and a batch takes at least
-    ``delay`` seconds.
+    """Files and batches.
+
+    ``answer`` makes the reply to one request, and a batch takes at least ``delay`` seconds.
     """
 
     def __init__(self, answer: Answer, delay: float = 0.0):
@@ -67,11 +66,9 @@ class Batches:
 
     async def content(self, request: web.Request) -> web.Response:
         data = self.files.get(request.match_info["id"])
-        return (
-            web.json_response(failure("no such file"), status=404)
-            if data is None
-            else web.Response(body=data)
-        )
+        if data is None:
+            return web.json_response(failure("no such file"), status=404)
+        return web.Response(body=data)
 
     async def create(self, request: web.Request) -> web.Response:
         told = await request.json()
@@ -82,8 +79,8 @@ class Batches:
         ):
             return web.json_response(
                 failure(
-                    "expected an uploaded input_file_id, endpoint /v1/chat/completions,"
-                    " completion_window 24h"
+                    "expected an uploaded input_file_id,"
+                    " endpoint /v1/chat/completions, completion_window 24h"
                 ),
                 status=400,
             )
@@ -124,11 +121,9 @@ class Batches:
 
     async def retrieve(self, request: web.Request) -> web.Response:
         batch = self.batches.get(request.match_info["id"])
-        return (
-            web.json_response(failure("no such batch"), status=404)
-            if batch is None
-            else web.json_response(batch)
-        )
+        if batch is None:
+            return web.json_response(failure("no such batch"), status=404)
+        return web.json_response(batch)
 
     def _keep(self, data: bytes) -> str:
         name = f"file-{uuid.uuid4().hex}"
@@ -178,7 +173,6 @@ class Batches:
             batch["request_counts"]["completed" if status == 200 else "failed"] += 1
         for well, name in ((True, "output_file_id"), (False, "error_file_id")):
             if out[well]:
-                batch[name] = self._keep(
-                    "".join(f"{line}\n" for line in out[well][::-1]).encode()
-                )  # in no order that could be relied on
+                # in no order that could be relied on
+                batch[name] = self._keep("".join(f"{line}\n" for line in out[well][::-1]).encode())
         batch.update(status="completed", completed_at=int(time.time()))

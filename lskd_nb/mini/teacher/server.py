@@ -1,5 +1,4 @@
-"""The mini world's teacher: the rule-based writer behind a loopback server that speaks OpenAI's
-protocol: chat completions, and batches of them.
+"""The mini world's teacher: the rule-based writer behind a server that speaks OpenAI's protocol.
 
 ``python -m lskd_nb.mini.teacher.server --port-file FILE`` serves until its parent process ends;
 ``serving()`` does so for a block. Point ``base_url`` elsewhere and the client talks to an LLM
@@ -34,8 +33,10 @@ def application(
     imagination: float = IMAGINATION,
     batch_delay: float = 0.0,
 ) -> web.Application:
-    """The server. ``error_rate`` of requests end as 500 or 429, ``delay`` seconds pass before
-    each reply, ``batch_delay`` before a batch's.
+    """The server.
+
+    ``error_rate`` of requests end as 500 or 429, ``delay`` seconds pass before each reply,
+    ``batch_delay`` before a batch's.
     """
     counts = {"completions": 0, "errors": 0, "distinct": set()}
     rng = np.random.default_rng(seed)
@@ -50,11 +51,9 @@ def application(
             return 404, failure(f"no model {body.get('model')!r} here; there is {NAME!r}")
         if rng.random() < error_rate:
             counts["errors"] += 1
-            return (
-                (429, failure("slow down", "rate_limit_error"))
-                if rng.random() < 0.5
-                else (500, failure("server error", "server_error"))
-            )
+            if rng.random() < 0.5:
+                return (429, failure("slow down", "rate_limit_error"))
+            return (500, failure("server error", "server_error"))
         counts["completions"] += 1
         counts["distinct"].add(hash(messages[0]["content"] + content))
         return 200, _completion(body, imagination)

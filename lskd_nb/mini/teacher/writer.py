@@ -1,5 +1,4 @@
-"""A rule-based writer of triples, standing in for the LLM. It is no language model and does not
-pretend to be one.
+"""A rule-based writer of triples, standing in for the LLM; it does not pretend to be one.
 
 It sees the words of a prompt and nothing else: reads them back into a belief about the scene, looks
 up what follows by the world's rules of common sense, and writes that down. It is fallible as LLMs
@@ -31,9 +30,7 @@ _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
 
 @dataclass(frozen=True)
 class Belief:
-    """What a prompt makes one believe: a scene whose entities are the regions ``ids``, and the
-    words about each.
-    """
+    """What a prompt makes one believe: a scene of the regions ``ids``, and the words about each."""
 
     scene: Scene
     ids: tuple[int, ...]
@@ -41,8 +38,9 @@ class Belief:
 
 
 def read_context(text: str) -> Belief:
-    """Read a context (lskd_nb.teacher.prompts.context_text) back. Where lines disagree, the
-    majority is believed.
+    """Read a context (lskd_nb.teacher.prompts.context_text) back.
+
+    Where lines disagree, the majority is believed.
     """
     votes: tuple[Counter, ...] = (Counter(), Counter(), Counter())
     ids, entities, said = [], [], []
@@ -99,8 +97,9 @@ def write_triples(
 
 
 def _choose(belief: Belief, number: int, rng: np.random.Generator) -> list[tuple[int, str]]:
-    """(position of region, question type), regions in turn; "" is a question for what the rules
-    do not know.
+    """(position of region, question type), regions in turn.
+
+    "" is a question for what the rules do not know.
     """
     turns: list[list[tuple[int, str]]] = []
     for position in rng.permutation(len(belief.ids)):
@@ -140,8 +139,9 @@ def _triple(
 
 
 def _answered(belief: Belief, question: str, rng: np.random.Generator, imagination: float) -> dict:
-    """A triple that has the given question; where the rules know no answer, it quotes what was
-    said of the region.
+    """A triple that has the given question.
+
+    Where the rules know no answer, it quotes what was said of the region.
     """
     read = grammar.read_question(question)
     region = read[1] if read else next(iter(mentions(question)), None)
@@ -199,16 +199,15 @@ def _imagined(
 
 
 def _typical(situations: list[Situation], kind: str, place: str, question: str) -> Situation:
-    """What the writer takes to be the usual case there, always the same one: a prejudice, as an
-    LLM's prior is.
-    """
+    """What the writer takes for the usual case there: a prejudice, as an LLM's prior is."""
     digest = hashlib.sha256(f"{kind}/{place}/{question}".encode()).digest()
     return situations[int.from_bytes(digest[:8], "little") % len(situations)]
 
 
 def _pointed(text: str, belief: Belief, described: bool) -> str:
-    """Positions to region ids; by description, each region is named when it is first mentioned
-    in a text.
+    """Positions to region ids.
+
+    By description, each region is named when it is first mentioned in a text.
     """
     seen: set[int] = set()
 
@@ -217,11 +216,9 @@ def _pointed(text: str, belief: Belief, described: bool) -> str:
         entity = belief.scene.entities[position]
         first = described and position not in seen and entity.kind
         seen.add(position)
-        return (
-            f"{grammar.the(entity)} [{belief.ids[position]}]"
-            if first
-            else f"[{belief.ids[position]}]"
-        )
+        if first:
+            return f"{grammar.the(entity)} [{belief.ids[position]}]"
+        return f"[{belief.ids[position]}]"
 
     said = re.sub(r"\[(\d+)\]", mention, text)
     return said[0].upper() + said[1:] if described else said
@@ -247,9 +244,7 @@ def _plain(belief: Belief, position: int, rng: np.random.Generator) -> dict:
 
 
 def _broken(triples: list[dict], rng: np.random.Generator) -> str:
-    """What goes wrong with LLMs: talk instead of JSON, a region nobody offered, an empty field,
-    an early end.
-    """
+    """What goes wrong with LLMs: talk instead of JSON, regions nobody offered, an early end."""
     text = json.dumps({"triples": triples})
     how = int(rng.integers(4))
     if how == 0:

@@ -1,5 +1,4 @@
-"""Widgets to look at a corpus, move its threshold, point at regions, and label: each one line in
-any notebook.
+"""Widgets to look at a corpus, move its threshold, point at regions, and label: one line each.
 
 Everything one can do with the mouse, one can do with keys; what a widget shows, its ``static()``
 shows in a file that is only read.

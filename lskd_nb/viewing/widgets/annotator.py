@@ -94,11 +94,9 @@ class Annotator(Frame):
         )
         self.accept = _choices({"✓ accept": True, "✗ reject": False}, "triple")
         self.qa, self.rationale = _choices(STEPS, "answer"), _choices(STEPS, "rationale")
-        self.save, self.skip, self.undo = (
-            button("save ▶", self._save, button_style="primary"),
-            button("skip", self._skip),
-            button("undo", self._take_back),
-        )
+        self.save = button("save ▶", self._save, button_style="primary")
+        self.skip = button("skip", self._skip)
+        self.undo = button("undo", self._take_back)
         for choice in (self.accept, self.qa, self.rationale):
             choice.observe(lambda _: self._able(), "value")
         sample = row(self.body, self.guidelines)
@@ -149,8 +147,8 @@ class Annotator(Frame):
             return
         if self._made_of != _stamp(self.run.folder):
             self.trouble.value = (
-                '<b role="alert" class="loc-error">the run has other triples by now: open the'
-                " annotator again</b>"
+                '<b role="alert" class="loc-error">'
+                "the run has other triples by now: open the annotator again</b>"
             )
             return
         label = dict(
@@ -196,8 +194,8 @@ class Annotator(Frame):
             )
         skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
         self.progress.value = (
-            f"{html.escape(self.annotator)}: {len(self.triple_ids) - len(waiting):,} of"
-            f" {len(self.triple_ids):,} triples labelled{skipped}"
+            f"{html.escape(self.annotator)}: {len(self.triple_ids) - len(waiting):,}"
+            f" of {len(self.triple_ids):,} triples labelled{skipped}"
         )
         self.undo.disabled = not own
         self.told.value = _agreement_html(labels)
@@ -231,7 +229,8 @@ class Annotator(Frame):
 
     def static_html(self) -> str:
         """The triple now shown, and the guidelines, as plain HTML."""
-        return f"<div>{self.progress.value}</div>{self.body.value}{self.guidelines.value}{self.told.value}"
+        below = "".join(part.value for part in (self.body, self.guidelines, self.told))
+        return f"<div>{self.progress.value}</div>{below}"
 
 
 def _stamp(folder: Path) -> tuple[int, int]:

@@ -1,6 +1,4 @@
-"""The page for people without Jupyter: the pointer, the browser and the threshold of one run, in
-tabs.
-"""
+"""The page for people without Jupyter: pointer, browser and threshold of one run, in tabs."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -23,8 +21,9 @@ def page(
     unseen: Sequence[LocatedImage] = (),
     image_root: str | Path = "",
 ) -> w.Tab:
-    """The tabs; what a run does not have yet says so in its tab. Without a finished run, the
-    pointer asks the student ``base`` alone.
+    """The tabs; what a run does not have yet says so in its tab.
+
+    Without a finished run, the pointer asks the student ``base`` alone.
 
     ``unseen`` images are pointed at, the run's own where there are none: of those, the student has
     learned by heart what it could.

@@ -1,6 +1,4 @@
-"""Stepping through a corpus, or through everything a run judged: the highlighted image, the
-texts, what the teacher saw, and why a triple was kept.
-"""
+"""Stepping through a corpus, or all that a run judged: image, texts, and why a triple was kept."""
 
 import html
 from collections.abc import Iterator, Mapping
@@ -39,8 +37,7 @@ HINT = (
 
 
 class CorpusBrowser(Frame):
-    """Step through triples, any number of them, each beside its highlighted image and what the
-    teacher saw.
+    """Step through any number of triples, each beside its image and what the teacher saw.
 
     ``of`` is a run's folder: then all triples that the critic judged are here, and each says why it
     was kept or dropped. Or it is a corpus (Parquet), with its ``image_root`` and, if at hand,
@@ -63,10 +60,8 @@ class CorpusBrowser(Frame):
         self.rows: list[dict] = []
         self.places, self.total = np.array([], dtype=np.int64), 0
         controls = self._controls()
-        self.back, self.forward = (
-            button("◀ previous", lambda: self._step(-1)),
-            button("next ▶", lambda: self._step(1)),
-        )
+        self.back = button("◀ previous", lambda: self._step(-1))
+        self.forward = button("next ▶", lambda: self._step(1))
         self.same = w.ToggleButton(
             description="all about this image", layout=w.Layout(width="auto")
         )
@@ -151,9 +146,8 @@ class CorpusBrowser(Frame):
             "o": lambda: self._next(self.order),
             "r": self.reset,
         }
-        return keys | (
-            {"k": lambda: self._next(self.kept)} if self.run else {}
-        )  # a corpus has none that were dropped
+        # a corpus has none that were dropped
+        return keys | ({"k": lambda: self._next(self.kept)} if self.run else {})
 
     def _choice(self, column: str, title: str) -> w.Dropdown:
         return w.Dropdown(
@@ -207,10 +201,8 @@ class CorpusBrowser(Frame):
         self.total = len(self.places)
         again = np.flatnonzero(self.places == shown) if shown is not None else ()
         with self._holding():
-            self.place.max, self.place.value = (
-                max(self.total, 1),
-                (int(again[0]) + 1 if len(again) else 1),
-            )
+            self.place.max = max(self.total, 1)
+            self.place.value = int(again[0]) + 1 if len(again) else 1
 
     def _wanted(self) -> Filter:
         if self.same.value and self.rows:
@@ -251,26 +243,19 @@ class CorpusBrowser(Frame):
         self.rows, self.body.value, self.count.value = rows, body, f"of {self.total:,}{named}"
 
     def _sample(self, shown: Mapping) -> str:
-        drawn, seen = (
-            regions_of(shown),
-            (
-                self.run.told(shown["image_id"])
-                if self.run
-                else self.context.get(shown["image_id"], "")
-            ),
-        )
+        drawn = regions_of(shown)
+        told = self.run.told if self.run else lambda image_id: self.context.get(image_id, "")
+        seen = told(shown["image_id"])
         texts = [shown["question"], shown["answer"], shown["rationale"], seen]
         image, _ = picture(self.image_root, shown["image"], drawn, texts)
-        words = (
-            "<details open><summary>what the teacher saw</summary><div"
-            f' class="loc-words">{mention_html(seen)}</div></details>'
-            if seen
-            else ""
-        )
-        return sample_html(
-            image,
-            f"{triple_html(shown)}{self._why(shown, seen)}{words}{self._beside(shown)}{_provenance(shown)}",
-        )
+        words = ""
+        if seen:
+            words = (
+                "<details open><summary>what the teacher saw</summary>"
+                f'<div class="loc-words">{mention_html(seen)}</div></details>'
+            )
+        about = triple_html(shown) + self._why(shown, seen) + words + self._beside(shown)
+        return sample_html(image, about + _provenance(shown))
 
     def _beside(self, shown: Mapping) -> str:
         """The triples about the same image, folded, in the order of their scores."""

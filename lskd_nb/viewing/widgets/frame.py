@@ -1,5 +1,4 @@
-"""What all widgets share: a frame that takes keys, the same look in every front end, and a static
-twin.
+"""What all widgets share: a frame that takes keys, the same look everywhere, and a static twin.
 
 Widgets are boxes of ordinary ipywidgets controls with ``observe``, safe to run headless;
 ``interact`` and ``Output`` are avoided, since they swallow exceptions and can hang a headless run.
@@ -24,8 +23,9 @@ STATIC = Path(__file__).parent / "static"
 
 
 class Keys(anywidget.AnyWidget):
-    """Listens to keys on the frame it is in, while nothing is typed into a field; each calls its
-    action in Python.
+    """Listens to keys on the frame it is in, while nothing is typed into a field.
+
+    Each calls its action in Python.
     """
 
     _esm = STATIC / "keys.js"

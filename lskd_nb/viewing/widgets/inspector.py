@@ -16,7 +16,8 @@ from lskd_nb.viewing.widgets.frame import Frame, attempt, button, picture, row
 ORDERS = {"most disagreement first": "disagreement", "as written": "written"}
 STYLE = """
 .loc-said{border-collapse:collapse;margin:2px 0 8px;font-size:14px!important}
-.loc-said td,.loc-said th{text-align:left!important;vertical-align:top;padding:2px 10px 2px 0!important;font-weight:normal;white-space:normal}
+.loc-said td,.loc-said th{text-align:left!important;vertical-align:top;\
+padding:2px 10px 2px 0!important;font-weight:normal;white-space:normal}
 .loc-said th,.loc-said td:last-child{white-space:nowrap}
 .loc-lonely{background:#ffe08a!important;color:#111!important;border-radius:3px;padding:0 2px}
 .loc-clash{border-left:3px solid #d55e00;padding-left:8px;margin:3px 0}
@@ -79,11 +80,10 @@ class VerbalizationInspector(Frame):
         self.regions.observe(self._tell, "value")
 
     def _refill(self) -> None:
-        self.image_ids = (
-            list(self.disagreements.images)
-            if self.order.value == "disagreement"
-            else self.disagreements.run.image_ids()
-        )
+        if self.order.value == "disagreement":
+            self.image_ids = list(self.disagreements.images)
+        else:
+            self.image_ids = self.disagreements.run.image_ids()
         self.place.max = max(len(self.image_ids), 1)
         if self.place.value != 1:
             self.place.value = 1  # shows by itself
@@ -95,8 +95,9 @@ class VerbalizationInspector(Frame):
             self.place.value = (self.place.value - 1 + by) % len(self.image_ids) + 1
 
     def go_to(self, image_id: str) -> None:
-        """Show the image of that id, the one of a triple for instance. Raises ``ValueError``
-        where the run has none.
+        """Show the image of that id, the one of a triple for instance.
+
+        Raises ``ValueError`` where the run has none.
         """
         if (wanted := image_id.strip()) and wanted not in self.image_ids:
             raise ValueError(f"this run has no image {wanted!r}")
@@ -123,9 +124,10 @@ class VerbalizationInspector(Frame):
             self.disagreements.run.image_root, self.image.path, self.image.regions
         )
         clashes = Counter(c.region for c in self.told.contradictions)
+        # chooses the first
         self.regions.options = [
             (f"[{r.id}] {r.label} {'≠' * clashes[r.id]}".strip(), r.id) for r in self.image.regions
-        ]  # chooses the first
+        ]
         self.regions.value = max(
             (r.id for r in self.image.regions),
             key=lambda i: self.told.disagreement.get(i, 0),
@@ -145,26 +147,19 @@ def _told_html(image: LocatedImage, picture: str, told: Told, region: int | None
     own = [c for c in told.contradictions if c.region == region]
     clashes = "".join(_clash_html(told.lines, c) for c in own) or "<div>no contradiction</div>"
     label = next((r.label for r in image.regions if r.id == region), "")
-    tables = (
-        ""
-        if region is None
-        else (
-            f"<b>[{region}]"
-            f" {html.escape(label)}</b>{clashes}{_table_html(told, [x for x in told.lines if x['region'] == region])}"
-        )
-    )
-    tables += (
-        f"<b>the whole image</b>{_table_html(told, [x for x in told.lines if x['region'] is None])}"
-    )
+    tables = ""
+    if region is not None:
+        about = _table_html(told, [x for x in told.lines if x["region"] == region])
+        tables = f"<b>[{region}] {html.escape(label)}</b>{clashes}{about}"
+    whole = _table_html(told, [x for x in told.lines if x["region"] is None])
+    tables += f"<b>the whole image</b>{whole}"
     quiet = (
         f'<div class="loc-quiet">{html.escape(image.image_id)}; <mark'
         ' class="loc-lonely">marked</mark>: nobody else says it; ≠ a contradiction</div>'
     )
     lit = "" if region is None else f".loc-lit{region} .loc-spot.s{region}{{opacity:1!important}}"
-    return (
-        f"<style>{STYLE}{lit}</style><div"
-        f' class="loc-lit{region}">{sample_html(picture, tables + quiet)}</div>'
-    )
+    sample = sample_html(picture, tables + quiet)
+    return f'<style>{STYLE}{lit}</style><div class="loc-lit{region}">{sample}</div>'
 
 
 def _clash_html(lines: Sequence[Mapping], found: Contradiction) -> str:

@@ -25,8 +25,9 @@ HINT = (
 
 
 class RegionCanvas(anywidget.AnyWidget):
-    """An image to draw boxes on (xyxy pixels of the image); ``offered`` ones are dashed, to be
-    clicked.
+    """An image to draw boxes on (xyxy pixels of the image).
+
+    ``offered`` ones are dashed, to be clicked.
     """
 
     _esm = STATIC / "canvas.js"
@@ -40,8 +41,7 @@ class RegionCanvas(anywidget.AnyWidget):
 
 
 class RegionPointer(Frame):
-    """Draw or click boxes, ask a question that mentions them, and see what each system answers,
-    with scores.
+    """Draw or click boxes, ask a question that mentions them, see what each system answers.
 
     ``systems`` names students (folders or hub names), loaded when first asked; ``images`` (with
     ``image_root``) are offered with their regions, beside a photograph and your own upload;
@@ -84,8 +84,8 @@ class RegionPointer(Frame):
         )
         self.choices = w.Textarea(
             placeholder=(
-                "answers to choose from, one a line; none: the student's own words, and the"
-                " corpus's commonest answers"
+                "answers to choose from, one a line; none:"
+                " the student's own words, and the corpus's commonest answers"
             ),
             description="answers",
             layout=w.Layout(width="30em", height="84px"),
@@ -94,14 +94,13 @@ class RegionPointer(Frame):
             value=False, description=f"ask {llm} too", indent=False, layout=w.Layout(width="auto")
         )
         self.status, self.result = w.HTML(), w.HTML()
-        of_run = (
-            [
+        if self.images:
+            of_run = [
                 self.number,
                 button("show", lambda: self._open(self.number.value - 1), "this image again"),
             ]
-            if self.images
-            else []
-        )
+        else:
+            of_run = []
         sources = row(*of_run, button("photograph", self.show_photograph), self.upload)
         asking = row(
             button("ask", self.ask, button_style="primary"),
@@ -137,8 +136,9 @@ class RegionPointer(Frame):
         image_root: str | Path = "",
         llm: str = "gpt-4o-mini",
     ) -> "RegionPointer":
-        """The pointer of a run: its base and its LSKD student. ``images`` are the run's first,
-        unless others, such as unseen ones, are given.
+        """The pointer of a run: its base and its LSKD student.
+
+        ``images`` are the run's first, unless others, such as unseen ones, are given.
         """
         from lskd_nb.run_folder import RunFolder
 
@@ -167,11 +167,9 @@ class RegionPointer(Frame):
         shown = self.picture.copy()
         shown.thumbnail((SHOWN_WIDTH, SHOWN_WIDTH))
         with self.canvas.hold_sync():
-            self.canvas.boxes, self.canvas.size, self.canvas.alt = (
-                [],
-                list(image.size),
-                f"{title}, to draw boxes on",
-            )
+            self.canvas.boxes = []
+            self.canvas.size = list(image.size)
+            self.canvas.alt = f"{title}, to draw boxes on"
             self.canvas.offered = [
                 dict(box=list(map(float, r.box)), label=r.label) for r in offered
             ]
@@ -239,11 +237,10 @@ class RegionPointer(Frame):
             self.canvas.boxes = self.canvas.boxes[:MOST_REGIONS]
         self.result.value = ""  # answers about other boxes
         told = ", ".join(f"[{i}]" for i in range(len(self.canvas.boxes)))
-        self.status.value = (
-            f'<span class="loc-quiet">drawn: {told}</span>'
-            if told
-            else '<span class="loc-quiet">draw a box, or click a dashed one</span>'
-        )
+        if told:
+            self.status.value = f'<span class="loc-quiet">drawn: {told}</span>'
+        else:
+            self.status.value = '<span class="loc-quiet">draw a box, or click a dashed one</span>'
 
     # --------------------------------------------------------------------------------------- asking
 
@@ -259,11 +256,10 @@ class RegionPointer(Frame):
         except (ValueError, RuntimeError, OSError) as error:
             self._fail(error)
             return
-        pointed = (
-            ""
-            if mentions(question)
-            else " The question points at nothing: write [0] for the first box."
-        )
+        if mentions(question):
+            pointed = ""
+        else:
+            pointed = " The question points at nothing: write [0] for the first box."
         self.status.value = f'<span class="loc-quiet">{html.escape(self._title)}.{pointed}</span>'
         self.result.value = (
             f'<div style="font-size:15px;margin:4px 0"><b>{mention_html(question)}</b></div>'
@@ -289,11 +285,10 @@ class RegionPointer(Frame):
                     )
                 )
             if tried:
-                what = (
-                    f"of your {len(given)} answers"
-                    if given
-                    else f"best of the corpus's {len(tried)} commonest answers"
-                )
+                if given:
+                    what = f"of your {len(given)} answers"
+                else:
+                    what = f"best of the corpus's {len(tried)} commonest answers"
                 blocks.append(
                     (name, what, pointing.rank_candidates(student, seen, question, tried, name))
                 )
@@ -340,10 +335,10 @@ class RegionPointer(Frame):
         )
 
     def _fail(self, error: Exception) -> None:
-        self.status.value, self.result.value = (
-            f'<span class="loc-error" style="color:#b3261e">{html.escape(str(error))}</span>',
-            "",
+        self.status.value = (
+            f'<span class="loc-error" style="color:#b3261e">{html.escape(str(error))}</span>'
         )
+        self.result.value = ""
 
     def static_html(self) -> str:
         """The image with what is drawn on it, or offered, and the answers."""
@@ -354,27 +349,27 @@ class RegionPointer(Frame):
             regions = list(self.regions) or offered
         except ValueError:  # of a box that a browser would not make
             regions = offered
+        shown = picture_html(self.picture, regions, described(regions, self._title), width=360)
         return (
             '<div style="display:flex;flex-wrap:wrap;gap:16px;font-family:system-ui,sans-serif">'
-            f"{picture_html(self.picture, regions, described(regions, self._title), width=360)}<div>{self.status.value}{self.result.value}</div></div>"
+            f"{shown}<div>{self.status.value}{self.result.value}</div></div>"
         )
 
 
 def _said_html(said) -> str:
-    bar = (
-        ""
-        if said.share is None
-        else (
+    bar = ""
+    if said.share is not None:
+        bar = (
             '<span class="loc-bar"'
             ' style="flex:none;width:90px;height:10px;background:#8884;border-radius:5px">'
-            f'<i style="display:block;height:100%;width:{100 * said.share:.0f}%;background:#0072b2;border-radius:5px"></i></span>'
+            f'<i style="display:block;height:100%;width:{100 * said.share:.0f}%;'
+            'background:#0072b2;border-radius:5px"></i></span>'
         )
-    )
     parts = ((said.share, "{:.0%} of the choice"), (said.match, "fits with {:.2f}"))
     told = " · ".join(words.format(value) for value, words in parts if value is not None)
     words = mention_html(said.answer) if said.answer else "<i>nothing</i>"
     return (
-        '<div class="loc-answer" style="display:flex;align-items:center;gap:8px;margin:2px'
-        f' 0">{bar}<span>{words} <span class="loc-quiet"'
-        f' style="opacity:.72;font-size:12px">{told}</span></span></div>'
+        '<div class="loc-answer" style="display:flex;align-items:center;gap:8px;margin:2px 0">'
+        f"{bar}<span>{words} "
+        f'<span class="loc-quiet" style="opacity:.72;font-size:12px">{told}</span></span></div>'
     )

@@ -69,8 +69,9 @@ class PreferenceAnnotator(Frame):
         attempt(lambda: self.file.take_back(self.annotator), self._show, self.trouble)
 
     def _show(self) -> None:
-        """The first pair that is not judged yet and whose picture can be seen; pairs without one
-        are counted, not judged.
+        """The first pair that is not judged yet and whose picture can be seen.
+
+        Pairs without one are counted, not judged.
         """
         judged = {
             r["pair_id"] for r in self.file.read().to_pylist() if r["annotator"] == self.annotator
@@ -84,8 +85,8 @@ class PreferenceAnnotator(Frame):
             self.body.value, unseen = told, unseen + 1
         without = f", {unseen:,} without a picture" if unseen else ""
         self.progress.value = (
-            f"{html.escape(self.annotator)}: {len(judged):,} of {len(self.rows):,} pairs"
-            f" judged{without}"
+            f"{html.escape(self.annotator)}:"
+            f" {len(judged):,} of {len(self.rows):,} pairs judged{without}"
         )
         self.undo.disabled = not judged
         for choice in (self.left, self.tie, self.right):

@@ -20,10 +20,8 @@ SELECT t.file_row_number AS place, s.score, p.correct > 0.5 AS accepted, p.image
     JOIN {NUMBERED_PARQUET} t ON t.triple_id = p.item_id JOIN {PARQUET} s USING (triple_id)
 WHERE p.system = 'raw' ORDER BY place
 """
-FINER, ID = (
-    {"answer": "qa_score", "rationale": "rationale_score"},
-    "triple_id",
-)  # the critic's finer scores, where a row has them
+# the critic's finer scores, where a row has them
+FINER, ID = ({"answer": "qa_score", "rationale": "rationale_score"}, "triple_id")
 HINT = (
     "Click here, then keys: ← → a hundredth · PageUp PageDown a tenth · R back. Acceptability is"
     " measured on triples the critic has not learned from."
@@ -49,11 +47,9 @@ class ThresholdExplorer(Frame):
         threshold: float = 0.8,
         image_root: str | Path | None = None,
     ):
-        self.scores, self.accepted, self.image_root = (
-            np.asarray(scores),
-            np.asarray(accepted),
-            image_root,
-        )
+        self.scores = np.asarray(scores)
+        self.accepted = np.asarray(accepted)
+        self.image_root = image_root
         self.row_at = rows if callable(rows) else list(rows).__getitem__
         if (
             not len(self.scores)
@@ -64,10 +60,8 @@ class ThresholdExplorer(Frame):
             raise ValueError("scores, accepted, image_ids and rows must be of the same triples")
         if np.isnan(self.scores.astype(float)).any():
             raise ValueError("some scores are no numbers: a threshold can't part them")
-        self.order, self.judged = (
-            np.argsort(self.scores),
-            Acceptability(self.scores, self.accepted, image_ids, resamples=300),
-        )
+        self.order = np.argsort(self.scores)
+        self.judged = Acceptability(self.scores, self.accepted, image_ids, resamples=300)
         self.curve = self.judged.at(np.linspace(0, 1, 51))
         self.slider = w.FloatSlider(
             value=threshold,
@@ -78,11 +72,9 @@ class ThresholdExplorer(Frame):
             description="threshold",
             layout=w.Layout(width="34em"),
         )
-        self.summary, self.plot, self.border = (
-            w.HTML(),
-            w.HTML(),
-            w.HTML(layout=w.Layout(flex="1 1 420px", min_width="0")),
-        )
+        self.summary = w.HTML()
+        self.plot = w.HTML()
+        self.border = w.HTML(layout=w.Layout(flex="1 1 420px", min_width="0"))
         self.slider.observe(self._show, "value")
         by = {"ArrowLeft": -0.01, "ArrowRight": 0.01, "PageDown": -0.1, "PageUp": 0.1}
         keys = {key: lambda step=step: self._move(step) for key, step in by.items()} | {
@@ -109,10 +101,8 @@ class ThresholdExplorer(Frame):
         from lskd_nb.run_folder import RunFolder
 
         run = RunFolder(folder)
-        index, record = (
-            index or CorpusIndex.of_run(run.folder),
-            run.folder / "predictions" / "acceptability.parquet",
-        )
+        index = index or CorpusIndex.of_run(run.folder)
+        record = run.folder / "predictions" / "acceptability.parquet"
         if not record.exists():
             raise FileNotFoundError(f"{record} is not there: run notebook 04 first")
         files = [
@@ -163,25 +153,19 @@ class ThresholdExplorer(Frame):
         return f'<div style="margin:6px 0 2px;font-weight:600;color:{color}">{title}</div>{lines}'
 
     def _line(self, index: int, color: str) -> str:
-        shown, mark = (
-            self.row_at(index),
-            ("✓ acceptable" if self.accepted[index] else "✗ not acceptable"),
-        )
+        shown = self.row_at(index)
+        mark = "✓ acceptable" if self.accepted[index] else "✗ not acceptable"
         finer = "".join(
             f" · {name} {shown[column]:.2f}"
             for name, column in FINER.items()
             if shown.get(column) is not None
         )
-        told = (
-            f"<small>{self.scores[index]:.3f} ·"
-            f" {mark}{finer}{html.escape(f' · {shown[ID]}' if ID in shown else '')}</small>{triple_html(shown)}"
-        )
+        name = html.escape(f" · {shown[ID]}") if ID in shown else ""
+        told = f"<small>{self.scores[index]:.3f} · {mark}{finer}{name}</small>{triple_html(shown)}"
         if self.image_root is not None:
             texts = [shown[k] for k in ("question", "answer", "rationale")]
-            told = sample_html(
-                picture(self.image_root, shown["image"], regions_of(shown), texts, width=150)[0],
-                told,
-            )
+            small, _ = picture(self.image_root, shown["image"], regions_of(shown), texts, width=150)
+            told = sample_html(small, told)
         return f'<div style="border-left:3px solid {color};padding:0 8px;margin:4px 0">{told}</div>'
 
     def static_html(self) -> str:
@@ -218,11 +202,10 @@ def _curve_svg(curve: Sequence[Point], now: Point, width: int = 330, height: int
         for v in (0, 0.25, 0.5, 0.75, 1)
     )
     x, y = at(now.threshold, now.mean if now.kept else 0).split(",")
-    found = (
-        f"{100 * now.mean:.0f}% of {now.kept} kept triples are acceptable"
-        if now.kept
-        else "nothing is kept"
-    )
+    if now.kept:
+        found = f"{100 * now.mean:.0f}% of {now.kept} kept triples are acceptable"
+    else:
+        found = "nothing is kept"
     alt = html.escape(
         f"Acceptability against the threshold; at {now.threshold:.2f} {found}", quote=True
     )

@@ -1,0 +1,71 @@
+"""Before it learns from labels, the critic reads: triples that nobody has judged, drawn at random,
+as a student of distillation.
+
+Labels are dear and triples are cheap. What comes out knows what ``[0]`` means and that a text with
+two ids exchanged is not about this image; ``Critic`` starts from it. It is the *unfiltered* student
+too, so its recipe is that of notebook 05, which trains it anew where its own parameters differ. In
+the paper there is no such step.
+"""
+
+from pathlib import Path
+
+from lskd_nb.students.loading import load_student
+from lskd_nb.training.distillation import DistillationConfig, train
+from lskd_nb.training.launch import store_features
+
+
+def reading_config(
+    folder: str | Path,
+    student: str,
+    image_root: str | Path,
+    *,
+    steps: int,
+    batch: int,
+    lr: float,
+    warmup: int,
+    embedding_lr: float,
+    seed: int,
+    image_size: int | None = None,
+) -> DistillationConfig:
+    """How ``student`` reads ``unfiltered.parquet`` and rehearses ``rehearsal.parquet``, both in the
+    run's ``folder``.
+    """
+    home = Path(folder)
+    return DistillationConfig(
+        student=student,
+        corpus=str(home / "unfiltered.parquet"),
+        image_root=str(image_root),
+        out=str(home / "student" / "unfiltered"),
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        min_lr=1e-5,
+        warmup=warmup,
+        seed=seed,
+        itc=0.2,
+        lm=0.0,
+        lm_conditioned=0.5,
+        swaps=0.8,
+        exchanges=0.8,
+        embedding_lr=embedding_lr,
+        rehearsal=str(home / "rehearsal.parquet"),
+        rehearsal_share=0.2,
+        base_share=0.3,
+        image_size=image_size,
+        views=2,
+        view_store=str(home / "views"),
+    )
+
+
+def read_unjudged(config: DistillationConfig) -> Path:
+    """Store the features of all views, then read; returns the folder of the reader."""
+    base = load_student(config.student, image_size=config.image_size).eval()
+    store_features(
+        base,
+        config.image_root,
+        config.view_store,
+        [config.corpus],
+        config.views,
+        rehearsal=config.rehearsal,
+    )
+    return train(config)

@@ -1,0 +1,96 @@
+"""What cards say of a run: facts of its corpus, manifest, metrics and report."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lskd_nb.publishing.report import report_there
+from lskd_nb.records import CORPUS, read_parquet
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # USER/NAME
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What cards say of a run."""
+
+    triples: int
+    images: int
+    teachers: tuple[str, ...]  # models that wrote the texts
+    sources: tuple[str, ...]  # data sets of the images
+    parameters: Mapping[str, Mapping]  # of each notebook, by its number
+    base: str = ""  # what the student was distilled from, where it has a name on the hub
+    metrics: Mapping = field(default_factory=dict)
+    report: Mapping | None = None
+
+    @property
+    def mini(self) -> bool:
+        """Whether the run is the mini world's: drawn pictures, texts by a rule-based writer."""
+        return all(t.startswith("mini-") for t in self.teachers)
+
+
+def run_facts(folder: str | Path) -> RunFacts:
+    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and the
+    student's origin where it is there, and report.json if it is of this corpus.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or damaged.
+    """
+    folder = Path(folder)
+    corpus = read_parquet(folder / "corpus.parquet", CORPUS)
+    if not corpus.num_rows:
+        raise ValueError(f"{folder / 'corpus.parquet'} has no triples")
+    notebooks = run_notebooks(folder)
+    found = {
+        name: tuple(sorted(v or "unknown" for v in corpus[name].unique().to_pylist()))
+        for name in ("model", "source")
+    }
+    origin = folder / "student/lskd/trained_from.json"
+    # a whole path, where it was a folder
+    base = str(_json(origin).get("student", "")) if origin.exists() else ""
+    return RunFacts(
+        corpus.num_rows,
+        len(corpus["image_id"].unique()),
+        found["model"],
+        found["source"],
+        {name.split("_")[0]: entry["parameters"] for name, entry in notebooks.items()},
+        base if HUB_NAME.fullmatch(base) else "",
+        _json(folder / "metrics.json"),
+        report_there(folder),
+    )
+
+
+def run_notebooks(folder: str | Path) -> dict[str, dict]:
+    """What a run's manifest.json tells of each notebook: at least its ``parameters``, and its
+    ``status`` ("" where there is none).
+
+    Raises ``FileNotFoundError`` where nothing has run, ``ValueError`` naming the file and what is
+    wrong in it.
+    """
+    path = Path(folder) / "manifest.json"
+    notebooks = _json(path).get("notebooks")
+    if not isinstance(notebooks, dict):
+        raise ValueError(
+            f"{path}: `notebooks` is {notebooks!r:.40},"
+            " expected an object that tells of each notebook"
+        )
+    for name, entry in notebooks.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("parameters", {}), dict):
+            raise ValueError(
+                f"{path}: notebook {name!r} is {entry!r:.40},"
+                " expected an object with its status and parameters"
+            )
+    return {name: {"parameters": {}, "status": ""} | entry for name, entry in notebooks.items()}
+
+
+def _json(path: Path) -> dict:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: the run is not finished") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{path} holds a {type(told).__name__}, expected an object")
+    return told

@@ -1,0 +1,114 @@
+"""All six benchmarks together: what is read, and what a system gets that knows the answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lskd_nb.evaluation import choices, zero_shot
+from lskd_nb.mini.files.world_files import write_world
+from lskd_nb.mini.pretraining.base import fresh_student
+from lskd_nb.students.views import FrozenFeatures
+
+GIVEN = dict.fromkeys(zero_shot.SETS, "")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_world(folder, 3, 4, 5, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sets(world) -> zero_shot.Benchmarks:
+    places = zero_shot.benchmark_folders(world, world, GIVEN)
+    return zero_shot.read_benchmarks(places, world / "candidates.json")
+
+
+def told(sets: zero_shot.Benchmarks, task: str) -> list[Sequence[float]]:
+    """The best scores there are, by what is on record about each item."""
+    if task == "sherlock":
+        return [np.mean([c.annot1, c.annot2], axis=0) for c in sets.sherlock]
+    if task == "visualcomet":
+        return [np.array(r.gold, float) for r in sets.visualcomet]
+    items = zero_shot.benchmark_items(sets)[task]
+    if task == "snli_ve":
+        return [np.array([-float(i.label)]) for i in items]
+    return [np.eye(len(i.choices))[i.label] for i in items]
+
+
+def knowing(sets: zero_shot.Benchmarks, tasks: Sequence[str]) -> dict[str, pa.Table]:
+    items = zero_shot.benchmark_items(sets)
+    return {task: choices.predictions(items[task], told(sets, task), "it", 3) for task in tasks}
+
+
+def test_an_empty_folder_is_the_mini_worlds():
+    places = zero_shot.benchmark_folders("root", "run/world", GIVEN | {"aokvqa": "sets/aokvqa"})
+    assert places.files["vcr"] == Path("run/world/vcr")
+    assert places.files["aokvqa"] == places.images["aokvqa"] == Path("root/sets/aokvqa")
+    assert places.images["sherlock"] == places.images["visualcomet"] == places.files["vcr"]
+    assert places.files["sherlock"] == Path("run/world/sherlock")
+
+
+def test_sherlocks_images_may_lie_elsewhere():
+    places = zero_shot.benchmark_folders("root", "w", GIVEN | {"vcr": "vcr"}, "genome")
+    assert places.images["sherlock"] == Path("root/genome")
+    assert places.images["visualcomet"] == Path("root/vcr")
+    assert zero_shot.benchmark_folders("root", "w", GIVEN | {"vcr": "/v"}).files["vcr"] == Path(
+        "/v"
+    )
+
+
+def test_all_sets_are_read_and_candidates_recorded(sets, world):
+    assert all(getattr(sets, name) for name in zero_shot.SETS)
+    assert 0 < sets.snli_ve_fitted < len(sets.snli_ve)
+    assert set(sets.rejected) == set(zero_shot.SETS) and not any(sets.rejected.values())
+    places = zero_shot.benchmark_folders(world, world, GIVEN)
+    again = zero_shot.read_benchmarks(
+        places, world / "unused.json", world / "candidates.json", ranked_units=2, limit=3
+    )
+    assert not (world / "unused.json").exists()
+    assert len(again.visualcomet) == 2 and len(again.vcr) == 3
+    whole = {r.item.item_id: r for r in sets.visualcomet}
+    assert all(whole[r.item.item_id].item.choices == r.item.choices for r in again.visualcomet)
+
+
+def test_who_knows_the_answers_has_the_best_figures(sets):
+    tasks = list(zero_shot.benchmark_items(sets))
+    rows = zero_shot.official_metrics(sets, knowing(sets, tasks))
+    assert set(rows) == {*tasks, "vcr.q_ar", "grounding"}
+    best = {task: of_task["correct"].astype(float).mean() for task, of_task in rows.items()}
+    assert best.pop("sherlock") > 0.5  # people do not agree with each other wholly
+    assert best == dict.fromkeys(best, 1.0)
+    assert len(rows["snli_ve"]) == len(sets.snli_ve) - sets.snli_ve_fitted
+    assert {s for of_task in rows.values() for s in of_task["system"]} == {"it"}
+    assert {s for of_task in rows.values() for s in of_task["seed"]} == {3}
+
+
+def test_vcr_alone_has_vcrs_figures_alone(sets):
+    rows = zero_shot.official_metrics(sets, knowing(sets, ("vcr.q_a", "vcr.qa_r")))
+    assert set(rows) == {"vcr.q_a", "vcr.qa_r", "vcr.q_ar", "grounding"}
+
+
+def test_stored_features_score_like_those_made_on_the_way(sets, world, tmp_path):
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    student.eval().save(tmp_path / "student")
+    images = zero_shot.benchmark_folders(world, world, GIVEN).images
+    items = {task: of_task[:3] for task, of_task in zero_shot.benchmark_items(sets).items()}
+    fresh, kept = (zero_shot.Scoring(tmp_path / name) for name in ("fresh", "kept"))
+    zero_shot.store_features(student, items, images, kept.folder / "views")
+    views = [i.view for i in items["sherlock"]]
+    store = FrozenFeatures(student, images["sherlock"], kept.folder / "views" / "sherlock")
+    assert store.stored(views) is not None
+    one, other = (
+        zero_shot.predict("tiny", str(tmp_path / "student"), items, images, how)
+        for how in (fresh, kept)
+    )
+    assert list(one) == list(other) == list(items)
+    for task, table in one.items():
+        pairs = zip(table["scores"].to_pylist(), other[task]["scores"].to_pylist(), strict=True)
+        assert all(np.allclose(a, b, atol=2e-2) for a, b in pairs)
+        assert table["item_id"].to_pylist() == [i.item_id for i in items[task]]

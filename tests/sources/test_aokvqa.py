@@ -1,0 +1,103 @@
+"""A-OKVQA: real excerpts, the mini world's files, and records changed at random."""
+
+import json
+import shutil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lskd_nb.run_folder import find_root
+from lskd_nb.sources import count_reasons
+from lskd_nb.sources.aokvqa import read_aokvqa
+
+SAMPLES = find_root().parent / "shared" / "samples"
+
+
+# ------------------------------------------------------------------------ records changed at random
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_changed_aokvqa_row_is_read_right_or_rejected(
+    check_reject, mutation, tmp_path_factory, data
+):
+    row = dict(
+        split="val",
+        image_id=7,
+        question_id="q",
+        question="What is it?",
+        choices=["a", "b", "c", "a"],
+        correct_choice_idx=2,
+        direct_answers=["c", "c", "d"],
+        difficult_direct_answer=False,
+        rationales=["r"],
+    )
+    row_changed, fields = data.draw(mutation(row))
+    folder = tmp_path_factory.mktemp("a")
+    (folder / "aokvqa_v1p0_val.json").write_text(json.dumps([row, row_changed]))
+    questions, rejects = read_aokvqa(folder, "val", check_images=False)
+    assert len(questions) + len(rejects) == 2
+    if rejects:
+        check_reject(rejects[0], fields, "aokvqa_v1p0_val.json", 1)
+        return
+    read = questions[1]
+    assert (
+        list(read.item.choices) == row_changed["choices"]
+        and read.item.label == row_changed["correct_choice_idx"]
+    )
+    assert (
+        list(read.direct_answers) == row_changed["direct_answers"]
+        and read.difficult_direct_answer is row_changed["difficult_direct_answer"]
+    )
+    assert read.item.image.path == f"val2017/{row_changed['image_id']:012}.jpg"
+
+
+# ------------------------------------------------------------------------------------ read as it is
+
+
+def test_real_aokvqa_rows(sample):
+    rows = sample("aokvqa/aokvqa_v1p0_val.json")
+    questions, rejects = read_aokvqa(SAMPLES / "aokvqa", "val", check_images=False)
+    assert len(questions) == 100 and not rejects
+    for row, question in zip(rows, questions, strict=True):
+        assert (
+            question.item.choices[question.item.label] == row["choices"][row["correct_choice_idx"]]
+        )
+        assert (
+            question.direct_answers == tuple(row["direct_answers"])
+            and len(question.rationales) == 3
+        )
+        assert question.difficult_direct_answer is row["difficult_direct_answer"]
+    assert (
+        sum(len(set(q.item.choices)) < 4 for q in questions) == 2
+    )  # real questions offer a choice twice
+    assert {q.item.slice for q in questions} >= {"what", "why", "where", "other"}
+
+
+def test_aokvqa_of_the_world(edit, small_world, small_copy):
+    questions, rejects = read_aokvqa(small_world / "aokvqa", "val")
+    assert (
+        questions
+        and not rejects
+        and all((q.item.image.width, q.item.image.height) == (320, 240) for q in questions)
+    )
+    folder = small_copy / "aokvqa"
+    shutil.copy(folder / "aokvqa_v1p0_val.json", folder / "aokvqa_v1p0_test.json")
+    hidden = ("correct_choice_idx", "direct_answers", "rationales")
+    edit(
+        folder / "aokvqa_v1p0_test.json",
+        lambda rows: [(row.update(split="test"), [row.pop(k) for k in hidden]) for row in rows],
+    )
+    test, rejects = read_aokvqa(folder, "test", check_images=False)
+    assert len(test) == len(questions) and not rejects
+    assert all(q.item.label is None and q.direct_answers == () == q.rationales for q in test)
+    edit(folder / "aokvqa_v1p0_val.json", lambda rows: rows[0].pop("correct_choice_idx"))
+    (folder / questions[1].item.image.path).unlink()
+    left, rejects = read_aokvqa(folder, "val")
+    assert len(left) == len(questions) - 2 and count_reasons(rejects) == {
+        "missing field": 1,
+        "missing image": 1,
+    }
+    with pytest.raises(ValueError, match="'dev' is none of"):
+        read_aokvqa(folder, "dev")
