@@ -29,6 +29,7 @@ def commands(parser: argparse.ArgumentParser, *path: str) -> Iterator[tuple[str,
                 yield from commands(below, *path, name)
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse of 3.11 laid out the file")
 def test_help_texts_are_those_of_the_file(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -49,9 +50,7 @@ def test_help_texts_are_those_of_the_file(capsys, monkeypatch):
 
 def test_nothing_heavy_is_loaded_to_ask_for_help():
     call = f"import sys, lskd_nb.cli; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", call], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -1,9 +1,9 @@
-"""``lskd mini pretrain``: make the mini world's base student and verbalizers anew, once, seeded.
+"""``lskd mini pretrain``: make the mini world's base student and verbalizers from nothing.
 
-Writes ``lskd_nb/mini/weights/{student,clip,vlm,questions}`` in Hugging Face's layout, half
-precision, and ``CARD.md`` that says how they were made and what they score on scenes they have not
-seen. No region id, no commonsense text and none of the scenes of a run is among the training data:
-a run samples its scenes from other streams of the generator.
+Once, and seeded. Writes ``lskd_nb/mini/weights/{student,clip,vlm,questions}`` in Hugging Face's
+layout, half precision, and ``CARD.md`` that says how they were made and what they score on scenes
+they have not seen. No region id, no commonsense text and none of the scenes of a run is among the
+training data: a run samples its scenes from other streams of the generator.
 """
 
 import argparse
