@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -167,14 +168,15 @@ def test_what_the_work_raises_ends_the_call(cluster, tmp_path):
 
 
 def kill_a_worker(after: Callable[[], bool]) -> int:
-    """Kill one of Ray's workers that runs parts, as soon as ``after`` holds; its process id."""
+    """Kill one of our cluster's workers, as soon as ``after`` holds; its process id."""
     end = time.monotonic() + 600
     while time.monotonic() < end:
         if after():
-            for process in psutil.process_iter(["cmdline"]):
-                if any("MapWorker" in word for word in process.info["cmdline"] or ()):
-                    process.kill()
-                    return process.pid
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.Error):
+                    if any("MapWorker" in word for word in process.cmdline()):
+                        process.kill()
+                        return process.pid
         time.sleep(0.05)
     raise AssertionError("no worker was found")
 
