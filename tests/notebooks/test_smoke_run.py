@@ -105,7 +105,7 @@ def test_what_readers_see_as_fact_holds_in_the_smoke_run_too(smoke, path):
 @pytest.mark.skipif(not RENDERINGS, reason="no renderings yet")
 def test_nbval_agrees(smoke, tmp_path):
     """nbval runs renderings with the smoke run's parameters: no cell fails, and tagged cells
-    print what readers see. Two of them here; all with LSKD_NBVAL=all, as ``make nbval`` has it.
+    print what readers see. Two of them here; all with LSKD_NBVAL=all, as ``make endurance`` has it.
     """
     wanted = os.environ.get("LSKD_NBVAL", "02_prompting 04_filtering").split()
     for path in (p for p in RENDERINGS if "all" in wanted or p.stem in wanted):
