@@ -31,7 +31,7 @@ SPENT = "budget in USD used up"
 CLOCKS = 3600.0  # seconds by which the server's clock may differ from ours
 
 
-def ask_in_batches(asked: SamplingJob, keys: Sequence[str]) -> None:
+def ask_in_batches(job: SamplingJob, keys: Sequence[str]) -> None:
     """Submit these requests, wait for their batches, and store the replies.
 
     Batches of an earlier call are waited for as well.
@@ -41,7 +41,7 @@ def ask_in_batches(asked: SamplingJob, keys: Sequence[str]) -> None:
     """
     import openai
 
-    settings = asked.settings
+    settings = job.settings
     with openai.OpenAI(
         api_key=api_key(settings),
         base_url=settings.base_url,
@@ -49,25 +49,25 @@ def ask_in_batches(asked: SamplingJob, keys: Sequence[str]) -> None:
         timeout=settings.timeout,
     ) as client:
         try:
-            _find_again(client, asked)
-            waiting = _resume(asked)
+            _find_again(client, job)
+            waiting = _resume(job)
             to_send = [
                 key for key in keys if key not in {k for batch in waiting for k in batch.requests}
             ]
             pause = min(1.0, settings.poll_seconds)
             while True:
-                to_send = _submit(client, asked, to_send, waiting)
-                asked.report.in_batches = sum(len(batch.requests) for batch in waiting)
-                asked.tell(now=True)
+                to_send = _submit(client, job, to_send, waiting)
+                job.report.in_batches = sum(len(batch.requests) for batch in waiting)
+                job.tell(now=True)
                 if not waiting:
                     break
-                ended = [batch for batch in waiting if _collected(client, asked, batch)]
+                ended = [batch for batch in waiting if _collected(client, job, batch)]
                 waiting = [batch for batch in waiting if batch not in ended]
                 if not ended:
                     time.sleep(pause)
                     pause = min(1.5 * pause, settings.poll_seconds)
             for key in to_send:
-                asked.arrived(key, {"unsent": SPENT})
+                job.arrived(key, {"unsent": SPENT})
         except openai.APIError as error:
             raise_unreachable(error, settings)
             told = redact_key(str(error), settings)
@@ -77,27 +77,27 @@ def ask_in_batches(asked: SamplingJob, keys: Sequence[str]) -> None:
             ) from None
 
 
-def _resume(asked: SamplingJob) -> list[OpenBatch]:
+def _resume(job: SamplingJob) -> list[OpenBatch]:
     """The batches of earlier calls that hold something that is still missing.
 
     What they may cost is reserved.
     """
     found = [
         batch
-        for batch in asked.cache.open_batches(asked.settings.base_url)
-        if batch.id and batch.requests.keys() & asked.missing.keys()
+        for batch in job.cache.open_batches(job.settings.base_url)
+        if batch.id and batch.requests.keys() & job.missing.keys()
     ]
     for batch in found:
         for worst in batch.requests.values():
-            asked.purse.hold(worst)
+            job.budget.hold(worst)
     return found
 
 
-def _find_again(client: "openai.OpenAI", asked: SamplingJob) -> None:
+def _find_again(client: "openai.OpenAI", job: SamplingJob) -> None:
     """Learn the id of batches about to be submitted when a call died, or that none were."""
     lost = {
         batch.name: batch
-        for batch in asked.cache.open_batches(asked.settings.base_url)
+        for batch in job.cache.open_batches(job.settings.base_url)
         if batch.id is None
     }
     if not lost:
@@ -105,50 +105,50 @@ def _find_again(client: "openai.OpenAI", asked: SamplingJob) -> None:
     for batch in client.batches.list(limit=100):  # newest first; the package turns the pages
         name = (batch.metadata or {}).get("lskd")
         if name in lost:
-            asked.cache.submitted_batch(name, batch.id)
+            job.cache.submitted_batch(name, batch.id)
             del lost[name]
         if not lost or batch.created_at < min(b.at for b in lost.values()) - CLOCKS:
             break
     for name in lost:
-        asked.cache.forget_batch(name)
+        job.cache.forget_batch(name)
 
 
 def _submit(
-    client: "openai.OpenAI", asked: SamplingJob, keys: Sequence[str], waiting: list[OpenBatch]
+    client: "openai.OpenAI", job: SamplingJob, keys: Sequence[str], waiting: list[OpenBatch]
 ) -> list[str]:
     """Submit what the budget covers, file by file, adding to ``waiting``.
 
     Returns what it does not cover yet.
     """
     left: list[str] = []
-    for lines, worst in _files(asked, keys, left):
+    for lines, worst in _files(job, keys, left):
         name = uuid.uuid4().hex
         with tempfile.TemporaryFile() as file:
             file.writelines(lines)
             file.seek(0)
             uploaded = client.files.create(file=(f"{name}.jsonl", file), purpose="batch")
-        asked.cache.intend_batch(name, asked.settings.base_url, worst)
-        batch = _create(client, asked, uploaded.id, name)
-        asked.cache.submitted_batch(name, batch.id)
+        job.cache.intend_batch(name, job.settings.base_url, worst)
+        batch = _create(client, job, uploaded.id, name)
+        job.cache.submitted_batch(name, batch.id)
         waiting.append(OpenBatch(name, batch.id, time.time(), worst))
     return left
 
 
 def _files(
-    asked: SamplingJob, keys: Sequence[str], left: list[str]
+    job: SamplingJob, keys: Sequence[str], left: list[str]
 ) -> Iterator[tuple[list[bytes], dict[str, float]]]:
     """The lines of each file and the most that each of its requests may cost, which is reserved;
     ``left`` takes what the budget does not cover.
     """
     lines, worst, size = [], {}, 0
     for key in keys:
-        body = asked.body(key)
+        body = job.body(key)
         line = b'{"custom_id": "%s", "method": "POST", "url": "%s", "body": %s}\n' % (
             key.encode(),
             ENDPOINT.encode(),
             body,
         )
-        if not asked.purse.take(most := asked.worst(len(body))):
+        if not job.budget.take(most := job.worst(len(body))):
             left.append(key)
             continue
         if lines and (len(lines) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
@@ -160,7 +160,7 @@ def _files(
         yield lines, worst
 
 
-def _create(client: "openai.OpenAI", asked: SamplingJob, file_id: str, name: str) -> "Batch":
+def _create(client: "openai.OpenAI", job: SamplingJob, file_id: str, name: str) -> "Batch":
     """Submit an uploaded file, once: where nobody knows whether the server got it, the next call
     asks the server.
     """
@@ -175,11 +175,11 @@ def _create(client: "openai.OpenAI", asked: SamplingJob, file_id: str, name: str
         )
     except openai.APIStatusError as error:
         if error.status_code < 500:  # the server has looked at it and refused
-            asked.cache.forget_batch(name)
+            job.cache.forget_batch(name)
         raise
 
 
-def _collected(client: "openai.OpenAI", asked: SamplingJob, waiting: OpenBatch) -> bool:
+def _collected(client: "openai.OpenAI", job: SamplingJob, waiting: OpenBatch) -> bool:
     """Whether a batch has ended.
 
     Its replies are then stored, and its requests have all ended as well.
@@ -190,26 +190,26 @@ def _collected(client: "openai.OpenAI", asked: SamplingJob, waiting: OpenBatch) 
         batch = client.batches.retrieve(waiting.id)
     except openai.NotFoundError:
         raise RuntimeError(
-            f"{asked.settings.base_url} does not know the batch {waiting.id} that was submitted"
+            f"{job.settings.base_url} does not know the batch {waiting.id} that was submitted"
             f" there: is it another account's key? To submit its {len(waiting.requests):,} requests"
-            f" again, delete it from the table batches of {asked.cache.path}"
+            f" again, delete it from the table batches of {job.cache.path}"
         ) from None
     if batch.status not in ENDED:
         return False
-    replies = _replies(client, batch, asked.settings)
-    failed = {"error": _failure(batch, asked.settings)}
+    replies = _replies(client, batch, job.settings)
+    failed = {"error": _failure(batch, job.settings)}
     ended = {key: replies.get(key, failed) for key in waiting.requests}
-    asked.cache.collect_batch(
+    job.cache.collect_batch(
         waiting.name, [(key, reply) for key, reply in ended.items() if "error" not in reply]
     )
     for key, reply in ended.items():
         usage = reply.get("usage")
-        asked.purse.settle(
+        job.budget.settle(
             waiting.requests[key],
-            asked.purse.price.of(usage) if usage and any(usage) else None if usage else 0.0,
+            job.budget.price.of(usage) if usage and any(usage) else None if usage else 0.0,
         )
-        if key in asked.missing:
-            asked.arrived(key, reply)
+        if key in job.missing:
+            job.arrived(key, reply)
     return True
 
 

@@ -1,4 +1,4 @@
-"""What requests cost, and a purse that is never overdrawn.
+"""What requests cost, and a budget that is never overdrawn.
 
 Before a request goes out, the most it can cost is reserved: a token is at least one byte, so a body
 of n bytes is at most n tokens of input, and a reply is at most as long as ``max_tokens`` or the

@@ -2,7 +2,7 @@
 
 The package makes the connections (aiohttp) and the retries, with jitter and by ``retry-after``.
 Every attempt passes through one place here, ``send``: there it waits for its turn, reserves its
-price in the purse, and tells the limiter what came back. Requests are sent as the bytes that were
+price in the budget, and tells the limiter what came back. Requests are sent as the bytes that were
 hashed, and replies read as plain JSON: building typed objects of both would take longer than all
 the rest.
 """
@@ -49,7 +49,7 @@ class SamplingJob:
     settings: TeacherSettings
     cache: ResponseCache
     on_progress: Progress
-    purse: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=Budget)
     report: TeacherReport = field(default_factory=TeacherReport)
     begin: float = field(default_factory=time)
     missing: dict[str, int] = field(default_factory=dict)  # request hash -> a prompt that makes it
@@ -69,7 +69,7 @@ class SamplingJob:
             if reply is None:
                 self.missing[key] = places[0]
             else:
-                self.purse.paid += self.purse.price.of(reply["usage"])
+                self.budget.paid += self.budget.price.of(reply["usage"])
                 self.report.cached += 1
                 self.sort(key, reply)
 
@@ -77,7 +77,7 @@ class SamplingJob:
         return encoded(request_body(self.prompts[self.missing[key]], self.settings))
 
     def worst(self, size: int) -> float:
-        return self.purse.price.worst(size, self.settings.max_tokens)
+        return self.budget.price.worst(size, self.settings.max_tokens)
 
     def sort(self, key: str, reply: dict | None) -> None:
         """Make of a reply what it is worth to every prompt that asked for it."""
@@ -107,71 +107,71 @@ class SamplingJob:
 
     def tell(self, now: bool = False) -> None:
         """Tell ``on_progress`` how far it is, unless that was a moment ago."""
-        self.report.usd, self.report.seconds = self.purse.spent, time() - self.begin
+        self.report.usd, self.report.seconds = self.budget.spent, time() - self.begin
         if now or time() - self._told >= TELL_EVERY:
             self._told = time()
             self.on_progress(self.report, len(self.places))
 
 
-async def ask_all(asked: SamplingJob, keys: Sequence[str]) -> None:
+async def ask_all(job: SamplingJob, keys: Sequence[str]) -> None:
     """Ask for the replies to these requests, side by side, and store them as they arrive."""
     import openai
 
-    settings = asked.settings
+    settings = job.settings
     limiter = RateLimiter(settings.concurrency)
     async with openai.AsyncOpenAI(
         api_key=api_key(settings),
         base_url=settings.base_url,
         max_retries=settings.max_retries,
         timeout=settings.timeout,
-        http_client=_paced_client(asked, limiter),
+        http_client=_paced_client(job, limiter),
     ) as client:
         await _check_reachable(client, settings)
-        waiting, store, silent = iter(keys), _Store(asked.cache), 0
+        waiting, store, silent = iter(keys), _Store(job.cache), 0
 
         async def worker() -> None:
             nonlocal silent
             for key in waiting:
                 if silent >= GIVE_UP:
-                    asked.arrived(key, {"unsent": f"the last {GIVE_UP} requests got no answer"})
+                    job.arrived(key, {"unsent": f"the last {GIVE_UP} requests got no answer"})
                     continue
-                reply = await _ask(client, asked.body(key), settings)
+                reply = await _ask(client, job.body(key), settings)
                 if "error" in reply:
                     silent += 1
                 elif "unsent" not in reply:
                     silent = 0
                     await store.put(key, reply)
-                asked.arrived(key, reply)
+                job.arrived(key, reply)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(settings.concurrency, len(keys))):
                 group.create_task(worker())
 
 
-def _paced_client(asked: SamplingJob, limiter: RateLimiter) -> "openai.DefaultAioHttpClient":
+def _paced_client(job: SamplingJob, limiter: RateLimiter) -> "openai.DefaultAioHttpClient":
     """The package's HTTP client, in which every attempt waits for its turn and its money."""
     import openai
 
-    purse = asked.purse
+    budget = job.budget
 
     class PacedClient(openai.DefaultAioHttpClient):
         async def send(self, request, **options):
             if request.method != "POST":
                 return await super().send(request, **options)
             size = len(request.content)
-            worst, cost = asked.worst(size), None
-            await purse.reserve(worst)
+            worst, cost = job.worst(size), None
+            await budget.reserve(worst)
             try:
                 async with limiter:
                     sent = monotonic()
                     response = await super().send(request, **options)
                 limiter.saw(response.status_code, response.headers, sent, size // 4)
                 cost = 0.0
-                if response.status_code < 300 and not purse.price.free:
+                if response.status_code < 300 and not budget.price.free:
                     usage = read_completion(response.content).get("usage")
-                    cost = purse.price.of(usage) if usage and any(usage) else None
+                    cost = budget.price.of(usage) if usage and any(usage) else None
             finally:
-                purse.settle(worst, cost)
+                budget.settle(worst, cost)
             return response
 
     return PacedClient()

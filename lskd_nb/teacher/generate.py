@@ -36,37 +36,40 @@ def generate_triples(
     key, and where the cost has not been agreed to; ``ValueError`` where a cost is not known, or the
     cache is damaged.
     """
-    purse = Budget(price_of(settings))
+    budget = Budget(price_of(settings))
     cache = ResponseCache(cache_path)
     try:
-        asked = SamplingJob(prompts, settings, cache, on_progress, purse)
-        asked.look_up()
-        if asked.missing and not purse.price.free:
+        job = SamplingJob(prompts, settings, cache, on_progress, budget)
+        job.look_up()
+        if job.missing and not budget.price.free:
             require_consent(estimate(prompts, settings, cache), ask)
-        limits = (settings.budget_usd, settings.max_cost_usd and purse.paid + settings.max_cost_usd)
-        purse.limit = min((limit for limit in limits if limit), default=None)
-        _ask(asked)
+        limits = (
+            settings.budget_usd,
+            settings.max_cost_usd and budget.paid + settings.max_cost_usd,
+        )
+        budget.limit = min((limit for limit in limits if limit), default=None)
+        _ask(job)
     finally:
         cache.close()
-    for key in asked.missing:
-        if asked.missing[key] not in asked.worth:
-            asked.report.not_sent += 1
-            asked.sort(key, None)
-    asked.tell(now=True)
-    ordered = [asked.worth[place] for place in range(len(prompts))]
+    for key in job.missing:
+        if job.missing[key] not in job.worth:
+            job.report.not_sent += 1
+            job.sort(key, None)
+    job.tell(now=True)
+    ordered = [job.worth[place] for place in range(len(prompts))]
     return (
         [row for rows, _ in ordered for row in rows],
         [reject for _, rejects in ordered for reject in rejects],
-        asked.report,
+        job.report,
     )
 
 
-def _ask(asked: SamplingJob) -> None:
-    keys = list(asked.missing)[: asked.settings.budget_requests]
-    if keys and asked.settings.mode == "batch":
-        ask_in_batches(asked, keys)
+def _ask(job: SamplingJob) -> None:
+    keys = list(job.missing)[: job.settings.budget_requests]
+    if keys and job.settings.mode == "batch":
+        ask_in_batches(job, keys)
     elif keys:
-        run_to_end(ask_all(asked, keys))
+        run_to_end(ask_all(job, keys))
 
 
 def progress_line(report: TeacherReport, total: int) -> str:

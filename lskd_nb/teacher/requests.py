@@ -24,7 +24,7 @@ class TeacherSettings:
     prices), None without a limit; ``max_cost_usd`` agrees to an estimate up to it, and limits what
     one call may cost. In mode "batch" requests go through the Batch API, within 24 hours and at
     half the price, and are looked after every ``poll_seconds`` at the latest. ``prices`` is a file
-    like prompts/prices.yaml, which is the default. Raises ``ValueError`` for a mode that there is
+    like teacher/prices.yaml, which is the default. Raises ``ValueError`` for a mode that there is
     not.
     """
 

@@ -39,7 +39,7 @@ class TrainingConfig(Protocol):
 def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[str]:
     """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some.
 
-    For several machines see the README.
+    For several machines see the guide's page on GPU boxes and clusters.
 
     ``accelerate launch`` starts no more than one process on CPUs (several need MPI there); what it
     calls for GPUs, ``torch.distributed.run``, does.

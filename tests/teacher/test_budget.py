@@ -304,26 +304,26 @@ def test_max_cost_is_a_limit_of_one_call(paid, tmp_path):
         max_size=25,
     ),
 )
-def test_a_purse_is_never_overdrawn(limit, requests):
+def test_a_budget_is_never_overdrawn(limit, requests):
     """Whatever requests cost, up to their worst case, known or not, in whichever order they end."""
-    purse = Budget(limit=limit)
+    budget = Budget(limit=limit)
 
     async def request(worst, share, steps):
         try:
-            await purse.reserve(worst)
+            await budget.reserve(worst)
         except BudgetExceeded:
             return "unsent"
-        assert purse.spent + purse.reserved <= limit + 1e-9
+        assert budget.spent + budget.reserved <= limit + 1e-9
         for _ in range(steps):
             await asyncio.sleep(0)
-        purse.settle(worst, None if share is None else worst * share)
+        budget.settle(worst, None if share is None else worst * share)
         return "sent"
 
     async def everything():
         return await asyncio.wait_for(asyncio.gather(*(request(*r) for r in requests)), 10)
 
     ended = asyncio.run(everything())
-    assert purse.spent <= limit + 1e-9 and purse.reserved == 0
+    assert budget.spent <= limit + 1e-9 and budget.reserved == 0
     if sum(worst for worst, _, _ in requests) <= limit:
         assert "unsent" not in ended
 

@@ -7,6 +7,8 @@ JupyterLab and a real Voilà, on a small finished run.
 import re
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
@@ -128,6 +130,14 @@ def number_found(browser) -> int:
     )
 
 
+def until(page, holds: Callable[[], bool]) -> None:
+    """Wait until it holds: parts of a widget reach the page one after the other."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        page.wait_for_timeout(50)
+
+
 def test_stepping_and_filtering(lab):
     browser = frame(lab, "corpus browser")
     first = browser.locator(".loc-texts").inner_text()
@@ -139,7 +149,7 @@ def test_stepping_and_filtering(lab):
         " .loc-texts`).innerText.startsWith(label)",
         arg=first[:200],
     )
-    assert browser.get_by_role("spinbutton").first.input_value() == "2"
+    until(lab, lambda: browser.get_by_role("spinbutton").first.input_value() == "2")
     lab.keyboard.press("ArrowLeft")
     shows(browser, first.splitlines()[1])
     browser.get_by_label("show").select_option("dropped")
@@ -151,7 +161,7 @@ def test_stepping_and_filtering(lab):
         "() => /rationale[^]*\\bdog/i.test(document.querySelector(`[aria-label='corpus browser']"
         " .loc-texts`).innerText.split('Dropped')[0])"
     )
-    assert 0 < number_found(browser) < everything
+    until(lab, lambda: 0 < number_found(browser) < everything)
     browser.get_by_role("button", name="reset").click()
     shows(browser, re.compile(r"^Kept: the critic gives it"))
 
@@ -221,10 +231,8 @@ def test_the_threshold_is_dragged(lab):
         arg=before,
         timeout=PATIENCE,
     )
-    assert (
-        explorer.locator(".loc-picture img").count() >= 3
-        and explorer.get_by_text("just below: dropped").count() == 1
-    )
+    until(lab, lambda: explorer.locator(".loc-picture img").count() >= 3)
+    until(lab, lambda: explorer.get_by_text("just below: dropped").count() == 1)
     picture(explorer, "threshold")
 
 
@@ -259,7 +267,7 @@ def test_a_box_is_drawn_and_gets_an_answer(lab):
     pointer.get_by_label("answers").fill("Run away.\nTurn the page.")
     pointer.get_by_role("button", name="ask", exact=True).click()
     shows(pointer, "of your 2 answers")
-    assert pointer.locator(".loc-answer").count() == 4
+    until(lab, lambda: pointer.locator(".loc-answer").count() == 4)
     picture(pointer, "pointer")
 
 
@@ -276,7 +284,7 @@ def test_ones_own_photograph_is_pointed_at_with_keys(lab):
     for key in ("b", "ArrowLeft", "Shift+ArrowDown", "b", "Delete"):
         lab.keyboard.press(key)
     shows(pointer, "drawn: [0]")
-    assert pointer.locator(".loc-drawn").count() == 1
+    until(lab, lambda: pointer.locator(".loc-drawn").count() == 1)
     drawn, canvas = (
         pointer.locator(".loc-drawn").bounding_box(),
         pointer.locator(".loc-canvas").bounding_box(),
