@@ -5,6 +5,7 @@ killed and started again.
 import json
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,9 +103,12 @@ def kill_midway(told: d.DistillationConfig, steps: int) -> None:
             assert alive, Path(f"{told.out}.log").read_text()[-2000:]
             time.sleep(0.01)
         family = process.children(recursive=True)
-        training = sum("lskd_nb.training.distillation" in member.cmdline() for member in family)
+        training = 0
         for member in [*family, process]:
-            member.kill()
+            with suppress(psutil.NoSuchProcess):  # it had ended
+                named = "lskd_nb.training.distillation" in member.cmdline()
+                training += named and member is not process  # the launcher names it too
+                member.kill()
         process.wait()
         if not Path(told.out).exists():
             assert training == 2

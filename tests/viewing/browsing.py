@@ -54,7 +54,8 @@ def served(command: list[str], page: str, log: Path, **environment: str) -> Iter
             cwd=ROOT,
         )
     try:
-        for _ in range(300):
+        end = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < end:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=30).close()
                 break
@@ -66,7 +67,7 @@ def served(command: list[str], page: str, log: Path, **environment: str) -> Iter
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE / 1000)
 
 
 def frame(page, label: str):
