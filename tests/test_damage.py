@@ -286,7 +286,7 @@ def test_a_checkpoint_of_another_size_is_named(world, place):
     torch.save(
         {
             "step": 2,
-            "identity": d.identity_of(told),
+            "identity": told.identity(),
             "weights": {"temperature": torch.zeros(3)},
             "optimizer": {},
             "random": [],

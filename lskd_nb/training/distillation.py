@@ -26,6 +26,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class DistillationConfig:
     """Everything a run of distillation depends on."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    module: ClassVar[str] = "lskd_nb.training.distillation"
 
     student: str  # name or folder of the base
     corpus: str  # Parquet, records.CORPUS
@@ -103,6 +105,18 @@ class DistillationConfig:
     # stored
     workers: int = 0
     threads: int = 0  # 0: torch's choice
+
+    def identity(self) -> str:
+        """What a trained student depends on, as JSON: the configuration, less where and how fast it
+        runs, and its files' hashes.
+        """
+        recipe = {k: v for k, v in asdict(self).items() if k not in FREE}
+        hashes = {
+            p: hashlib.sha256(Path(p).read_bytes()).hexdigest()
+            for p in (self.corpus, self.rehearsal)
+            if p
+        }
+        return json.dumps(recipe | {"files": hashes}, indent=1, sort_keys=True)
 
 
 # fmt: off
@@ -241,7 +255,7 @@ def train(config: DistillationConfig) -> Path:
     Raises ``ValueError`` where ``batch`` can't be cut into ``accumulation`` equal parts for the
     processes, or LAVIS's network is to do what it can't.
     """
-    if finished(config):
+    if trained(config.out, config.identity()):
         return Path(config.out)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -308,7 +322,7 @@ def train(config: DistillationConfig) -> Path:
 
     return train_resumably(
         config.out,
-        identity_of(config),
+        config.identity(),
         student,
         optimizer,
         config.steps,
@@ -347,24 +361,6 @@ def average_with_base(student: Student, base: Student, share: float) -> None:
     for weight, old in zip(student.parameters(), base.parameters(), strict=True):
         if weight.requires_grad:
             weight.lerp_(old.to(weight.device), share)
-
-
-def finished(config: DistillationConfig) -> bool:
-    """Whether ``config.out`` holds the student of this very configuration and these very files."""
-    return trained(config.out, identity_of(config))
-
-
-def identity_of(config: DistillationConfig) -> str:
-    """What a trained student depends on, as JSON: the configuration, less where and how fast it
-    runs, and its files' hashes.
-    """
-    recipe = {k: v for k, v in asdict(config).items() if k not in FREE}
-    hashes = {
-        p: hashlib.sha256(Path(p).read_bytes()).hexdigest()
-        for p in (config.corpus, config.rehearsal)
-        if p
-    }
-    return json.dumps(recipe | {"files": hashes}, indent=1, sort_keys=True)
 
 
 def _step(

@@ -9,6 +9,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class GenerativeConfig:
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    module: ClassVar[str] = "lskd_nb.training.generative"
 
     student: str  # name or folder of a BLIP-2 with a language model
     corpus: str  # Parquet, records.CORPUS
@@ -64,6 +66,22 @@ class GenerativeConfig:
     checkpoint_every: int = 500
     threads: int = 0  # 0: torch's choice
 
+    def identity(self) -> str:
+        """What a trained student depends on, as JSON: the configuration, less where and how fast it
+        runs, and its files' hashes.
+        """
+        recipe = {
+            k: v
+            for k, v in asdict(self).items()
+            if k not in ("out", "threads", "checkpoint_every", "view_store")
+        }
+        return json.dumps(
+            recipe
+            | {"files": {f: hash_of([Path(f)]) for f in (self.corpus, self.projection) if f}},
+            indent=1,
+            sort_keys=True,
+        )
+
 
 def train(config: GenerativeConfig) -> Path:
     """Train, or go on training, and save the student under ``config.out``; returns that folder.
@@ -71,7 +89,7 @@ def train(config: GenerativeConfig) -> Path:
     A line of metrics has the loss of its step, and how many of its targets were cut at
     ``max_tokens``.
     """
-    identity = identity_of(config)
+    identity = config.identity()
     if trained(config.out, identity):
         return Path(config.out)
     if config.threads:
@@ -128,23 +146,6 @@ def whole(row: Row) -> Row:
     if row.rationale:
         return replace(row, answer=f"{row.answer} Rationale: {row.rationale}", rationale="")
     return row
-
-
-def identity_of(config: GenerativeConfig) -> str:
-    """What a trained student depends on, as JSON: the configuration, less where and how fast it
-    runs, and its files' hashes.
-    """
-    recipe = {
-        k: v
-        for k, v in asdict(config).items()
-        if k not in ("out", "threads", "checkpoint_every", "view_store")
-    }
-    return json.dumps(
-        recipe
-        | {"files": {f: hash_of([Path(f)]) for f in (config.corpus, config.projection) if f}},
-        indent=1,
-        sort_keys=True,
-    )
 
 
 if __name__ == "__main__":

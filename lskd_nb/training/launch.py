@@ -21,23 +21,33 @@ from lskd_nb.records import CORPUS, atomic_path, read_parquet, write_parquet
 from lskd_nb.students.blip2 import Student
 from lskd_nb.students.views import FrozenFeatures
 from lskd_nb.training.batches import corpus_rows, fixed_view, rehearsal_rows
-from lskd_nb.training.distillation import DistillationConfig, finished
-from lskd_nb.training.loop import METRICS
+from lskd_nb.training.loop import METRICS, trained
 
 Curves = dict[str, list[dict]]  # the metrics of each training, a line a step
 
 
 class TrainingConfig(Protocol):
-    """A training's configuration, a dataclass: ``out`` is the folder of what is trained."""
+    """A training's configuration, a dataclass that ``python -m module CONFIG.json`` reads.
+
+    ``out`` is the folder of what is trained, ``threads`` how many each process may use (0: as many
+    as there are), ``identity()`` all that the result depends on (``loop.trained``).
+    """
 
     __dataclass_fields__: ClassVar[dict]
+    module: ClassVar[str]
 
     @property
     def out(self) -> str: ...
 
+    @property
+    def threads(self) -> int: ...
 
-def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[str]:
-    """What starts a training of ``config`` (JSON) on this machine, on its GPUs where it has some.
+    def identity(self) -> str: ...
+
+
+def command(config: str | Path, module: str, processes: int = 1, threads: int = 1) -> list[str]:
+    """What starts a training of ``config`` (JSON) by ``module`` on this machine, on its GPUs where
+    it has some.
 
     For several machines see the guide's page on GPU boxes and clusters.
 
@@ -47,7 +57,7 @@ def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[st
     import torch
 
     gpu = torch.cuda.is_available()
-    module = ["-m", "lskd_nb.training.distillation", str(config)]
+    training = ["-m", module, str(config)]
     if processes > 1 and not gpu:
         return [
             sys.executable,
@@ -56,7 +66,7 @@ def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[st
             "--standalone",
             "--nproc-per-node",
             str(processes),
-            *module,
+            *training,
         ]
     if not gpu:
         how = ["--cpu"]
@@ -79,8 +89,13 @@ def command(config: str | Path, processes: int = 1, threads: int = 1) -> list[st
         "no",
         "--num_cpu_threads_per_process",
         str(threads),
-        *module,
+        *training,
     ]
+
+
+def finished(config: TrainingConfig) -> bool:
+    """Whether ``config.out`` holds what this very configuration trains from these very files."""
+    return trained(config.out, config.identity())
 
 
 def loss_curve(config: TrainingConfig) -> list[dict]:
@@ -94,7 +109,7 @@ def loss_curve(config: TrainingConfig) -> list[dict]:
 
 
 def train_all(
-    configs: Mapping[str, DistillationConfig],
+    configs: Mapping[str, TrainingConfig],
     at_once: int = 1,
     processes: int = 1,
     on_steps: Callable[[Curves], None] = lambda curves: None,
@@ -130,35 +145,35 @@ def train_all(
     return {name: loss_curve(config) for name, config in configs.items()}
 
 
-def train_alone(module: str, config: TrainingConfig) -> list[dict]:
-    """One training in a process of its own, waited for; returns its metrics, a line a step.
+def train_one(
+    config: TrainingConfig,
+    processes: int = 1,
+    on_steps: Callable[[Curves], None] = lambda curves: None,
+) -> list[dict]:
+    """One training, in ``processes`` processes, waited for; returns its metrics, a line a step.
 
-    It is started as ``python -m module CONFIG.json``. ``config`` is of any kind that ``module``
-    reads; it is written beside its ``out``. Raises ``RuntimeError`` with the training's last words.
+    Raises as ``train_all`` does.
     """
-    path = _beside(config, ".json")
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asdict(config)))
-    done = subprocess.run([sys.executable, "-m", module, str(path)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{module} ended with status {done.returncode}: {done.stderr[-600:]}")
-    return loss_curve(config)
+    name = Path(config.out).name
+    return train_all({name: config}, 1, processes, on_steps)[name]
 
 
 def _beside(config: TrainingConfig, suffix: str) -> Path:
     return Path(config.out).with_name(Path(config.out).name + suffix)
 
 
-def _start(config: DistillationConfig, processes: int) -> subprocess.Popen:
+def _start(config: TrainingConfig, processes: int) -> subprocess.Popen:
     path = _beside(config, ".json")
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(asdict(config), indent=1))
     with open(_beside(config, ".log"), "w") as log:
         threads = config.threads or max((os.cpu_count() or 1) // processes, 1)
-        return subprocess.Popen(command(path, processes, threads), stdout=log, stderr=log)
+        return subprocess.Popen(
+            command(path, config.module, processes, threads), stdout=log, stderr=log
+        )
 
 
-def _last_words(config: DistillationConfig) -> str:
+def _last_words(config: TrainingConfig) -> str:
     """The line of a training's log that names its error, or its last one."""
     lines = _beside(config, ".log").read_text(errors="replace").strip().splitlines()
     named = [

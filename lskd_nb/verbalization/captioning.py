@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,6 +50,7 @@ class CaptioningConfig:
     """Everything that a finetuned captioner depends on."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    module: ClassVar[str] = "lskd_nb.verbalization.captioning"
 
     model: str  # name or folder of a BLIP-2 with OPT or FLAN-T5
     rows: str  # Parquet, captions.CAPTIONS
@@ -69,13 +70,26 @@ class CaptioningConfig:
     readers: int = 8  # threads that decode images
     threads: int = 0  # 0: torch's choice
 
+    def identity(self) -> str:
+        """What a finetuned captioner depends on, as JSON: the configuration, less where and how
+        fast it runs, and the rows' hash.
+        """
+        recipe = {
+            k: v
+            for k, v in asdict(self).items()
+            if k not in ("out", "threads", "readers", "checkpoint_every")
+        }
+        return json.dumps(
+            recipe | {"rows_sha256": hash_of([Path(self.rows)])}, indent=1, sort_keys=True
+        )
+
 
 def train(config: CaptioningConfig) -> Path:
     """Finetune, or go on finetuning, and save the captioner under ``config.out``.
 
     Returns that folder.
     """
-    identity = identity_of(config)
+    identity = config.identity()
     if trained(config.out, identity):
         return Path(config.out)
     if config.threads:
@@ -238,20 +252,6 @@ def caption_loss(
 def _padded(rows: Sequence[list[int]], value: int) -> Tensor:
     longest = max(map(len, rows))
     return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
-
-
-def identity_of(config: CaptioningConfig) -> str:
-    """What a finetuned captioner depends on, as JSON: the configuration, less where and how fast
-    it runs, and the rows' hash.
-    """
-    recipe = {
-        k: v
-        for k, v in asdict(config).items()
-        if k not in ("out", "threads", "readers", "checkpoint_every")
-    }
-    return json.dumps(
-        recipe | {"rows_sha256": hash_of([Path(config.rows)])}, indent=1, sort_keys=True
-    )
 
 
 if __name__ == "__main__":

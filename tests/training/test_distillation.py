@@ -18,7 +18,7 @@ from lskd_nb.records import CORPUS, write_parquet
 from lskd_nb.regions import Region, mentions
 from lskd_nb.students.loading import load_student
 from lskd_nb.students.views import FrozenFeatures, View, draw, open_image
-from lskd_nb.training import batches, loop
+from lskd_nb.training import batches, launch, loop
 from lskd_nb.training import distillation as d
 
 
@@ -364,10 +364,11 @@ def test_a_student_is_known_by_what_it_was_trained_from(world, tmp_path):
     write_parquet([triple(n, n % 3) for n in range(12)], corpus, CORPUS)
     told = config(world, tmp_path / "s", corpus=str(corpus), steps=2)
     d.train(told)
-    assert d.finished(told) and d.finished(replace(told, threads=2, checkpoint_every=1))
-    assert not d.finished(replace(told, lr=2e-3))
+    assert launch.finished(told) and launch.finished(replace(told, threads=2, checkpoint_every=1))
+    assert not launch.finished(replace(told, lr=2e-3))
     write_parquet([triple(n, n % 2) for n in range(12)], corpus, CORPUS)
-    assert not d.finished(told)  # the same configuration, but another corpus under the same name
+    # the same configuration, but another corpus under the same name
+    assert not launch.finished(told)
 
 
 def test_a_large_jpeg_is_decoded_smaller_and_its_boxes_stay_where_they_are(tmp_path):

@@ -134,7 +134,7 @@ def test_two_processes_killed_and_resumed_train_to_the_losses_of_one(world, tmp_
     ):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-2)
     assert (
-        seen[-1] == 8 and d.finished(told) and launch.train_all({"both": told}) == curves
+        seen[-1] == 8 and launch.finished(told) and launch.train_all({"both": told}) == curves
     )  # finished: nothing is started
 
 

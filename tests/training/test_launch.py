@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,8 +27,14 @@ lines = (json.dumps({"step": n, "lm": 1 / (n + 1)}) for n in range(told["steps"]
 
 @dataclass(frozen=True)
 class Told:
+    module: ClassVar[str] = "tiny_training"
+
     out: str
     steps: int
+    threads: int = 1
+
+    def identity(self) -> str:
+        return json.dumps(asdict(self))
 
 
 @pytest.fixture
@@ -102,10 +109,8 @@ def test_a_training_that_is_waited_for(tmp_path, monkeypatch):
     (tmp_path / "tiny_training.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     config = Told(str(tmp_path / "runs" / "student"), 3)
-    lines = launch.train_alone("tiny_training", config)
+    lines = launch.train_one(config)
     assert np.allclose([line["lm"] for line in lines], [1, 1 / 2, 1 / 3])
     assert json.loads((tmp_path / "runs" / "student.json").read_text()) == asdict(config)
-    with pytest.raises(
-        RuntimeError, match="(?s)tiny_training ended with status 1: .*nothing to do"
-    ):
-        launch.train_alone("tiny_training", Told(str(tmp_path / "runs" / "other"), 0))
+    with pytest.raises(RuntimeError, match="'other' ended with status 1: .*nothing to do"):
+        launch.train_one(Told(str(tmp_path / "runs" / "other"), 0))
