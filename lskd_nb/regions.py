@@ -6,10 +6,12 @@ colour tells the ids apart for the model, so no two ids share an outline.
 """
 
 import colorsys
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,8 @@ from lskd_nb.records import REGIONS
 Box = tuple[float, float, float, float]
 Color = tuple[int, int, int, int]
 
+VG_FOLDERS = ("VG_100K", "VG_100K_2")  # of Visual Genome's pictures
+
 COLOR_NAMES = ("green", "blue", "purple", "orange", "red")  # of the outlines of ids 0 to 4
 PUBLISHED = (  # (fill, outline) RGBA of the reference release
     ("ff05cd20", "05ff37ff"),
@@ -28,9 +32,11 @@ PUBLISHED = (  # (fill, outline) RGBA of the reference release
     ("ff800020", "f5ad42ff"),
     ("862d2d20", "f55d42ff"),
 )
-# a space that belongs to the tokens, not to the text
-_APART = re.compile(r" (?=[?.!,;:%)]|'s\b|n't\b|'\w)")
 MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
+# what stands at the word before it: marks, and the second half of "[0]'s" and "don't"
+_AT_THE_LEFT = re.compile(r"[?.!,;:%)”’]|n['’]t\b|'\w")
+_AT_THE_RIGHT = ("(", "$", "#", "“", "‘")  # what stands at the word after it
+_ENDINGS = ("s", "t", "d", "m", "re", "ve", "ll")  # of words with an apostrophe
 
 
 @dataclass(frozen=True)
@@ -88,13 +94,46 @@ def renumber(text: str, mapping: Mapping[int, int]) -> str:
 
 
 def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
-    """VCR's and LCK's token lists to text.
+    """VCR's and LCK's token lists to text, spaced as people write.
+
+    VCR's tokens cut off every mark and cut words at their apostrophe. Marks go back to their word,
+    quotation marks in pairs; a mark whose partner is missing stays between two spaces.
 
     >>> tokens_to_text(["Why", "is", [0, 1], "here", "?"])
     'Why is [0, 1] here?'
+    >>> tokens_to_text([[0], "'", "s", "coat", "does", "n't", "fit", "."])
+    "[0]'s coat doesn't fit."
     """
     words = [t if type(t) is str else f"[{', '.join(map(str, t))}]" for t in tokens]
-    return _APART.sub("", " ".join(words))
+    left, right = _glued(words)
+    spaced = (
+        word if place == 0 or place in left or place - 1 in right else f" {word}"
+        for place, word in enumerate(words)
+    )
+    return "".join(spaced)
+
+
+def _glued(words: Sequence[str]) -> tuple[set[int], set[int]]:
+    """The places of words that stand at the one before them, and at the one after."""
+    left = {place for place, word in enumerate(words) if _AT_THE_LEFT.match(word)}
+    right = {place for place, word in enumerate(words) if word in _AT_THE_RIGHT}
+    quotes: dict[str, list[int]] = {'"': [], "'": []}
+    for place, word in enumerate(words):
+        before, after = words[place - 1 : place], words[place + 1 : place + 2]
+        if word in ("'", "’") and before and after and after[0].lower() in _ENDINGS:
+            left.add(place)
+            right.add(place)
+        elif word in quotes:
+            quotes[word].append(place)
+    for mark, places in quotes.items():
+        if len(places) % 2 and mark == "'":  # the girls' mother
+            owners = [p for p in places if p and re.search(r"(s|\d\])$", words[p - 1])]
+            left.update(owners[:1])
+            places = [p for p in places if p not in owners[:1]]
+        if len(places) % 2 == 0:
+            right.update(places[::2])
+            left.update(places[1::2])
+    return left, right
 
 
 def text_to_tokens(text: str) -> list[str | list[int]]:
@@ -103,8 +142,27 @@ def text_to_tokens(text: str) -> list[str | list[int]]:
     >>> text_to_tokens("Why is [0, 1]'s dog well-fed?")
     ['Why', 'is', [0, 1], "'s", 'dog', 'well-fed', '?']
     """
-    parts = re.findall(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]|'\w+|\w+(?:-\w+)*|[^\w\s]", text)
+    parts = re.findall(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]|(?<=[\w\]])'\w+|\w+(?:-\w+)*|[^\w\s]", text)
     return [[int(i) for i in re.findall(r"\d+", p)] if MENTION.fullmatch(p) else p for p in parts]
+
+
+def image_file(image_root: str | Path, path: str) -> Path:
+    """The file of an image, by its path below the image root; it need not be there.
+
+    Links are followed: whoever keeps the folder made them. A path is data, and may not leave it.
+    A picture of Visual Genome that is not in the folder its path names is looked for in the other:
+    VG_100K or VG_100K_2. Raises ``ValueError`` for an absolute path or one with "..".
+    """
+    parts = re.split(r"[/\\]", path)
+    if ".." in parts or os.path.isabs(path):
+        raise ValueError(f"image path {path!r} leaves the image root {image_root}")
+    file = Path(image_root, path)
+    if file.parent.name in VG_FOLDERS and not os.path.isfile(file):
+        other = VG_FOLDERS[file.parent.name == VG_FOLDERS[0]]
+        elsewhere = file.parent.with_name(other) / file.name
+        if os.path.isfile(elsewhere):
+            return elsewhere
+    return file
 
 
 def clamp(box: Sequence[float], width: int, height: int) -> Box:

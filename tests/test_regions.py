@@ -84,6 +84,37 @@ def test_tokens_survive_the_way_through_text(tokens):
     assert r.text_to_tokens(r.tokens_to_text(tokens)) == tokens
 
 
+@pytest.mark.parametrize(
+    "tokens, text",
+    [
+        ([[0], "'", "s", "coat", "is", "wet", "."], "[0]'s coat is wet."),
+        ([[0, 1], "'s", "dog"], "[0, 1]'s dog"),
+        (["do", "n't", "they", "’", "re", "out"], "don't they’re out"),
+        (["[1]", "isn", "'", "t", "here", ",", "I", "'m", "."], "[1] isn't here, I'm."),
+        (["the", "girls", "'", "mother"], "the girls' mother"),
+        (["It", "says", '"', "no", "entry", '"', "."], 'It says "no entry".'),
+        (["He", "says", "'", "hi", "'", "to", [2]], "He says 'hi' to [2]"),
+        (["a", "sign", "(", "$", "5", ")", "?"], "a sign ($5)?"),
+        (["5", "feet", "2", '"', "tall"], '5 feet 2 " tall'),  # half of no pair
+        (["'", "s"], "' s"),
+    ],
+)
+def test_tokens_are_joined_as_people_write(tokens, text):
+    assert r.tokens_to_text(tokens) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Why does [0]'s dog not bark at [1, 2]?",
+        "\"Don't go,\" says [1] (the girls' mother) to 'Bob', who isn't well-fed!",
+        "It costs $5; that is 20% less: they’re glad.",
+    ],
+)
+def test_texts_survive_the_way_through_tokens(text):
+    assert r.tokens_to_text(r.text_to_tokens(text)) == text
+
+
 @given(BOXES)
 def test_clamped_boxes_are_inside_or_refused(box):
     try:

@@ -35,11 +35,18 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lskd_nb.records import atomic_path, place_for
-from lskd_nb.regions import Region, highlight, resize_regions
+from lskd_nb.regions import Region, highlight, image_file, resize_regions
 from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
 # what Pillow raises for damaged files of all kinds
-NO_IMAGE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+NO_IMAGE = (
+    UnidentifiedImageError,
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class View:
 
 
 def open_image(image_root: str | Path, path: str) -> Image.Image:
-    """The image as RGB.
+    """The image as RGB; links below the root are followed (``regions.image_file``).
 
     Raises ``ValueError`` for a path that leaves the root or a file that is no image.
     """
@@ -72,20 +79,17 @@ def _decoded(
     are left each way: several times faster, and further from the whole image by less than another
     filter for resizing would be.
     """
-    root = Path(image_root).resolve()
-    full = (root / path).resolve()
-    if not full.is_relative_to(root):
-        raise ValueError(f"image path {path!r} leaves the image root {root}")
+    file = image_file(image_root, path)
     try:
-        with Image.open(full) as image:
+        with Image.open(file) as image:
             size = image.size
             if least is not None:
                 image.draft("RGB", (least, least))
             return as_rgb(image), size
     except FileNotFoundError:
-        raise FileNotFoundError(f"no image {path!r} under {root}") from None
+        raise FileNotFoundError(f"no image {path!r} under {image_root}") from None
     except NO_IMAGE as error:
-        raise ValueError(f"{full} is not a readable image: {error}") from error
+        raise ValueError(f"{file} is not a readable image: {error}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
