@@ -2,7 +2,14 @@
 
 The modules know file formats and nothing of models. A file that is missing or damaged is an error
 naming it; a single bad record in a large set becomes a ``Rejected`` with its reason, which the
-caller writes beside the results and counts.
+caller writes beside the results and counts. A bad part of a good record (one of several boxes, one
+of several sentences) is left out and counted in the same way; the rest of the record is read.
+
+A picture may be a smaller or larger copy of the one that was annotated: where its shape is that of
+the stated size, to a pixel of rounding, the boxes are scaled to it. Any other difference rejects
+the record. Readers that take ``counts`` say there how many boxes were cut to their image
+(``clamped``), for how many records boxes were scaled (``scaled``), and how many name the other
+folder of Visual Genome's two (``other_folder``).
 """
 
 import json
@@ -10,12 +17,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
-from lskd_nb.regions import Box, LocatedImage, clamp
+from lskd_nb.regions import Box, LocatedImage, clamp, image_file
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,9 @@ class MultipleChoice:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A record that was left out: which, why (a few fixed words, to count by), what was found."""
+    """A record that was left out, or a part of one: which, why (a few fixed words, to count by),
+    what was found.
+    """
 
     record: str
     reason: str
@@ -55,7 +64,7 @@ class BadRecord(ValueError):
 
 
 def count_reasons(rejects: Iterable[Rejected]) -> dict[str, int]:
-    """How many records were left out for each reason, most frequent first."""
+    """How many records, or parts, were left out for each reason, most frequent first."""
     return dict(Counter(r.reason for r in rejects).most_common())
 
 
@@ -135,7 +144,7 @@ def _unexpected(where: str, expected: str, found: object) -> ValueError:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark at the start
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path} is not there; expected one of the data set's own files"
@@ -165,6 +174,15 @@ def text_of(record: dict, *names: str) -> str:
     return " ".join(value.split())
 
 
+def name_of(record: dict, *names: str) -> str:
+    """A text, or a whole number, which some files have in place of one.
+
+    Raises ``BadRecord`` otherwise.
+    """
+    value = first_of(record, *names)
+    return str(value) if type(value) is int else text_of(record, *names)
+
+
 def object_of(record: dict, *names: str) -> dict:
     """A field that holds an object. Raises ``BadRecord`` otherwise."""
     value = first_of(record, *names)
@@ -187,6 +205,19 @@ def texts_of(record: dict, *names: str) -> list[str]:
     if not all(isinstance(v, str) for v in value):
         raise BadRecord("bad list", f"{names[0]} is {value!r}, expected texts")
     return value
+
+
+def good_texts(record: dict, *names: str) -> tuple[list[str], list[BadRecord]]:
+    """The texts of a list as the record has them, and what is wrong with the others: they are
+    blank or no text.
+    """
+    texts, bad = [], []
+    for place, value in enumerate(list_of(record, *names)):
+        if isinstance(value, str) and value.strip():
+            texts.append(value)
+        else:
+            bad.append(BadRecord("bad text", f"{names[0]}[{place}] is {value!r}, expected a text"))
+    return texts, bad
 
 
 def choice_of(record: dict, name: str) -> int | None:
@@ -234,6 +265,17 @@ def size_of(record: dict) -> tuple[int, int]:
     return width, height
 
 
+def below(root: Path, path: str) -> Path:
+    """The file of a picture below its root (``regions.image_file``).
+
+    Raises ``BadRecord`` for a path that leaves it.
+    """
+    try:
+        return image_file(root, path)
+    except ValueError as error:
+        raise BadRecord("bad path", str(error)) from error
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image that can be read to its end.
 
@@ -246,18 +288,39 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             size = image.size
-            image.draft("L", (size[0] // 8, size[1] // 8))
+            image.draft("L", tuple(max(side // 8, 1) for side in size))
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadRecord("corrupt image", f"{path}: {error}") from error
     return size
 
 
-def check_image(path: Path, width: int, height: int) -> None:
-    """Raise ``BadRecord`` unless the image can be read and has the size that its record says."""
+def stored_size(path: Path, width: int, height: int) -> tuple[int, int]:
+    """Width and height of an image whose record says ``width`` x ``height``: the same, or those
+    of a copy that was scaled, to a pixel of rounding.
+
+    Raises ``BadRecord`` where it is missing, damaged or of another shape.
+    """
     found = image_size(path)
-    if found != (width, height):
+    small, large = sorted([found, (width, height)])
+    # how far off the smaller one is where its other side is right, times that side
+    if abs(small[0] * large[1] - small[1] * large[0]) > max(large):
         raise BadRecord(
             "image size differs",
             f"{path} has {found[0]} x {found[1]} pixels, its record {width} x {height}",
         )
+    return found
+
+
+def scaled_box(box: Box, old: tuple[int, int], new: tuple[int, int]) -> Box:
+    """A box inside an image of ``old`` size (width, height), in one of ``new`` size."""
+    return tuple(v * new[i % 2] / old[i % 2] for i, v in enumerate(box))
+
+
+def scaled_to(image: LocatedImage, size: tuple[int, int]) -> LocatedImage:
+    """An image and its regions as they are in a copy of another size (width, height)."""
+    old = (image.width, image.height)
+    if size == old:
+        return image
+    regions = tuple(replace(r, box=scaled_box(r.box, old, size)) for r in image.regions)
+    return replace(image, width=size[0], height=size[1], regions=regions)

@@ -12,21 +12,24 @@ beyond its annotations counts as wrong only where annotators marked all there is
 ``not_exhaustive_category_ids``).
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.sources import (
     BadRecord,
     Rejected,
+    below,
     box_inside,
-    check_image,
     finite,
     first_of,
     list_of,
     read_json,
+    scaled_to,
     size_of,
+    stored_size,
     text_of,
     texts_of,
 )
@@ -72,39 +75,51 @@ def read_lvis(
     image_root: str | Path | None = None,
     check_images: bool = True,
     limit: int | None = None,
+    counts: Counter | None = None,
 ) -> tuple[list[LvisImage], list[Rejected], int]:
     """Images of an annotation file (the first ``limit``) in its order, what was left out, and how
     many boxes were cut to their image.
 
     Images are below ``image_root`` (default: the file's folder); without ``check_images`` they may
-    be absent. Rejected: images that lack a field, hold another type, are repeated, missing or of
-    another size; annotations of an unknown image or category, without a number, or of no area; an
-    image without any region is kept, for it may be a negative. Raises ``FileNotFoundError`` or
-    ``ValueError`` naming the file.
+    be absent. ``counts``, where given, learns of how many images the boxes were scaled
+    (``scaled``). Rejected: images that lack a field, hold another type, are repeated, missing or of
+    another shape; annotations of an unknown image or category, without a number, of no area, or
+    there twice (one id, or one category and box of an image); of an image's lists, categories that
+    are unknown. An image without any region is kept, for it may be a negative. Raises
+    ``FileNotFoundError`` or ``ValueError`` naming the file.
     """
     path = Path(path)
     root = Path(image_root) if image_root else path.parent
     content, rejects = _content(path), []
     categories = {c.category_id: c for c in read_categories(path)}
     images: dict[int, tuple[dict, LocatedImage]] = {}
+    sizes: dict[int, tuple[int, int]] = {}  # of the pictures as they are stored
     for number, record in enumerate(content["images"][:limit]):
+        name = f"{path.name}, images {number}"
         try:
             image = _image(record, path)
+            image_id, size = int(image.image_id), (image.width, image.height)
             if check_images:
-                check_image(root / image.path, image.width, image.height)
-            if int(image.image_id) in images:
-                raise BadRecord("repeated image", f"id is {image.image_id} again")
-            images[int(image.image_id)] = (_federated(record, categories), image)
+                size = stored_size(below(root, image.path), *size)
+            if image_id in images:
+                raise BadRecord("repeated image", f"id is {image_id} again")
+            federated, bad = _federated(record, categories)
+            images[image_id], sizes[image_id] = (federated, image), size
+            rejects += [error.of(name) for error in bad]
         except BadRecord as error:
-            rejects.append(error.of(f"{path.name}, images {number}"))
+            rejects.append(error.of(name))
+    if counts is not None:
+        counts["scaled"] += sum(sizes[i] != (x.width, x.height) for i, (_, x) in images.items())
     known = {r["id"] for r in content["images"] if isinstance(r, dict) and type(r.get("id")) is int}
     found: dict[int, list[tuple[int, Region]]] = {i: [] for i in images}
+    seen: set[int | tuple] = set()
     clamped = 0
     for number, record in enumerate(content["annotations"]):
         try:
             image_id, category = _annotation_ids(record, known, categories)
             if image_id in images:
                 box, cut = _box(record, images[image_id][1])
+                _check_new(record, (image_id, category, box), seen)
                 found[image_id].append(
                     (category, Region(len(found[image_id]), box, categories[category].name))
                 )
@@ -112,7 +127,7 @@ def read_lvis(
         except BadRecord as error:
             rejects.append(error.of(f"{path.name}, annotations {number}"))
     return (
-        [_joined(image, federated, found[i]) for i, (federated, image) in images.items()],
+        [_joined(image, federated, found[i], sizes[i]) for i, (federated, image) in images.items()],
         rejects,
         clamped,
     )
@@ -194,15 +209,29 @@ def _image(record: object, path: Path) -> LocatedImage:
     )
 
 
-def _federated(record: dict, categories: Mapping[int, Category]) -> dict[str, frozenset[int]]:
-    found = {}
+def _federated(
+    record: dict, categories: Mapping[int, Category]
+) -> tuple[dict[str, frozenset[int]], list[BadRecord]]:
+    """What was looked for, and the entries that are no known category: nothing is judged by it."""
+    found, bad = {}, []
     for name in ("neg_category_ids", "not_exhaustive_category_ids"):
         ids = list_of(record, name)
-        unknown = [i for i in ids if type(i) is not int or i not in categories]
-        if unknown:
-            raise BadRecord("unknown category", f"{name} has {unknown[0]!r}")
-        found[name] = frozenset(ids)
-    return found
+        known = [i for i in ids if type(i) is int and i in categories]
+        if len(known) < len(ids):
+            unknown = [i for i in ids if type(i) is not int or i not in categories]
+            bad.append(BadRecord("unknown category", f"{name} has {str(unknown)[1:-1]}"))
+        found[name] = frozenset(known)
+    return found, bad
+
+
+def _check_new(record: dict, what: tuple, seen: set) -> None:
+    """Raise ``BadRecord`` for an annotation that was there before, by its id or by ``what``."""
+    number = record.get("id")
+    if what in seen or (type(number) is int and number in seen):
+        raise BadRecord(
+            "repeated annotation", f"id {number!r}, category_id and bbox: there was one before"
+        )
+    seen |= {what, number} if type(number) is int else {what}
 
 
 def _annotation_ids(
@@ -229,19 +258,14 @@ def _box(record: dict, image: LocatedImage) -> tuple[tuple[float, float, float, 
 
 
 def _joined(
-    image: LocatedImage, federated: Mapping[str, frozenset[int]], found: list[tuple[int, Region]]
+    image: LocatedImage,
+    federated: Mapping[str, frozenset[int]],
+    found: list[tuple[int, Region]],
+    size: tuple[int, int],
 ) -> LvisImage:
-    located = LocatedImage(
-        image.image_id,
-        image.path,
-        image.width,
-        image.height,
-        tuple(r for _, r in found),
-        image.source,
-        image.split,
-    )
+    located = replace(image, regions=tuple(r for _, r in found))
     return LvisImage(
-        located,
+        scaled_to(located, size),
         tuple(c for c, _ in found),
         federated["neg_category_ids"],
         federated["not_exhaustive_category_ids"],

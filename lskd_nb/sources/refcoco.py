@@ -12,7 +12,7 @@ import io
 import pickle
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,15 @@ from lskd_nb.regions import Box, LocatedImage, Region
 from lskd_nb.sources import (
     BadRecord,
     Rejected,
+    below,
     box_inside,
-    check_image,
     finite,
     first_of,
     list_of,
     read_json,
+    scaled_to,
     size_of,
+    stored_size,
     text_of,
 )
 from lskd_nb.sources.visual_genome import ious
@@ -95,15 +97,18 @@ def read_refcoco(
     image_root: str | Path | None = None,
     check_images: bool = True,
     limit: int | None = None,
+    counts: Counter | None = None,
 ) -> tuple[list[Referring], list[Rejected], int]:
     """Refs of a split (the first ``limit``), what was left out, how many boxes were cut.
 
     Images are below ``image_root`` (default: ``root``), in ``train2014``; without ``check_images``
-    they may be absent. Rejected: refs that say no split, lack a field or hold another type, whose
+    they may be absent. ``counts``, where given, learns of how many refs the box was scaled
+    (``scaled``). Rejected: refs that say no split, lack a field or hold another type, whose
     annotation or image the instances don't have, have twice or for another image, without
-    expression, box or area, and whose image is missing or damaged. Raises ``ValueError`` for an
-    unknown set, and for a split that the file does not have (unc has testA and testB, umd test,
-    google's refcocog neither), ``FileNotFoundError`` or ``ValueError`` naming a file.
+    expression, box or area, and whose image is missing, damaged or of another shape; and
+    expressions that are no text, where the ref has others. Raises ``ValueError`` for an unknown
+    set, and for a split that the file does not have (unc has testA and testB, umd test, google's
+    refcocog neither), ``FileNotFoundError`` or ``ValueError`` naming a file.
     """
     if name not in SETS or split not in SPLITS or split_by not in (None, *SETS.get(name, ())):
         raise ValueError(
@@ -117,25 +122,30 @@ def read_refcoco(
         raise ValueError(f"{path}: expected a list of refs")
     wanted, rejects = _of_split(refs, split, path)
     annotations, images = _instances(folder / "instances.json")
-    found, clamped = [], 0
+    found, clamped, scaled = [], 0, 0
     for number in wanted[:limit]:
+        record = f"{path.name}, element {number}"
         try:
-            referring, cut = _referring(refs[number], annotations, images, name, split)
+            referring, cut, bad = _referring(refs[number], annotations, images, name, split)
+            image = referring.image
+            size = (image.width, image.height)
             if check_images:
-                check_image(
-                    home / referring.image.path, referring.image.width, referring.image.height
-                )
+                size = stored_size(below(home, image.path), *size)
         except BadRecord as error:
-            rejects.append(error.of(f"{path.name}, element {number}"))
+            rejects.append(error.of(record))
         except (
             ValueError,
             RecursionError,
             # a number of thousands of digits, or a list thousands deep: it can't even be printed
         ) as error:
-            rejects.append(Rejected(f"{path.name}, element {number}", "bad record", str(error)))
+            rejects.append(Rejected(record, "bad record", str(error)))
         else:
-            found.append(referring)
+            found.append(replace(referring, image=scaled_to(image, size)))
+            rejects += [error.of(record) for error in bad]
             clamped += cut
+            scaled += size != (image.width, image.height)
+    if counts is not None:
+        counts["scaled"] += scaled
     return found, rejects, clamped
 
 
@@ -199,7 +209,8 @@ def _referring(
     images: dict[int, dict | None],
     name: str,
     split: str,
-) -> tuple[Referring, bool]:
+) -> tuple[Referring, bool, list[BadRecord]]:
+    """The ref, whether its box was cut, and what is wrong with some of its sentences."""
     ann_id, image_id = _integer(ref, "ann_id"), _integer(ref, "image_id")
     for kind, known, wanted in (("annotation", annotations, ann_id), ("image", images, image_id)):
         field = "ann_id" if kind == "annotation" else "image_id"
@@ -232,14 +243,23 @@ def _referring(
     )
     # the file's numbers are rounded to 0.01
     cut = any(abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True))
-    return Referring(_integer(ref, "ref_id"), located, _expressions(ref)), cut
+    expressions, bad = _expressions(ref)
+    return Referring(_integer(ref, "ref_id"), located, expressions), cut, bad
 
 
-def _expressions(ref: dict) -> tuple[str, ...]:
-    sentences = list_of(ref, "sentences")
-    if not sentences or not all(isinstance(s, dict) for s in sentences):
-        raise BadRecord("bad list", f"sentences is {str(sentences)[:80]}, expected objects")
-    return tuple(text_of(s, "sent", "raw") for s in sentences)
+def _expressions(ref: dict) -> tuple[tuple[str, ...], list[BadRecord]]:
+    """Good expressions, and what is wrong with others. Raises ``BadRecord`` where none is good."""
+    texts, bad = [], []
+    for place, sentence in enumerate(list_of(ref, "sentences")):
+        try:
+            if not isinstance(sentence, dict):
+                raise BadRecord("bad record", f"{str(sentence)[:80]}, expected an object")
+            texts.append(text_of(sentence, "sent", "raw"))
+        except BadRecord as error:
+            bad.append(BadRecord(error.reason, f"sentences[{place}]: {error.detail}"))
+    if not texts:
+        raise bad[0] if bad else BadRecord("bad list", "sentences is empty, expected objects")
+    return tuple(texts), bad
 
 
 def _integer(record: dict, name: str) -> int:

@@ -5,11 +5,14 @@ Reads the corpus ``sherlock_{train,val}*.json`` and the leaderboard's
 width and height in pixels. The boxes of one record bound *one* thing together, so each is a region
 with the id 0: drawn in one colour, and "[0]" in a text means all of them. Pictures lie below one
 root as in Visual Genome and VCR: ``VG_100K[_2]/<id>.jpg``, ``vcr1images/<movie>/<still>.jpg``.
+Some rows tell the size of a copy of another scale, with boxes in its pixels: they are scaled. A box
+of no area is left out where the record has others.
 Tried on real rows of the val corpus and a real comparison instance; the answer key is read as the
 authors' scorer reads it.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +21,17 @@ from lskd_nb.sources import (
     BadRecord,
     MultipleChoice,
     Rejected,
+    below,
     box_inside,
-    check_image,
     finite,
     list_of,
     number_of,
     object_of,
     read_json,
     read_records,
+    scaled_to,
     size_of,
+    stored_size,
     text_of,
 )
 
@@ -74,13 +79,17 @@ def read_sherlock(
     image_root: str | Path | None = None,
     check_images: bool = True,
     limit: int | None = None,
+    counts: Counter | None = None,
 ) -> tuple[list[Clue], list[Rejected], int]:
     """Rows of the corpus (the first ``limit``), what was left out, how many boxes were cut.
 
     Pictures are below ``image_root`` (default: ``folder``); without ``check_images`` they may be
-    absent. Rejected: rows that lack a field or hold another type or a number out of range, boxes
-    without area, pictures missing, damaged or of another size. Raises ``ValueError`` for another
-    split, ``FileNotFoundError`` or ``ValueError`` naming a bad file.
+    absent, and their sizes are those that the rows tell. ``counts``, where given, learns of how
+    many rows the boxes were scaled (``scaled``) and how many name the other folder of Visual Genome
+    (``other_folder``). Rejected: rows that lack a field or hold another type or a number out of
+    range, boxes without area (the row is kept where it has others), pictures missing, damaged or of
+    another shape. Raises ``ValueError`` for another split, ``FileNotFoundError`` or ``ValueError``
+    naming a bad file.
     """
     if split not in CORPUS:
         raise ValueError(f"split: {split!r} is none of {tuple(CORPUS)}")
@@ -88,42 +97,55 @@ def read_sherlock(
         (Path(folder) / n for n in CORPUS[split] if (Path(folder) / n).exists()),
         Path(folder) / CORPUS[split][0],
     )
-    pictures = _Pictures(Path(image_root or folder), split, check_images)
+    pictures = _Pictures(
+        Path(image_root or folder), split, check_images, Counter() if counts is None else counts
+    )
     clues, rejects, clamped = [], [], 0
     for number, row in enumerate(read_records(path)[:limit]):
+        name = f"{path.name}, element {number}"
         try:
-            clue, cut = _clue(row, pictures)
+            clue, found = _clue(row, pictures)
         except BadRecord as error:
-            rejects.append(error.of(f"{path.name}, element {number}"))
+            rejects.append(error.of(name))
             continue
         clues.append(clue)
-        clamped += cut
+        clamped += found.clamped
+        rejects += [error.of(name) for error in found.bad]
     return clues, rejects, clamped
 
 
 def read_comparison(
-    folder: str | Path, split: str, image_root: str | Path | None = None, check_images: bool = True
+    folder: str | Path,
+    split: str,
+    image_root: str | Path | None = None,
+    check_images: bool = True,
+    counts: Counter | None = None,
 ) -> tuple[list[Comparison], list[Rejected], int]:
     """Comparisons of a split, what was left out, and how many boxes were cut to their image.
 
     val: the groups and ratings of the answer key, with the instances its test ids name. test:
     instances grouped by their picture and boxes, without ratings. Files are looked for in
     ``folder`` and in the folders that the archives unpack to. Rejected: bad instances, and whole
-    comparisons that rest on one, or whose parts disagree. Raises as above.
+    comparisons that rest on one, or whose parts disagree. ``counts``, boxes without area and errors
+    as above.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
     path = _comparison_file(folder, split, "instances")
-    pictures = _Pictures(Path(image_root or folder), split, check_images)
+    pictures = _Pictures(
+        Path(image_root or folder), split, check_images, Counter() if counts is None else counts
+    )
     instances, rejects = {}, []
     for number, row in enumerate(read_records(path)):
+        name = f"{path.name}, element {number}"
         try:
-            instance = _instance(row, pictures)
+            instance, bad = _instance(row, pictures)
             if instance.test_id in instances:
                 raise BadRecord("repeated test id", f"test_id is {instance.test_id}")
             instances[instance.test_id] = instance
+            rejects += [error.of(name) for error in bad]
         except BadRecord as error:
-            rejects.append(error.of(f"{path.name}, element {number}"))
+            rejects.append(error.of(name))
     if split == "test":
         groups: dict[tuple, list[_Instance]] = {}
         for instance in instances.values():
@@ -155,35 +177,58 @@ def read_test_ids(folder: str | Path, split: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class _Found:
+    """A picture with a record's regions, how many boxes were cut, and what is wrong with others."""
+
+    image: LocatedImage
+    clamped: int
+    bad: list[BadRecord]
+
+
+@dataclass(frozen=True)
 class _Pictures:
     """Where pictures are, and what has been found of those that were looked at."""
 
     root: Path
     split: str
     check: bool
-    seen: dict[tuple[str, int, int], BadRecord | None] = field(default_factory=dict)
+    counts: Counter
+    seen: dict[tuple[str, int, int], BadRecord | tuple[str, tuple[int, int]]] = field(
+        default_factory=dict
+    )
 
-    def located(self, record: dict, regions_field: str) -> tuple[LocatedImage, int]:
-        """The picture of a record with the regions of ``regions_field``; boxes that were cut.
-
-        How many boxes were cut.
-        """
-        image = object_of(record, "image")
-        path, (width, height) = picture_path(text_of(image, "url")), size_of(image)
-        regions, clamped = _regions(record, regions_field, width, height)
-        key = (path, width, height)
-        if self.check and key not in self.seen:
-            try:
-                self.seen[key] = check_image(self.root / path, width, height)
-            except BadRecord as error:
-                self.seen[key] = error
-        if self.seen.get(key):
-            raise self.seen[key]
+    def located(self, record: dict, regions_field: str) -> _Found:
+        """The picture of a record with the regions of ``regions_field``."""
+        told = object_of(record, "image")
+        named, (width, height) = picture_path(text_of(told, "url")), size_of(told)
+        regions, clamped, bad = _regions(record, regions_field, width, height)
+        path, size = self._stored(named, width, height)
+        self.counts["scaled"] += size != (width, height)
+        self.counts["other_folder"] += path != named
         if path.startswith("VG_"):
             image_id = Path(path).stem
         else:
             image_id = path.removeprefix("vcr1images/").removesuffix(".jpg")
-        return LocatedImage(image_id, path, width, height, regions, SOURCE, self.split), clamped
+        image = LocatedImage(image_id, path, width, height, regions, SOURCE, self.split)
+        return _Found(scaled_to(image, size), clamped, bad)
+
+    def _stored(self, path: str, width: int, height: int) -> tuple[str, tuple[int, int]]:
+        """Where the picture is below the root, and its size; looked up once."""
+        if not self.check:
+            return path, (width, height)
+        key = (path, width, height)
+        if key not in self.seen:
+            try:
+                file = below(self.root, path)
+                self.seen[key] = (
+                    file.relative_to(self.root).as_posix(),
+                    stored_size(file, width, height),
+                )
+            except BadRecord as error:
+                self.seen[key] = error
+        if isinstance(self.seen[key], BadRecord):
+            raise self.seen[key]
+        return self.seen[key]
 
 
 def picture_path(url: str) -> str:
@@ -202,8 +247,14 @@ def picture_path(url: str) -> str:
     return found[1]
 
 
-def _regions(record: dict, name: str, width: int, height: int) -> tuple[tuple[Region, ...], int]:
-    regions, clamped = [], 0
+def _regions(
+    record: dict, name: str, width: int, height: int
+) -> tuple[tuple[Region, ...], int, list[BadRecord]]:
+    """Good boxes as regions, how many of them were cut, and what is wrong with the others.
+
+    Raises ``BadRecord`` where none is good.
+    """
+    regions, clamped, bad = [], 0, []
     for index, box in enumerate(list_of(record, name)):
         try:
             if not isinstance(box, dict):
@@ -215,16 +266,16 @@ def _regions(record: dict, name: str, width: int, height: int) -> tuple[tuple[Re
             regions.append(Region(0, box_inside(corners, width, height)))
             clamped += regions[-1].box != corners
         except BadRecord as error:
-            raise BadRecord(error.reason, f"{name}[{index}]: {error.detail}") from error
+            bad.append(BadRecord(error.reason, f"{name}[{index}]: {error.detail}"))
     if not regions:
-        raise BadRecord("bad list", f"{name} is empty, expected boxes")
-    return tuple(regions), clamped
+        raise bad[0] if bad else BadRecord("bad list", f"{name} is empty, expected boxes")
+    return tuple(regions), clamped, bad
 
 
 # ------------------------------------------------------------------------------------------- corpus
 
 
-def _clue(row: dict, pictures: _Pictures) -> tuple[Clue, int]:
+def _clue(row: dict, pictures: _Pictures) -> tuple[Clue, _Found]:
     inputs = object_of(row, "inputs")
     targets = object_of(row, "targets")
     split_idx = row.get("split_idx")
@@ -233,16 +284,13 @@ def _clue(row: dict, pictures: _Pictures) -> tuple[Clue, int]:
         raise BadRecord("bad number", f"confidence is {confidence}, expected 1 to 3")
     if split_idx is not None and (type(split_idx) is not int or split_idx < 0):
         raise BadRecord("bad number", f"split_idx is {split_idx!r}, expected 0, 1, ...")
-    image, clamped = pictures.located(inputs, "bboxes")
-    clue = Clue(
+    instance_id, clue, inference = (
         text_of(row, "instance_id"),
-        image,
         text_of(inputs, "clue"),
         text_of(targets, "inference"),
-        confidence,
-        split_idx,
     )
-    return clue, clamped
+    found = pictures.located(inputs, "bboxes")
+    return Clue(instance_id, found.image, clue, inference, confidence, split_idx), found
 
 
 # --------------------------------------------------------------------------------------- comparison
@@ -266,9 +314,10 @@ def _comparison_file(folder: str | Path, split: str, part: str) -> Path:
     return next((p for p in places if p.exists()), places[0])
 
 
-def _instance(row: dict, pictures: _Pictures) -> _Instance:
-    image, clamped = pictures.located(row, "region")
-    return _Instance(text_of(row, "test_id"), image, text_of(row, "inference"), clamped)
+def _instance(row: dict, pictures: _Pictures) -> tuple[_Instance, list[BadRecord]]:
+    test_id, inference = text_of(row, "test_id"), text_of(row, "inference")
+    found = pictures.located(row, "region")
+    return _Instance(test_id, found.image, inference, found.clamped), found.bad
 
 
 def _comparison(

@@ -7,7 +7,7 @@ which is the id of the region here: ``[0, 1]`` is "[0, 1]".
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +16,17 @@ from lskd_nb.sources import (
     BadRecord,
     MultipleChoice,
     Rejected,
+    below,
     box_inside,
-    check_image,
     choice_of,
     finite,
     list_of,
     read_json,
     read_jsonl,
+    scaled_to,
     size_of,
+    stored_size,
     text_of,
-    texts_of,
 )
 
 SOURCE = "vcr"
@@ -59,12 +60,14 @@ def read_vcr(
 ) -> tuple[list[VcrQuestion], list[Rejected]]:
     """Questions of a split (the first ``limit`` rows), located, and what was left out.
 
-    ``counts``, where given, learns how many boxes were cut to their image (``clamped``).
+    ``counts``, where given, learns how many boxes were cut to their image (``clamped``) and of how
+    many stills the boxes were scaled (``scaled``).
 
     Every detection is a region (xyxy pixels, cut to the image, with its score); image paths are
     relative to ``folder``. Rejected: rows whose image or metadata is missing or damaged, whose
     objects are not the metadata's, that mention an unknown detection or one without area, whose
-    choices are not four, or whose label disagrees with ``match_iter``. Raises ``ValueError`` for an
+    choices are not four, or whose label disagrees with ``match_iter``; and detections without area
+    or name, of which the rest of the still is kept. Raises ``ValueError`` for an
     unknown split; ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
     """
     if split not in SPLITS:
@@ -77,12 +80,12 @@ def read_vcr(
         try:
             key = (text_of(row, "img_fn"), text_of(row, "metadata_fn"))
             if key not in images:
-                images[key], bad, clamped = read_vcr_image(
+                images[key], bad, changed = read_vcr_image(
                     folder, *key, text_of(row, "img_id"), split
                 )
                 rejects += bad
                 if counts is not None:
-                    counts["clamped"] += clamped
+                    counts.update(changed)
             found = images[key]
             if isinstance(found, BadRecord):
                 raise found
@@ -139,60 +142,65 @@ def qa_r(question: VcrQuestion, answer: int | None = None) -> MultipleChoice:
 
 def read_vcr_image(
     folder: Path, img_fn: str, metadata_fn: str, image_id: str, split: str, check: bool = True
-) -> tuple[tuple[LocatedImage, list[str]] | BadRecord, list[Rejected], int]:
+) -> tuple[tuple[LocatedImage, list] | BadRecord, list[Rejected], Counter]:
     """One still: the located image, the names of all detections (whose index is the region's id).
 
-    Where they can't be read, what is wrong with them instead; then the boxes of no area, which have
-    no region, and how many boxes were cut to the image. ``check`` decodes the picture and compares
-    its size; without, it may be absent.
+    Where they can't be read, what is wrong with them instead; then the detections without area or
+    name, which have no region, and how many boxes were cut to the image (``clamped``) and whether
+    all of them were scaled (``scaled``). ``check`` decodes the picture and compares its size;
+    without, it may be absent.
     """
+    counts: Counter = Counter()
     try:
-        metadata = read_json(folder / _under_images(metadata_fn))
+        path = _under_images(img_fn)
+        file = _field("img_fn", below, folder, path)
+        metadata = read_json(_field("metadata_fn", below, folder, _under_images(metadata_fn)))
         if not isinstance(metadata, dict):
             raise BadRecord(
                 "damaged metadata",
                 f"{metadata_fn}: expected an object, found {type(metadata).__name__}",
             )
         width, height = size_of(metadata)
-        if check:
-            _check_still(folder / _under_images(img_fn), width, height)
-        names, boxes = texts_of(metadata, "names"), list_of(metadata, "boxes")
+        size = _field("img_fn", stored_size, file, width, height) if check else (width, height)
+        names, boxes = list_of(metadata, "names"), list_of(metadata, "boxes")
         if len(names) != len(boxes):
             raise BadRecord(
                 "damaged metadata", f"{metadata_fn}: {len(names)} names, {len(boxes)} boxes"
             )
-        regions, bad, clamped = [], [], 0
+        regions, bad = [], []
         for index, (label, box) in enumerate(zip(names, boxes, strict=True)):
             try:
                 regions.append(_region(index, label, box, width, height))
-                clamped += regions[-1].box != tuple(box[:4])
+                counts["clamped"] += regions[-1].box != tuple(box[:4])
             except BadRecord as error:
                 bad.append(error.of(f"{metadata_fn}, box {index}"))
-        image = LocatedImage(
-            image_id, _under_images(img_fn), width, height, tuple(regions), SOURCE, split
-        )
-        return (image, names), bad, clamped
+        image = LocatedImage(image_id, path, width, height, tuple(regions), SOURCE, split)
+        counts["scaled"] += size != (width, height)
+        return (scaled_to(image, size), names), bad, counts
     except FileNotFoundError as error:
-        return BadRecord("missing metadata", f"metadata_fn: {error}"), [], 0
+        return BadRecord("missing metadata", f"metadata_fn: {error}"), [], counts
     except BadRecord as error:
-        return error, [], 0
+        return error, [], counts
     except ValueError as error:
-        return BadRecord("damaged metadata", f"metadata_fn: {error}"), [], 0
+        return BadRecord("damaged metadata", f"metadata_fn: {error}"), [], counts
 
 
-def _check_still(path: Path, width: int, height: int) -> None:
+def _field(name: str, look: Callable, *arguments: object) -> object:
+    """What ``look`` finds; a ``BadRecord`` of it names the field."""
     try:
-        check_image(path, width, height)
+        return look(*arguments)
     except BadRecord as error:
-        raise BadRecord(error.reason, f"img_fn: {error.detail}") from error
+        raise BadRecord(error.reason, f"{name}: {error.detail}") from error
 
 
 def _under_images(name: str) -> str:
     return name if name.startswith("vcr1images/") else f"vcr1images/{name}"
 
 
-def _region(index: int, label: str, box: object, width: int, height: int) -> Region:
+def _region(index: int, label: object, box: object, width: int, height: int) -> Region:
     """A detection: x1, y1, x2, y2 and mostly a score."""
+    if not isinstance(label, str):
+        raise BadRecord("bad text", f"its entry in names is {label!r}, expected a text")
     if not isinstance(box, list) or len(box) not in (4, 5):
         raise BadRecord("bad number", f"box {box!r}, expected x1, y1, x2, y2 and a score")
     values = [finite(v, "box") for v in box]
@@ -204,8 +212,8 @@ def _region(index: int, label: str, box: object, width: int, height: int) -> Reg
 # --------------------------------------------------------------------------------------------- rows
 
 
-def _question(row: dict, image: LocatedImage, names: list[str]) -> VcrQuestion:
-    objects = texts_of(row, "objects")
+def _question(row: dict, image: LocatedImage, names: list) -> VcrQuestion:
+    objects = list_of(row, "objects")
     if objects != names:
         raise BadRecord("objects differ", f"the row has {objects}, the metadata {names}")
     known = {r.id for r in image.regions}

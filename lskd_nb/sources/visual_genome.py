@@ -1,12 +1,12 @@
 """Visual Genome: objects become regions; descriptions, Q&A, attributes, relations human texts.
 
 Reads the v1.2 files as published (homes.cs.washington.edu/~ranjay/visualgenome), and the key names
-of v1.0 and v1.4 where they differ. An image is found under the last two parts of its URL:
-``VG_100K/<id>.jpg`` or ``VG_100K_2/<id>.jpg``.
+of v1.0 and v1.4 where they differ. An image is found under the last two parts of its URL,
+``VG_100K/<id>.jpg`` or ``VG_100K_2/<id>.jpg``, or in the other of the two folders.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,16 @@ from lskd_nb.regions import Box, LocatedImage, Region
 from lskd_nb.sources import (
     BadRecord,
     Rejected,
+    below,
     box_inside,
-    check_image,
     first_of,
+    good_texts,
     list_of,
     number_of,
     read_records,
+    scaled_to,
     size_of,
+    stored_size,
     text_of,
 )
 
@@ -72,10 +75,11 @@ def read_visual_genome(
     ``max_iou``) of one chosen before and cover at least ``min_area`` of the image; they keep the
     file's order and are numbered 0, 1, … ``image_root`` holds VG_100K and VG_100K_2 (default:
     ``folder``). ``limit`` reads the first images of ``objects.json`` only. ``counts``, where given,
-    learns how many boxes of objects were cut to their image (``clamped``). Rejected: images that
-    are unknown, repeated, missing, damaged, of another size than said, or without a usable object;
-    and boxes of no area. Raises ``FileNotFoundError`` or ``ValueError`` naming a file that is
-    missing or damaged.
+    learns how many boxes of objects were cut to their image (``clamped``), of how many images the
+    boxes were scaled (``scaled``), and how many lie in the other folder (``other_folder``).
+    Rejected: images that are unknown, repeated, missing, damaged, of another shape than said, or
+    without a usable object; and boxes of no area. Raises ``FileNotFoundError`` or ``ValueError``
+    naming a file that is missing or damaged.
     """
     folder = Path(folder)
     root = Path(image_root) if image_root else folder
@@ -92,16 +96,20 @@ def read_visual_genome(
             if image_id in seen:
                 raise BadRecord("repeated image", f"{image_id} occurs twice")
             seen.add(image_id)
-            path, width, height = data[image_id]
-            check_image(root / path, width, height)
+            named, width, height = data[image_id]
+            file = below(root, named)
+            path, size = file.relative_to(root).as_posix(), stored_size(file, width, height)
             objects, bad, clamped = _objects(record, width, height)
             if counts is not None:
                 counts["clamped"] += clamped
+                changed = dict(scaled=size != (width, height), other_folder=path != named)
+                counts.update(what for what, so in changed.items() if so)
             rejects += [Rejected(f"{name}, object {r.record}", r.reason, r.detail) for r in bad]
             regions = _choose(objects, width * height * min_area, max_iou, max_regions)
             if not regions:
                 raise BadRecord("no regions", f"none of {len(objects)} objects can be shown")
-            images.append(LocatedImage(image_id, path, width, height, regions, SOURCE, split))
+            image = LocatedImage(image_id, path, width, height, regions, SOURCE, split)
+            images.append(scaled_to(image, size))
         except BadRecord as error:
             rejects.append(error.of(name))
     if limit is None:
@@ -126,11 +134,13 @@ def read_human_texts(
     ``files`` may also name attributes ("brown, running dog") and relationships ("man holding
     umbrella"). A text with a box belongs to the region it overlaps most, if by an IoU of
     ``min_iou``; else it is about the image as a whole. Rejected: records about images not in
-    image_data.json, without text or box. Raises as ``read_visual_genome``.
+    image_data.json, without text or box, and attributes that are no text. Raises as
+    ``read_visual_genome``.
     """
     folder = Path(folder)
-    wanted = {image.image_id: image for image in images}
-    known, _ = _image_data(folder)
+    known = stated_sizes(folder)
+    # boxes of texts are in pixels of the size that image_data.json states
+    wanted = {i.image_id: scaled_to(i, known.get(i.image_id, (i.width, i.height))) for i in images}
     texts: list[HumanText] = []
     rejects: list[Rejected] = []
     for file in files:
@@ -151,13 +161,22 @@ def read_human_texts(
                 continue
             for index, entry in enumerate(entries):
                 try:
-                    texts += read(entry, wanted[image_id], min_iou)
+                    found, bad = read(entry, wanted[image_id], min_iou)
                 except BadRecord as error:
-                    rejects.append(error.of(f"{file}.json, image {image_id}, {key} {index}"))
+                    found, bad = [], [error]
+                texts += found
+                rejects += [e.of(f"{file}.json, image {image_id}, {key} {index}") for e in bad]
     return texts, rejects
 
 
 # ------------------------------------------------------------------------------------------ records
+
+
+def stated_sizes(folder: str | Path) -> dict[str, tuple[int, int]]:
+    """Width and height of each image as ``image_data.json`` has them: what all boxes refer to,
+    also where the stored picture is a copy of another scale.
+    """
+    return {i: (width, height) for i, (_, width, height) in _image_data(Path(folder))[0].items()}
 
 
 def _image_data(folder: Path) -> tuple[dict[str, tuple[str, int, int]], list[Rejected]]:
@@ -193,15 +212,15 @@ def _objects(record: dict, width: int, height: int) -> tuple[list[Region], list[
 
 
 def _name(entry: dict) -> str:
-    """The first name of an object: ``names``, ``object_names`` or ``name``.
+    """The first good name of an object: ``names``, ``object_names`` or ``name``.
 
     They are v1.2's, those of v1.0's attributes, and those of relationships.
     """
     value = first_of(entry, "names", "name", "object_names")
-    name = value[0] if isinstance(value, list) and value else value
-    if not isinstance(name, str) or not name.strip():
-        raise BadRecord("no name", f"{value!r}")
-    return " ".join(name.split()).lower()
+    for name in value if isinstance(value, list) else [value]:
+        if isinstance(name, str) and name.strip():
+            return " ".join(name.split()).lower()
+    raise BadRecord("no name", f"{value!r}")
 
 
 def _box(entry: object, width: int, height: int) -> Box:
@@ -256,28 +275,34 @@ def _about(image: LocatedImage, entry: object, min_iou: float, text: str, origin
     )
 
 
-def _description(entry: object, image: LocatedImage, min_iou: float) -> Iterator[HumanText]:
-    yield _about(image, entry, min_iou, text_of(_dict(entry), "phrase"), "region_descriptions")
+_Read = tuple[list[HumanText], list[BadRecord]]  # texts, and what is wrong with parts of an entry
 
 
-def _question_answer(entry: object, image: LocatedImage, _: float) -> Iterator[HumanText]:
+def _description(entry: object, image: LocatedImage, min_iou: float) -> _Read:
+    text = text_of(_dict(entry), "phrase")
+    return [_about(image, entry, min_iou, text, "region_descriptions")], []
+
+
+def _question_answer(entry: object, image: LocatedImage, _: float) -> _Read:
     question, answer = text_of(_dict(entry), "question"), text_of(_dict(entry), "answer")
-    yield HumanText(image.image_id, "dynamic", None, question, answer, "question_answers")
+    told = HumanText(image.image_id, "dynamic", None, question, answer, "question_answers")
+    return [told], []
 
 
-def _attributes(entry: object, image: LocatedImage, min_iou: float) -> Iterator[HumanText]:
-    words = _dict(entry).get("attributes") or []  # a third of the real entries have none
-    if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-        raise BadRecord("bad list", f"attributes is {words!r}, expected texts")
-    if words:
-        text = f"{', '.join(' '.join(w.split()) for w in words)} {_name(_dict(entry))}"
-        yield _about(image, entry, min_iou, text, "attributes")
+def _attributes(entry: object, image: LocatedImage, min_iou: float) -> _Read:
+    if not _dict(entry).get("attributes"):  # a third of the real entries have none
+        return [], []
+    words, bad = good_texts(entry, "attributes")
+    if not words:
+        return [], bad
+    text = f"{', '.join(' '.join(w.split()) for w in words)} {_name(entry)}"
+    return [_about(image, entry, min_iou, text, "attributes")], bad
 
 
-def _relationship(entry: object, image: LocatedImage, min_iou: float) -> Iterator[HumanText]:
+def _relationship(entry: object, image: LocatedImage, min_iou: float) -> _Read:
     subject, thing = _dict(_dict(entry).get("subject")), _dict(_dict(entry).get("object"))
     text = f"{_name(subject)} {text_of(_dict(entry), 'predicate').lower()} {_name(thing)}"
-    yield _about(image, subject, min_iou, text, "relationships")
+    return [_about(image, subject, min_iou, text, "relationships")], []
 
 
 def _dict(entry: object) -> dict:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,10 @@ from lskd_nb.sources import (
     BadRecord,
     MultipleChoice,
     Rejected,
+    good_texts,
     read_json,
     read_records,
     text_of,
-    texts_of,
 )
 from lskd_nb.sources.vcr import read_vcr_image
 
@@ -94,16 +94,19 @@ def read_visualcomet(
     vcr_folder: str | Path,
     check_images: bool = True,
     limit: int | None = None,
+    counts: Counter | None = None,
 ) -> tuple[list[Unit], list[Rejected], int]:
     """Units of a split's first ``limit`` records, what was left out, how many boxes were cut.
 
     A record has one unit for each relation it says something of; in test, where it says nothing,
     one for each of the three. Records of the same picture and event are one unit with all their
     inferences, as in the authors' retrieval. Stills and metadata are below
-    ``vcr_folder``/vcr1images; the stills may be absent without ``check_images``. Rejected: records
-    that lack a field or hold another type, that name a person whose box has no area, whose still or
-    metadata is missing or damaged. Raises ``ValueError`` for an unknown split,
-    ``FileNotFoundError`` or ``ValueError`` naming a file.
+    ``vcr_folder``/vcr1images; the stills may be absent without ``check_images``. ``counts``, where
+    given, learns of how many stills the boxes were scaled (``scaled``). Rejected: records that lack
+    a field or hold another type, whose still or metadata is missing or damaged; relations that name
+    a person whose box has no area; and inferences that are no text. What else a record says is
+    kept. Raises ``ValueError`` for an unknown split, ``FileNotFoundError`` or ``ValueError`` naming
+    a file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -113,26 +116,36 @@ def read_visualcomet(
     stills: dict[tuple[str, str], tuple[LocatedImage, list[str]] | BadRecord] = {}
     units: dict[str, Unit] = {}
     own = _by_unit(pool)
-    rejects, clamped = [], 0
+    rejects, changed = [], Counter()
     for number, record in enumerate(records[:limit]):
+        name = f"{path.name}, element {number}"
         try:
-            said = _relations(record)
+            said, bad_parts = _relations(record)
             key = (text_of(record, "img_fn"), text_of(record, "metadata_fn"))
             if key not in stills:
                 image_id = key[0].removesuffix(".jpg")
                 stills[key], bad, cut = read_vcr_image(
                     Path(vcr_folder), *key, image_id, split, check_images
                 )
-                rejects, clamped = rejects + bad, clamped + cut
+                rejects += bad
+                changed.update(cut)
             still = stills[key]
             if isinstance(still, BadRecord):
                 raise still
+            _check_people(record, ("event", "place"), *still)
             for relation in RELATIONS if split == "test" else said:
-                unit = _unit(record, relation, *still, pool, own)
-                units.setdefault(unit.unit_id, unit)
+                try:
+                    unit = _unit(record, relation, *still, pool, own)
+                    units.setdefault(unit.unit_id, unit)
+                except BadRecord as error:
+                    bad_parts.append(error)
         except BadRecord as error:
-            rejects.append(error.of(f"{path.name}, element {number}"))
-    return list(units.values()), rejects, clamped
+            rejects.append(error.of(name))
+        else:
+            rejects += [error.of(name) for error in bad_parts]
+    if counts is not None:
+        counts.update(changed)
+    return list(units.values()), rejects, changed["clamped"]
 
 
 def flat_inferences(folder: str | Path, split: str = "val") -> list[Inference]:
@@ -293,19 +306,18 @@ def _unit_id(record: dict, relation: str) -> str:
     return f"{text_of(record, 'img_fn')}|{text_of(record, 'event')}|{relation}"
 
 
-def _relations(record: dict) -> list[str]:
-    """The relations that a record says something of.
-
-    Raises ``BadRecord`` where that is no list of texts.
-    """
-    said = []
+def _relations(record: dict) -> tuple[list[str], list[BadRecord]]:
+    """The relations that a record says something of, and what of it is no text."""
+    said, bad = [], []
     for relation, names in RELATIONS.items():
         if any(record.get(name) is not None for name in names):
-            texts = texts_of(record, *names)
-            if not all(text.strip() for text in texts):
-                raise BadRecord("bad text", f"{relation} is {texts!r}, expected texts")
+            try:
+                texts, wrong = good_texts(record, *names)
+            except BadRecord as error:
+                texts, wrong = [], [error]
             said += [relation] if texts else []
-    return said
+            bad += wrong
+    return said, bad
 
 
 def _flatten(records: Iterable[dict]) -> list[Inference]:
@@ -336,24 +348,35 @@ def _people(image: LocatedImage) -> set[int]:
     return {r.id for r in image.regions if r.label == "person"}
 
 
+def _check_people(
+    texts: Mapping[str, object], fields: Iterable[str], image: LocatedImage, names: Sequence
+) -> None:
+    """Raise ``BadRecord`` where a text names a person of whom there is no region."""
+    lost = {i for i, name in enumerate(names) if name == "person"} - _people(image)
+    for field in fields:
+        text = text_of(texts, field)
+        if lost & {int(d) - 1 for d in _DIGITS.findall(text)}:
+            raise BadRecord(
+                "unknown region", f"{field}: {text!r} names a person whose box has no area"
+            )
+
+
 def _unit(
     record: dict,
     relation: str,
     image: LocatedImage,
-    names: Sequence[str],
+    names: Sequence,
     pool: Sequence[Inference],
     own: Mapping[str, list[int]],
 ) -> Unit:
-    people = {i for i, name in enumerate(names) if name == "person"}
-    lost = people - _people(image)
     unit_id = _unit_id(record, relation)
     indices = tuple(own.get(unit_id, ()))
-    texts = [text_of(record, "event"), text_of(record, "place"), *(pool[i].text for i in indices)]
-    for text in texts:
-        if lost & {int(d) - 1 for d in _DIGITS.findall(text)}:
-            raise BadRecord(
-                "unknown region",
-                f"{text!r} in event, place or {relation} names a person whose box has no area",
-            )
-    event, place, *gold = (with_mentions(text, people) for text in texts)
+    gold = [pool[i].text for i in indices]
+    for text in gold:
+        _check_people({relation: text}, (relation,), image, names)
+    people = _people(image)
+    event, place, *gold = (
+        with_mentions(text, people)
+        for text in (text_of(record, "event"), text_of(record, "place"), *gold)
+    )
     return Unit(unit_id, image, place, event, relation, tuple(gold), indices)

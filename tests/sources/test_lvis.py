@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_category_that_is_damaged_is_named(tmp_path):
         ("annotations", dict(image_id=77), "unknown image"),
         ("annotations", dict(bbox=[0, 0, 0, 5]), "box of no area"),
         ("annotations", dict(bbox=[1, 2, 3]), "bad number"),
-        ("images", dict(neg_category_ids=[77]), "unknown category"),
+        ("images", dict(neg_category_ids=7), "bad list"),
         ("images", dict(width=0), "bad number"),
         ("images", dict(coco_url="http://x/../y.jpg"), "bad path"),
         ("images", dict(coco_url=None, file_name="../../etc/passwd"), "bad path"),
@@ -127,6 +128,41 @@ def test_bad_lvis_records_are_rejected(tmp_path, where, change, reason):
         0
     ].record == f"lvis_v1_val.json, {where} 0"
     assert len(images) == (1 if where == "images" else 2)
+
+
+def test_an_unknown_category_of_an_image_does_not_lose_the_image(tmp_path):
+    content = copy.deepcopy(V1)
+    content["images"][0] |= dict(
+        neg_category_ids=[77, 9, None], not_exhaustive_category_ids=[4, 78]
+    )
+    (one, _), rejects, _ = read_lvis(lvis_file(tmp_path, content), check_images=False)
+    assert one.negative == {9} and one.not_exhaustive == {4} and len(one.image.regions) == 2
+    assert [(r.record, r.reason, r.detail) for r in rejects] == [
+        ("lvis_v1_val.json, images 0", "unknown category", "neg_category_ids has 77, None"),
+        ("lvis_v1_val.json, images 0", "unknown category", "not_exhaustive_category_ids has 78"),
+    ]
+
+
+@pytest.mark.parametrize("change", [{}, dict(id=9), dict(category_id=3, bbox=[0, 0, 5, 5])])
+def test_an_annotation_that_is_there_twice_counts_once(tmp_path, change):
+    content = copy.deepcopy(V1)
+    content["annotations"].append(V1["annotations"][0] | change)  # the same, or one of its ids
+    (one, _), rejects, _ = read_lvis(lvis_file(tmp_path, content), check_images=False)
+    assert [r.label for r in one.image.regions] == ["cup", "tank_(storage_vessel)"]
+    assert [(r.record, r.reason) for r in rejects] == [
+        ("lvis_v1_val.json, annotations 2", "repeated annotation")
+    ]
+
+
+def test_boxes_of_a_scaled_lvis_picture_are_scaled(tmp_path):
+    for folder, name, size in (("train2017", 7, (200, 160)), ("val2017", 8, (80, 100))):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", size).save(tmp_path / folder / f"{name:012}.jpg")
+    images, rejects, clamped = read_lvis(lvis_file(tmp_path, V1), counts=(counts := Counter()))
+    (one,) = images
+    assert (one.image.width, one.image.height, clamped, counts["scaled"]) == (200, 160, 1, 1)
+    assert [r.box for r in one.image.regions] == [(21, 40, 81, 120), (180, 140, 200, 160)]
+    assert [r.reason for r in rejects] == ["image size differs"]  # a turned picture is no copy
 
 
 def test_lvis_images_are_looked_at(tmp_path):
@@ -167,7 +203,8 @@ def test_a_changed_lvis_file_is_read_right_or_named(changed_content, cut, tmp_pa
         assert "lvis_v1_val.json" in str(error) and way[0] in str(error)
         return
     assert all(r.record.startswith("lvis_v1_val.json, ") and r.detail for r in rejects)
-    kept = {r.record.split(", ")[1] for r in rejects}
+    categories = {c["id"] for c in content["categories"]}
+    kept = {r.record.split(", ")[1] for r in rejects if "_category_ids has " not in r.detail}
     assert sum(f"images {n}" not in kept for n in range(len(content["images"]))) == len(images)
     for found in images:
         raw = next(
@@ -175,10 +212,10 @@ def test_a_changed_lvis_file_is_read_right_or_named(changed_content, cut, tmp_pa
             for i in content["images"]
             if isinstance(i, dict) and i.get("id") == int(found.image.image_id)
         )
-        assert (found.image.width, found.image.height) == (
-            int(raw["width"]),
-            int(raw["height"]),
-        ) and found.negative == set(raw["neg_category_ids"])
+        assert (found.image.width, found.image.height) == (int(raw["width"]), int(raw["height"]))
+        assert found.negative == {
+            i for i in raw["neg_category_ids"] if type(i) is int and i in {3, 4, 9} & categories
+        }
         told = [
             a
             for n, a in enumerate(content["annotations"])

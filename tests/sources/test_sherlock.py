@@ -1,6 +1,7 @@
 """Sherlock: real excerpts, the mini world's files, and records changed at random."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -45,11 +46,15 @@ def test_a_changed_sherlock_row_is_read_right_or_rejected(
     folder = tmp_path_factory.mktemp("s")
     (folder / CORPUS_VAL).write_text(json.dumps([row, row_changed, row]))
     clues, rejects, clamped = read_sherlock(folder, "val", check_images=False)
-    assert len(clues) + len(rejects) == 3 and clues[0] == clues[-1]
-    if rejects:
-        check_reject(rejects[0], fields, CORPUS_VAL, 1)
+    assert clues[0] == clues[-1] and len(rejects) <= 1 and len(clues) + len(rejects) >= 3
+    for reject in rejects:
+        check_reject(reject, fields, CORPUS_VAL, 1)
+    if len(clues) == 2:
         return
     read, inputs = clues[1], row_changed["inputs"]
+    if rejects:  # of one of the two boxes
+        bad = int(re.match(r"bboxes\[(\d)\]: ", rejects[0].detail)[1])
+        inputs["bboxes"].pop(bad)
     width, height = inputs["image"]["width"], inputs["image"]["height"]
     given_boxes = [
         (b["left"], b["top"], b["left"] + b["width"], b["top"] + b["height"])
