@@ -2,7 +2,7 @@
 
 Reads ``aokvqa_v1p0_{train,val,test}.json`` (github.com/allenai/aokvqa, Apache-2.0); the pictures
 are COCO's of 2017, ``{split}2017/<12-digit id>.jpg``. There are no boxes. The test file lacks the
-right choice, the answers and the rationales.
+right choice, the answers and the rationales. A choice may be empty, as it is in a few real rows.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,12 @@ from lskd_nb.sources import (
     BadRecord,
     MultipleChoice,
     Rejected,
+    below,
     choice_of,
     first_of,
     image_size,
+    list_of,
+    name_of,
     read_records,
     text_of,
     texts_of,
@@ -53,8 +56,9 @@ def read_aokvqa(
     Pictures are below ``image_root`` (default: ``folder``). The files don't say how large they are:
     without ``check_images`` they may be absent, and are 0 x 0 pixels here. Rejected: questions that
     lack a field or hold another type, a label that is none of the choices, pictures missing or
-    damaged. Raises ``ValueError`` for an unknown split, ``FileNotFoundError`` or ``ValueError``
-    naming a missing or damaged file.
+    damaged; and answers and rationales that are no text, whose question is kept. Raises
+    ``ValueError`` for an unknown split, ``FileNotFoundError`` or ``ValueError`` naming a missing or
+    damaged file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -62,38 +66,38 @@ def read_aokvqa(
     questions, rejects = [], []
     for number, row in enumerate(read_records(path)[:limit]):
         try:
-            questions.append(_question(row, split, root if check_images else None))
+            question, bad = _question(row, split, root if check_images else None)
+            questions.append(question)
         except BadRecord as error:
-            rejects.append(error.of(f"{path.name}, element {number}"))
+            bad = [error]
+        rejects += [error.of(f"{path.name}, element {number}") for error in bad]
     return questions, rejects
 
 
-def _question(row: dict, split: str, root: Path | None) -> AokvqaQuestion:
+def _question(row: dict, split: str, root: Path | None) -> tuple[AokvqaQuestion, list[BadRecord]]:
+    """The question, and what is wrong with some of its answers and rationales."""
     if row.get("split", split) != split:
         raise BadRecord("another split", f"split is {row['split']!r}, expected {split!r}")
     hidden = split == "test"
     question = text_of(row, "question")
     choices = texts_of(row, "choices")
     label = choice_of(row, "correct_choice_idx")
-    if len(choices) != 4 or not all(c.strip() for c in choices):
+    if len(choices) != 4:
         raise BadRecord("not four choices", f"choices is {choices!r}, expected four texts")
     if label is None and not hidden:
         raise BadRecord("missing field", f"none of correct_choice_idx in {sorted(row)}")
-    if hidden and row.get("direct_answers") is None:
-        answers = ()
-    else:
-        answers = tuple(texts_of(row, "direct_answers"))
+    answers, bad = _texts(row, "direct_answers", optional=hidden)
     if not answers and not hidden:
-        raise BadRecord("bad list", "direct_answers is empty, expected texts")
-    difficult = first_of(row, "difficult_direct_answer")
+        raise bad[0] if bad else BadRecord("bad list", "direct_answers is empty, expected texts")
+    rationales, more = _texts(row, "rationales", optional=True)
+    difficult = row.get("difficult_direct_answer", False if hidden else None)
     if not isinstance(difficult, bool):
         raise BadRecord(
             "bad truth value", f"difficult_direct_answer is {difficult!r}, expected true or false"
         )
-    rationales = () if row.get("rationales") is None else tuple(texts_of(row, "rationales"))
     word = question.split()[0].lower()
     item = MultipleChoice(
-        text_of(row, "question_id"),
+        name_of(row, "question_id"),
         _image(row, split, root),
         question,
         tuple(choices),
@@ -101,7 +105,20 @@ def _question(row: dict, split: str, root: Path | None) -> AokvqaQuestion:
         "aokvqa",
         word if word in QUESTION_WORDS else "other",
     )
-    return AokvqaQuestion(item, answers, difficult, rationales)
+    return AokvqaQuestion(item, answers, difficult, rationales), bad + more
+
+
+def _texts(row: dict, name: str, optional: bool) -> tuple[tuple[str, ...], list[BadRecord]]:
+    """The texts of a list, and what is wrong with others; none where an optional list is absent."""
+    if optional and row.get(name) is None:
+        return (), []
+    values = list_of(row, name)
+    bad = [
+        BadRecord("bad text", f"{name}[{place}] is {value!r}, expected a text")
+        for place, value in enumerate(values)
+        if not isinstance(value, str)
+    ]
+    return tuple(v for v in values if isinstance(v, str)), bad
 
 
 def _image(row: dict, split: str, root: Path | None) -> LocatedImage:
@@ -111,5 +128,5 @@ def _image(row: dict, split: str, root: Path | None) -> LocatedImage:
             "bad image id", f"image_id is {image_id!r}, expected a number of at most 12 digits"
         )
     path = f"{split}2017/{image_id:012}.jpg"
-    size = image_size(root / path) if root else (0, 0)
+    size = image_size(below(root, path)) if root else (0, 0)
     return LocatedImage(str(image_id), path, *size, (), "aokvqa", split)

@@ -5,28 +5,29 @@ captions alone (google.github.io/localized-narratives; CC BY 4.0; images are tho
 Flickr30k, ADE20K and Open Images). Trace points are shares of width and height, below 0 or above 1
 where the mouse left the image. An image may have several narratives.
 
-Only COCO's image ids were seen on a real record; the other sets' paths follow their archives.
+The files' ids of data sets are those of many hands: "mscoco_val2017", "Flick30k", "ADE20k". Where
+one does not tell the split, ADE20K's image ids do, or the name of the file. Only COCO's image ids
+were seen on a real record; the other sets' paths follow their archives.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from lskd_nb.regions import Box
-from lskd_nb.sources import BadRecord, Rejected, box_inside, list_of, number_of, text_of
+from lskd_nb.sources import BadRecord, Rejected, box_inside, list_of, name_of, number_of, text_of
 
-IMAGE_PATHS = {  # beginning of dataset_id, case aside -> path of an image, by its id
-    "mscoco_train2017": "train2017/{:0>12}.jpg",
-    "mscoco_val2017": "val2017/{:0>12}.jpg",
-    "flick30k": "flickr30k_images/{}.jpg",
-    "flickr30k": "flickr30k_images/{}.jpg",
-    "ade20k_train": "training/{}.jpg",
-    "ade20k_validation": "validation/{}.jpg",
-    "open_images_train": "train/{}.jpg",
-    "open_images_validation": "validation/{}.jpg",
-    "open_images_test": "test/{}.jpg",
+# beginning of dataset_id, in small letters and digits -> path of an image, and the names of splits
+DATA_SETS = {
+    "mscoco": ("{split}2017/{image:0>12}.jpg", dict(train="train", val="val", test="test")),
+    "coco": ("{split}2017/{image:0>12}.jpg", dict(train="train", val="val", test="test")),
+    "flickr30k": ("flickr30k_images/{image}.jpg", {}),
+    "flick30k": ("flickr30k_images/{image}.jpg", {}),
+    "ade20k": ("{split}/{image}.jpg", dict(train="training", val="validation")),
+    "openimages": ("{split}/{image}.jpg", dict(train="train", val="validation", test="test")),
 }
 
 
@@ -48,7 +49,7 @@ class Narrative:
 
     image_id: str
     dataset_id: str
-    image: str  # path below the image root; "" for a set that IMAGE_PATHS doesn't know
+    image: str  # path below the image root
     annotator_id: int
     caption: str
     utterances: tuple[Utterance, ...]
@@ -63,17 +64,48 @@ def read_narratives(
     ``limit`` of each), and what was left out.
 
     Files are read line by line; without ``traces``, which are most of them, only the captions stay
-    in memory. Rejected: rows that lack a field or hold another type. Raises ``FileNotFoundError``
-    or ``ValueError`` naming file and line.
+    in memory. Rejected: rows that lack a field or hold another type, or are of a data set or split
+    that is not known; and utterances and points that are none, whose narrative is kept. Raises
+    ``FileNotFoundError`` or ``ValueError`` naming file and line.
     """
     narratives, rejects = [], []
     for path in _files(files):
         for number, row in islice(_rows(path), limit):
             try:
-                narratives.append(_narrative(row, traces))
+                narrative, bad = _narrative(row, traces, path.name)
+                narratives.append(narrative)
             except BadRecord as error:
-                rejects.append(error.of(f"{path.name}, line {number}"))
+                bad = [error]
+            rejects += [error.of(f"{path.name}, line {number}") for error in bad]
     return narratives, rejects
+
+
+def image_path(dataset_id: str, image_id: str, file: str = "") -> str:
+    """Where an image lies below its image root; ``file`` is the name of the narratives' file.
+
+    Raises ``BadRecord`` naming a data set that is not known, or of which nothing tells the split.
+
+    >>> image_path("ADE20k", "ADE_val_00000001"), image_path("mscoco_train2017", "42")
+    ('validation/ADE_val_00000001.jpg', 'train2017/000000000042.jpg')
+    """
+    plain = re.sub(r"[^a-z0-9]", "", dataset_id.lower())
+    name = next((start for start in DATA_SETS if plain.startswith(start)), None)
+    if name is None:
+        raise BadRecord(
+            "unknown data set",
+            f"dataset_id is {dataset_id!r}, expected one that begins with {', '.join(DATA_SETS)}",
+        )
+    pattern, splits = DATA_SETS[name]
+    told = (plain.removeprefix(name), image_id if name == "ade20k" else "", file.lower())
+    found = (re.search("|".join(splits), text) for text in told if splits)
+    split = next((splits[match[0]] for match in found if match), None)
+    if splits and split is None:
+        raise BadRecord(
+            "unknown split",
+            f"dataset_id is {dataset_id!r}, and neither image_id {image_id!r} nor the file's name"
+            f" tells one of {', '.join(splits)}",
+        )
+    return pattern.format(split=split, image=image_id.removesuffix(".jpg"))
 
 
 def utterance_box(
@@ -121,7 +153,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
     """
     number = 0
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     row = json.loads(line)
@@ -140,21 +172,17 @@ def _rows(path: Path) -> Iterator[tuple[int, dict]]:
         raise ValueError(f"{path}, line {number}: can't be read ({error})") from error
 
 
-def _narrative(row: dict, traces: bool) -> Narrative:
-    dataset, image_id = text_of(row, "dataset_id"), _text_or_number(row, "image_id")
-    pattern = next((p for start, p in IMAGE_PATHS.items() if dataset.lower().startswith(start)), "")
-    path = pattern.format(image_id)
-    if ".." in path.split("/") or "/" in image_id:
+def _narrative(row: dict, traces: bool, file: str) -> tuple[Narrative, list[BadRecord]]:
+    """The narrative, and what is wrong with its utterances and its trace."""
+    dataset, image_id = text_of(row, "dataset_id"), name_of(row, "image_id")
+    if "/" in image_id or "\\" in image_id or image_id.strip(".") == "":
         raise BadRecord("bad image id", f"image_id is {image_id!r}, which is no file name")
-    if traces and row.get("timed_caption") is not None:
-        utterances = tuple(_utterance(u) for u in list_of(row, "timed_caption"))
-    else:
-        utterances = ()
-    if traces and row.get("traces") is not None:
-        trace = tuple(_point(p) for stroke in _strokes(row) for p in stroke)
-    else:
-        trace = ()
-    return Narrative(
+    path, bad = image_path(dataset, image_id, file), []
+    utterances, trace = (
+        _good(row, name, read, bad) if traces else ()
+        for name, read in (("timed_caption", _utterance), ("traces", _point))
+    )
+    narrative = Narrative(
         image_id,
         dataset,
         path,
@@ -163,11 +191,29 @@ def _narrative(row: dict, traces: bool) -> Narrative:
         utterances,
         trace,
     )
+    return narrative, bad
 
 
-def _text_or_number(row: dict, name: str) -> str:
-    value = row.get(name)
-    return str(value) if type(value) is int else text_of(row, name)
+def _good(row: dict, name: str, read: Callable, bad: list[BadRecord]) -> tuple:
+    """The good parts of a list (of traces, of all its lists); what is wrong with others goes to
+    ``bad``, once for them all.
+    """
+    found, wrong = [], []
+    try:
+        entries = list_of(row, name) if row.get(name) is not None else []
+    except BadRecord as error:
+        bad.append(error)
+        return ()
+    for entry in entries:
+        for part in entry if name == "traces" and isinstance(entry, list) else [entry]:
+            try:
+                found.append(read(part))
+            except BadRecord as error:
+                wrong.append(error)
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        bad.append(BadRecord(wrong[0].reason, f"{name}: {wrong[0].detail}{more}"))
+    return tuple(found)
 
 
 def _utterance(said: object) -> Utterance:
@@ -181,13 +227,6 @@ def _utterance(said: object) -> Utterance:
     if found.end < found.start:
         raise BadRecord("bad number", f"end_time is {found.end}, before start_time {found.start}")
     return found
-
-
-def _strokes(row: dict) -> list[list]:
-    strokes = list_of(row, "traces")
-    if not all(isinstance(s, list) for s in strokes):
-        raise BadRecord("bad list", "traces is expected to be a list of lists of points")
-    return strokes
 
 
 def _point(point: object) -> tuple[float, float, float]:

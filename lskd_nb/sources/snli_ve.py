@@ -8,10 +8,20 @@ meant, and annotators did not always agree.
 from pathlib import Path
 
 from lskd_nb.regions import LocatedImage
-from lskd_nb.sources import BadRecord, MultipleChoice, Rejected, image_size, read_jsonl, text_of
+from lskd_nb.sources import (
+    BadRecord,
+    MultipleChoice,
+    Rejected,
+    below,
+    image_size,
+    name_of,
+    read_jsonl,
+    text_of,
+)
 
 LABELS = ("entailment", "neutral", "contradiction")
 SPLITS = ("train", "dev", "test")
+PICTURE_IDS = ("Flickr30K_ID", "Flikr30kID", "Flickr30kID")  # as the set's versions spell it
 
 
 def read_snli_ve(
@@ -24,9 +34,9 @@ def read_snli_ve(
     """Items, the hypothesis as question, ``LABELS`` as choices; and what was left out.
 
     Pictures are at ``image_root``/``image_folder``/<id>.jpg (default root: ``folder``). The set's
-    older spellings of the picture's id are read too. Rejected: rows without agreement (gold label
-    "-"), pairs about Visual Genome ("vg_"), and rows without sentence or picture. Raises
-    ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
+    older spellings of the picture's id are read too, and ids that are numbers. Rejected: rows
+    without agreement (gold label "-"), pairs about Visual Genome ("vg_"), and rows without sentence
+    or picture. Raises ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -63,11 +73,11 @@ def read_snli_ve(
 def _image(
     row: dict, root: Path, folder: str, split: str, sizes: dict[str, tuple[int, int] | BadRecord]
 ) -> LocatedImage:
-    image_id = text_of(row, "Flickr30K_ID", "Flikr30kID", "Flickr30kID").removesuffix(".jpg")
+    image_id = name_of(row, *PICTURE_IDS).removesuffix(".jpg")
     path = f"{folder}/{image_id}.jpg"
     if image_id not in sizes:
         try:
-            sizes[image_id] = image_size(root / path)
+            sizes[image_id] = image_size(below(root, path))
         except BadRecord as error:
             sizes[image_id] = error
     size = sizes[image_id]

@@ -15,6 +15,7 @@ from lskd_nb.sources import (
     BadRecord,
     MultipleChoice,
     Rejected,
+    below,
     first_of,
     image_size,
     read_json,
@@ -51,7 +52,8 @@ def read_visual7w(
         try:
             image_id = str(first_of(record, "image_id"))
             file = "images/" + text_of(record, "filename")
-            image = LocatedImage(image_id, file, *image_size(root / file), (), "visual7w", split)
+            size = image_size(below(root, file))
+            image = LocatedImage(image_id, file, *size, (), "visual7w", split)
             pairs = first_of(record, "qa_pairs")
             if not isinstance(pairs, list):
                 raise BadRecord("bad list", f"qa_pairs is {type(pairs).__name__}, expected a list")
