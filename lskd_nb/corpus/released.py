@@ -5,7 +5,8 @@ Texts are tokens, strings and lists of region ids. Reading takes what the releas
 to contain: region names as strings or integers, alone or in a list; boxes of four or five numbers
 (xyxy pixels, the fifth a score); references as a list or a dict; the earlier schema, whose texts
 are under ``qar``; image paths with ``vcr1images/`` or without. The release says nothing of image
-sizes: they are null, and boxes stay as they are, to be cut where they are drawn. Of a region's
+sizes: they are null, and boxes stay as they are, to be cut where they are drawn. A box that is none
+is left out and counted among the rejects, where its row does not mention the region. Of a region's
 boxes the first is taken, as the release's own loaders do. Outlines (``segms``) and ready-made
 training texts (``text_input`` …) have no column and are passed over.
 
@@ -22,8 +23,9 @@ import gc
 import json
 import os
 import threading
+from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context, parent_process
@@ -97,9 +99,10 @@ def convert_released(
     """A released JSONL to Parquet in a stream, a few blocks of lines in memory at a time.
 
     Returns how many rows were written to ``out``, kept apart because they mention a region without
-    box (``<out>.unboxed.parquet``), and rejected (``<out>.rejects.parquet``: line, field, and what
-    was found there), in the order of the lines. ``workers`` processes convert (None: one for each
-    core, or none for a file of a few blocks). Raises ``FileNotFoundError`` for a missing file.
+    box (``<out>.unboxed.parquet``), and how many rows or boxes were rejected
+    (``<out>.rejects.parquet``: line, field, and what was found there), in the order of the lines.
+    ``workers`` processes convert (None: one for each core, or none for a file of a few blocks).
+    Raises ``FileNotFoundError`` for a missing file.
     """
     path, out, counts = Path(path), Path(out), [0, 0, 0]
     if workers is None:
@@ -130,7 +133,7 @@ def _blocks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
         first = 1
         while content := file.read(size):
             content += file.readline()
-            yield content, first
+            yield content.removeprefix(BOM_UTF8) if first == 1 else content, first
             first += content.count(b"\n")
 
 
@@ -183,7 +186,7 @@ def _converted(block: bytes, first: int, name: str) -> tuple[pa.Table, pa.Table,
 def read_released(path: str | Path) -> Iterator[dict | Rejected]:
     """Each line of a released JSONL, in a stream: a corpus row, or why it can't be one.
 
-    Empty lines are skipped.
+    A row some of whose boxes are none comes after what is wrong with them. Empty lines are skipped.
     """
     for content, first in _blocks(Path(path), BLOCK):
         yield from _read_lines(content.split(b"\n"), first, Path(path).name)
@@ -193,10 +196,15 @@ def _read_lines(lines: Iterable[bytes], first: int, name: str) -> Iterator[dict 
     for number, raw in enumerate(lines, first):
         if raw and not raw.isspace():
             line = raw.decode("utf-8", errors="surrogateescape")
+            bad: list[str] = []
             try:
-                yield corpus_row(_json(line))
+                row = corpus_row(_json(line), bad)
             except (ValueError, RecursionError) as error:
-                yield Rejected(f"{name}, line {number}", str(error)[:200], line[:2000])
+                row, bad = None, [str(error)]
+            for reason in bad:
+                yield Rejected(f"{name}, line {number}", reason[:200], line[:2000])
+            if row is not None:
+                yield row
 
 
 def _json(line: str) -> object:
@@ -216,16 +224,18 @@ def unboxed_mentions(row: Mapping) -> list[int]:
     ]
 
 
-def corpus_row(raw: object) -> dict:
+def corpus_row(raw: object, bad: list[str] | None = None) -> dict:
     """One released row as a corpus row.
 
-    Raises ``ValueError`` naming the field that is missing or not what it should be.
+    Raises ``ValueError`` naming the field that is missing or not what it should be. What is wrong
+    with boxes of regions that no text mentions goes to ``bad``, where given.
     """
     if not isinstance(raw, dict):
         raise ValueError(f"a row is an object, found {type(raw).__name__}")
     texts = raw["qar"] if isinstance(raw.get("qar"), dict) and "question" not in raw else raw
     texts = {k: _text(texts, k) for k in ("question", "answer", "rationale")}
-    named, references = _references(raw)
+    told = set(mentions(" ".join(texts.values())))
+    named, references = _references(raw, told, bad)
     index, image, source = (_string(raw, k) for k in ("index", "image", "source"))
     if not index or not image:
         raise ValueError(f"{'index' if not index else 'image'} is missing")
@@ -258,7 +268,9 @@ def corpus_row(raw: object) -> dict:
 # ------------------------------------------------------------------------------------------- fields
 
 
-def _references(raw: Mapping) -> tuple[list[int], list[dict]]:
+def _references(
+    raw: Mapping, mentioned: Set[int], bad: list[str] | None
+) -> tuple[list[int], list[dict]]:
     """The ids of all regions, and those that have a box."""
     found = raw.get("references")
     if isinstance(found, list) and all(isinstance(r, dict) for r in found):
@@ -271,7 +283,13 @@ def _references(raw: Mapping) -> tuple[list[int], list[dict]]:
         )
     regions = {}
     for name, region in found:
-        number, box = _id(name, "references"), _box(region.get("boxes"), name)
+        number, box = _id(name, "references"), None
+        try:
+            box = _box(region.get("boxes"), name)
+        except ValueError as error:
+            if bad is None or number in mentioned:
+                raise
+            bad.append(str(error))
         if regions.setdefault(number, (box, region))[0] != box:
             raise ValueError(f"references: region {name!r} occurs twice, with different boxes")
     boxed = [

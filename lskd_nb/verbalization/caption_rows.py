@@ -23,11 +23,13 @@ from lskd_nb.sources import (
     list_of,
     number_of,
     read_records,
+    scaled_box,
     text_of,
 )
 from lskd_nb.sources.localized_narratives import Narrative, read_narratives
 from lskd_nb.sources.refcoco import Referring, read_refcoco
 from lskd_nb.sources.sherlock import Clue, read_sherlock
+from lskd_nb.sources.visual_genome import stated_sizes
 
 CAPTIONS = pa.schema(
     [
@@ -82,7 +84,7 @@ def visual_genome_rows(
     boxes were cut to the image. Raises ``FileNotFoundError`` or ``ValueError`` where
     ``region_descriptions.json`` is missing or damaged.
     """
-    wanted = {image.image_id: image for image in images}
+    wanted, stated = {image.image_id: image for image in images}, stated_sizes(folder)
     rows, rejects, clamped = [], [], 0
     for number, record in enumerate(read_records(Path(folder) / "region_descriptions.json")):
         name = f"region_descriptions.json, element {number}"
@@ -94,7 +96,7 @@ def visual_genome_rows(
             continue
         for index, region in enumerate(regions):
             try:
-                box, cut = _region_box(region, image)
+                box, cut = _region_box(region, image, stated.get(image.image_id))
                 rows.append(
                     caption_row(image, [box], text_of(region, "phrase"), "visual_genome", below)
                 )
@@ -184,11 +186,16 @@ def narrative_set(image_root: str | Path, folder: str) -> CaptionSet:
     return CaptionSet(rows, rejected + missing)
 
 
-def _region_box(region: object, image: LocatedImage) -> tuple[Box, bool]:
-    """The box of a region, xyxy, and whether it was cut to the image."""
+def _region_box(
+    region: object, image: LocatedImage, stated: tuple[int, int] | None
+) -> tuple[Box, bool]:
+    """The box of a region, xyxy, and whether it was cut to the image; in the file it is in pixels
+    of the ``stated`` size, of which the stored picture may be a scaled copy.
+    """
     if not isinstance(region, dict):
         raise BadRecord("bad record", f"{region!r}, expected an object")
     x, y, width, height = (number_of(region, key) for key in ("x", "y", "width", "height"))
     corners = (x, y, x + width, y + height)
-    box = box_inside(corners, image.width, image.height)
-    return box, box != corners
+    stored = (image.width, image.height)
+    box = box_inside(corners, *(stated or stored))
+    return scaled_box(box, stated or stored, stored), box != corners

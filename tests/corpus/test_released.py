@@ -174,6 +174,27 @@ def test_a_region_without_box_is_no_fault_until_it_is_mentioned(
     assert kept["regions_offered"] == [0, 2, 4] and [r["id"] for r in kept["references"]] == [4]
 
 
+@pytest.mark.parametrize("box", [[5, 2, 5, 9], [1, 2, 3], [0, 0, math.inf, 4]])
+def test_a_bad_box_loses_its_row_only_where_the_region_is_mentioned(
+    convert, released_row, tmp_path, box
+):
+    row = released_row | {
+        "references": [*released_row["references"], {"name": "7", "boxes": [box]}],
+        "region_all": None,
+    }
+    mentioning = row | {"answer": ["On", [7], "."]}
+    counts, (kept,), _, (bad, lost) = convert(tmp_path, row, mentioning)
+    assert counts == (1, 0, 2) and [r["id"] for r in kept["references"]] == [0, 2, 4]
+    assert kept["regions_offered"] == [0, 2, 4, 7]
+    assert (bad["record"], lost["record"]) == ("c.jsonl, line 1", "c.jsonl, line 2")
+    assert "region '7'" in bad["reason"] and "region '7'" in lost["reason"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(convert, released_row, tmp_path):
+    counts, rows, _, rejects = convert(tmp_path, "\ufeff" + json.dumps(released_row), released_row)
+    assert counts == (2, 0, 0) and not rejects and rows[0] == rows[1]
+
+
 def reference(**change: object) -> dict:
     return {"references": [{"name": "4", "boxes": [[1, 2, 3, 4]]} | change]}
 
