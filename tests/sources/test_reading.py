@@ -1,5 +1,7 @@
 """What all readers share: files and images that are damaged, and rejects."""
 
+import json
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +13,7 @@ from lskd_nb.records import REJECTS
 from lskd_nb.sources import (
     BadRecord,
     Rejected,
+    below,
     count_reasons,
     finite,
     image_size,
@@ -19,6 +22,14 @@ from lskd_nb.sources import (
     read_records,
     reject_rows,
 )
+from lskd_nb.sources.aokvqa import read_aokvqa
+from lskd_nb.sources.localized_narratives import read_narratives
+from lskd_nb.sources.sherlock import read_comparison
+from lskd_nb.sources.snli_ve import read_snli_ve
+from lskd_nb.sources.vcr import read_vcr
+from lskd_nb.sources.visual7w import read_visual7w
+from lskd_nb.sources.visual_genome import read_visual_genome
+from lskd_nb.sources.visualcomet import read_visualcomet
 
 
 def test_damaged_files_are_named_with_the_place(tmp_path):
@@ -55,6 +66,53 @@ def test_json_beyond_what_python_reads_is_named(tmp_path, content):
         read_json(tmp_path / "a.json")
     with pytest.raises(ValueError, match="a.jsonl, line 2: not valid JSON"):
         read_jsonl(tmp_path / "a.jsonl")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    for name, text in (("a.json", '[{"a": 1}]'), ("a.jsonl", '{"a": 1}\n')):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read_records(tmp_path / "a.json") == read_jsonl(tmp_path / "a.jsonl") == [{"a": 1}]
+
+
+def test_every_reader_takes_a_byte_order_mark(small_world, small_copy):
+    read = {
+        "visual_genome/objects.json": lambda w: read_visual_genome(w / "visual_genome"),
+        "vcr/val.jsonl": lambda w: read_vcr(w / "vcr", "val"),
+        "sherlock/val_comparison_answer_key.json": lambda w: read_comparison(
+            w / "sherlock", "val", w / "vcr"
+        ),
+        "visualcomet/val_annots.json": lambda w: read_visualcomet(
+            w / "visualcomet", "val", w / "vcr"
+        ),
+        "aokvqa/aokvqa_v1p0_val.json": lambda w: read_aokvqa(w / "aokvqa", "val"),
+        "snli_ve/snli_ve_dev.jsonl": lambda w: read_snli_ve(w / "snli_ve", "dev"),
+        "visual7w/dataset_v7w_telling.json": lambda w: read_visual7w(w / "visual7w", "val"),
+    }
+    for name, reader in read.items():
+        path = small_copy / name
+        path.write_bytes(BOM_UTF8 + path.read_bytes())
+        found = reader(small_copy)
+        assert found == reader(small_world) and found[0], name
+    path = small_copy / "coco_val_captions.jsonl"
+    row = dict(dataset_id="Flick30k", image_id="1", annotator_id=1, caption="A dog.")
+    path.write_bytes(BOM_UTF8 + json.dumps(row).encode())
+    assert len(read_narratives(path)[0]) == 1
+
+
+@pytest.mark.parametrize("size", [(7, 300), (300, 1), (1, 1), (7, 7), (8, 8)])
+def test_narrow_pictures_have_a_size(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "narrow.jpg")
+    assert image_size(tmp_path / "narrow.jpg") == size
+
+
+def test_a_path_of_the_data_may_not_leave_its_root(tmp_path):
+    (tmp_path / "secret.png").touch()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "link").symlink_to(tmp_path)
+    for path in ("../secret.png", "link/../secret.png", str(tmp_path / "secret.png")):
+        with pytest.raises(BadRecord, match="bad path: .*leaves the image root"):
+            below(tmp_path / "root", path)
+    assert below(tmp_path / "root", "link/secret.png").is_file()
 
 
 def test_images_that_cannot_be_read(tmp_path):

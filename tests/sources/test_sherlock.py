@@ -118,6 +118,21 @@ def test_real_sherlock_rows(sample, tmp_path):
     assert not missing and count_reasons(rejects) == {"missing image": 5}
 
 
+def test_a_bad_box_does_not_lose_the_others(sample, tmp_path):
+    rows = [r for r in sample("sherlock/sherlock_val_subset160.json")]
+    several = next(r for r in rows if len(r["inputs"]["bboxes"]) == 2)
+    several["inputs"]["bboxes"][0]["width"] = 0
+    for box in rows[0]["inputs"]["bboxes"]:
+        box["height"] = -1
+    (tmp_path / CORPUS_VAL).write_text(json.dumps([rows[0], several]))
+    (clue,), rejects, _ = read_sherlock(tmp_path, "val", check_images=False)
+    assert clue.instance_id == several["instance_id"] and len(clue.image.regions) == 1
+    assert [(r.record, r.reason, r.detail[:9]) for r in rejects] == [
+        (f"{CORPUS_VAL}, element 0", "box of no area", "bboxes[0]"),
+        (f"{CORPUS_VAL}, element 1", "box of no area", "bboxes[0]"),
+    ]
+
+
 def test_real_comparison_instance(sample, tmp_path):
     (tmp_path / "test_comparison_public").mkdir()
     (tmp_path / "test_comparison_public/test_comparison_instances.json").write_text(

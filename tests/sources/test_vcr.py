@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from lskd_nb.mini.files.vcr_questions import vcr_questions
 from lskd_nb.mini.files.world_files import world_pictures
 from lskd_nb.regions import mentions, tokens_to_text
 from lskd_nb.sources import BadRecord, count_reasons
-from lskd_nb.sources.vcr import _text, images_of, q_a, qa_r, read_vcr
+from lskd_nb.sources.vcr import QUESTION_WORDS, _text, images_of, q_a, qa_r, read_vcr
 from lskd_nb.sources.visualcomet import read_visualcomet
 
 TRAIN, VAL, SEED = 20, 12, 5
@@ -63,6 +64,76 @@ def test_vcr_items(world):
     assert qa_r(question, 2).question.endswith(question.answer_choices[2]) and qa_r(
         question, 2
     ).item_id.endswith("/2")
+
+
+# fmt: off
+PUBLISHED = (  # the keys of a real row
+    "movie", "objects", "interesting_scores", "answer_likelihood", "img_fn", "metadata_fn",
+    "question", "answer_choices", "answer_label", "rationale_choices", "rationale_label",
+    "answer_sources", "rationale_sources", "answer_match_iter", "rationale_match_iter",
+    "question_orig", "answer_orig", "rationale_orig", "img_id", "annot_id", "question_number",
+    "match_fold", "match_index",
+)
+# fmt: on
+
+
+def test_rows_with_only_the_published_keys_are_read(edit, world_copy):
+    before = read_vcr(world_copy / "vcr", "val")[0]
+
+    def published(rows: list) -> None:
+        for number, row in enumerate(rows):
+            told = {key: row.get(key, number) for key in PUBLISHED}
+            told |= dict(interesting_scores=[1, -1, 0], answer_likelihood="possible")
+            row.clear()
+            row.update(told)
+
+    edit(world_copy / "vcr/val.jsonl", published)
+    questions, rejects = read_vcr(world_copy / "vcr", "val")
+    assert not rejects and len(questions) == len(before) and len(PUBLISHED) == 23
+    for found, old in zip(questions, before, strict=True):
+        assert (found.swap, found.rationale_swap) == (None, None)
+        assert found.slice == found.question.split()[0].lower() in QUESTION_WORDS
+        assert (
+            replace(found, slice=old.slice, swap=old.swap, rationale_swap=old.rationale_swap) == old
+        )
+
+
+def test_vcr_tokens_as_they_are_published(edit, world_copy):
+    path = world_copy / "vcr/val.jsonl"
+    edit(
+        path,
+        lambda rows: rows[0].update(
+            question=["Why", "do", "n't", "they", "see", [0], "'", "s", "coat", "?"]
+        ),
+    )
+    assert read_vcr(world_copy / "vcr", "val")[0][0].question == "Why don't they see [0]'s coat?"
+
+
+def test_a_detection_without_name_does_not_lose_the_still(edit, world_copy):
+    question = read_vcr(world_copy / "vcr", "val")[0][0]
+    path = (world_copy / "vcr" / question.image.path).with_suffix(".json")
+    metadata = json.loads(path.read_text())
+    metadata["names"].append(None)
+    metadata["boxes"].append([1, 1, 50, 50, 0.9])
+    path.write_text(json.dumps(metadata))
+    edit(
+        world_copy / "vcr/val.jsonl",
+        lambda rows: [r["objects"].append(None) for r in rows if r["img_id"] == question.img_id],
+    )
+    questions, rejects = read_vcr(world_copy / "vcr", "val")
+    assert questions[0] == question
+    assert [r.reason for r in rejects] == ["bad text"] and "box" in rejects[0].record
+
+
+@pytest.mark.parametrize("field", ["img_fn", "metadata_fn"])
+@pytest.mark.parametrize("path", ["../../secret.jpg", "/etc/passwd", "a/../../../b.json"])
+def test_vcr_paths_may_not_leave_the_folder(edit, world_copy, field, path):
+    edit(world_copy / "vcr/val.jsonl", lambda rows: rows[0].update({field: path}))
+    _, (reject,) = read_vcr(world_copy / "vcr", "val")
+    if path.startswith("/"):  # it is looked for below vcr1images
+        assert reject.reason in ("missing image", "missing metadata")
+    else:
+        assert reject.reason == "bad path" and reject.detail.startswith(f"{field}: ")
 
 
 def test_vcr_test_split_has_no_labels(edit, world_copy):

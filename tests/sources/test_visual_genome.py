@@ -176,6 +176,14 @@ def test_bad_texts_are_rejected(edit, world_copy):
     edit(folder / "region_descriptions.json", spoil)
     edit(folder / "question_answers.json", lambda r: r[0]["qas"][0].pop("answer"))
     edit(folder / "attributes.json", lambda r: r[0]["attributes"][0].update(attributes="red"))
+    whole = read_human_texts(folder, images, ("attributes",))[0]
+    edit(
+        folder / "attributes.json",
+        lambda r: r[0]["attributes"][1].update(
+            attributes=[*r[0]["attributes"][1]["attributes"], None]
+        ),
+    )
+    assert read_human_texts(folder, images, ("attributes",))[0] == whole  # but for the bad word
     edit(
         folder / "relationships.json",
         lambda r: r[0]["relationships"].insert(0, {"predicate": "on"}),
@@ -187,6 +195,7 @@ def test_bad_texts_are_rejected(edit, world_copy):
         "unknown image",
         "missing field",
         "bad list",
+        "bad text",
         "bad record",
     ]
 

@@ -177,6 +177,47 @@ def test_visualcomet_pictures_and_people_that_are_missing(edit, small_copy):
     assert {"box of no area", "unknown region"} == set(count_reasons(rejects))
 
 
+def test_what_is_good_of_a_record_is_kept(edit, small_copy):
+    folder = small_copy / "visualcomet"
+    before, _, _ = read_visualcomet(folder, "val", small_copy / "vcr")
+
+    def change(records: list) -> None:
+        records[0]["intent"] = [" ", *records[0]["intent"], None]
+        records[0]["after"] = "leave"
+
+    edit(folder / "val_annots.json", change)
+    units, rejects, _ = read_visualcomet(folder, "val", small_copy / "vcr")
+    lost = [u.unit_id for u in before if u.unit_id not in {v.unit_id for v in units}]
+    assert len(lost) == 1 and lost[0].endswith("|after")
+    assert units[0].gold == before[0].gold and units[0].relation == "intent"
+    assert [r.detail for r in rejects] == [
+        "intent[0] is ' ', expected a text",
+        f"intent[{len(before[0].gold) + 1}] is None, expected a text",
+        "after is str, expected a list",
+    ]
+
+
+def test_a_person_without_box_loses_the_relations_that_name_them(edit, small_copy):
+    folder, stills = small_copy / "visualcomet", small_copy / "vcr"
+    units, _, _ = read_visualcomet(folder, "val", stills)
+    subject = mentions(units[0].event)[0]
+    path = (stills / units[0].image.path).with_suffix(".json")
+    metadata = json.loads(path.read_text())
+    extra = len(metadata["names"])  # one more person, whose box has no area
+    metadata["names"].append("person")
+    metadata["boxes"].append([5, 5, 5, 9, 1])
+    path.write_text(json.dumps(metadata))
+    edit(
+        folder / "val_annots.json",
+        lambda records: records[0]["before"].append(f"see {extra + 1} and {subject + 1}"),
+    )
+    left, rejects, _ = read_visualcomet(folder, "val", stills)
+    lost = {u.unit_id for u in units} - {u.unit_id for u in left}
+    assert [i.rsplit("|")[-1] for i in lost] == ["before"]
+    assert [r.reason for r in rejects] == ["box of no area", "unknown region"]
+    assert rejects[1].detail.startswith("before: 'see ")
+
+
 def test_candidates_are_recorded_and_read_back(edit, small_world, small_copy, tmp_path):
     folder, path = small_copy / "visualcomet", tmp_path / "candidates.json"
     drawn = draw_candidates(folder, number=12, seed=3)
