@@ -26,15 +26,17 @@ def read_export(
 ) -> tuple[list[dict], list[dict]]:
     """LABELS rows of a JSON export, and REJECTS rows of annotations that are no label.
 
-    The annotator is who completed an annotation: the e-mail address, or the user's number as
-    ``names`` has it, else as "user-7". Where somebody annotated a triple more than once, what was
+    Drafts, which nobody has submitted, are rejects too, and tasks that nobody has annotated. The
+    annotator is who completed an annotation: the e-mail address, or the user's number as ``names``
+    has it, else as "user-7". Where somebody annotated a triple more than once, what was
     updated last counts (times without a zone are UTC; an annotation without a time is the oldest).
     Raises ``ValueError`` for a file that is no such export.
     """
     known, labels, rejects = set(triple_ids), [], []
     for number, item in enumerate(_tasks(path)):
         triple_id = item["data"].get("triple_id")
-        for place, annotation in enumerate(item["annotations"]):
+        rejects += _unsubmitted(item, f"task {item.get('id', number)}", names or {})
+        for place, annotation in enumerate(item.get("annotations") or []):
             told = annotation if isinstance(annotation, Mapping) else {}
             record = f"task {item.get('id', number)}, annotation {told.get('id', place)}"
             try:
@@ -73,15 +75,39 @@ def _tasks(path: str | Path) -> list[dict]:
             " expected Label Studio's JSON export, a list of tasks"
         )
     for number, item in enumerate(found):
-        if (
-            not isinstance(item, Mapping)
-            or not isinstance(item.get("data"), Mapping)
-            or not isinstance(item.get("annotations"), list)
-        ):
+        if not _is_task(item):
             raise ValueError(
                 f"{path}, task {number}: expected an object with `data` and a list of"
                 " `annotations`; export as JSON, not as JSON-MIN"
             )
+    return found
+
+
+def _is_task(item: object) -> bool:
+    if not isinstance(item, Mapping) or not isinstance(item.get("data"), Mapping):
+        return False
+    annotations = item.get("annotations")
+    return isinstance(annotations, list) or (annotations is None and bool(_drafts(item)))
+
+
+def _drafts(item: Mapping) -> list:
+    drafts = item.get("drafts")
+    return drafts if isinstance(drafts, list) else []
+
+
+def _unsubmitted(item: Mapping, record: str, names: Mapping[int, str]) -> list[dict]:
+    """Rejects of a task: each of its drafts, or that there is nothing at all."""
+    triple_id = item["data"].get("triple_id")
+    found = []
+    for place, draft in enumerate(_drafts(item)):
+        told = draft if isinstance(draft, Mapping) else {}
+        user = told.get("user")  # an e-mail address, or as in annotations
+        who = user if isinstance(user, str) else _annotator(user, names)
+        postponed = " and postponed" if told.get("was_postponed") else ""
+        detail = f"{triple_id} was drafted by {who or 'somebody'}{postponed}, and not submitted"
+        found.append(_reject(f"{record}, draft {told.get('id', place)}", "draft", detail))
+    if not found and not item.get("annotations"):
+        found = [_reject(record, "not annotated", f"{triple_id} has neither annotation nor draft")]
     return found
 
 

@@ -2,8 +2,9 @@
 
 Both are written as streams, a whole image at a time.
 
-COCO: images, annotations (boxes xywh in pixels) and categories as pycocotools reads them;
-``triples`` stands beside them, each with the annotation of every region that it was offered.
+COCO: images, annotations (boxes xywh in pixels, and as polygons, which pycocotools needs to show
+them or make masks) and categories; ``triples`` stands beside them, each with the annotation of
+every region that it was offered.
 FiftyOne: ``samples.json`` and ``metadata.json`` as ``FiftyOneDataset`` has them; boxes are
 detections (xywh, shares of the image) with their ``region``, triples a list in each sample. Paths
 are those below the image root. Boxes are cut to their image; those of which nothing is left are
@@ -23,7 +24,7 @@ import duckdb
 
 from lskd_nb.records import CORPUS, NUMBERED_PARQUET, PARQUET, atomic_path
 from lskd_nb.regions import Box, Region, clamp, region_of
-from lskd_nb.sources import BadRecord, image_size
+from lskd_nb.sources import BadRecord, below, image_size
 
 NO_LABEL = "region"  # category of regions without a label
 TEXTS = ("triple_id", "family", "question", "answer", "rationale", "score", "model", "prompt")
@@ -138,7 +139,7 @@ def _size(path: str, image_root: str | Path | None) -> tuple[int, int]:
     if image_root is None:
         raise ValueError(f"image {path!r}: the corpus does not tell its size; name the image root")
     try:
-        return image_size(Path(image_root) / path)
+        return image_size(below(Path(image_root), path))
     except BadRecord as error:
         raise ValueError(f"image {path!r}: the corpus does not tell its size ({error})") from error
 
@@ -198,6 +199,7 @@ def _annotations(images: Iterable[ImageTriples], categories: Mapping[str, int]) 
                 image_id=image_index,
                 category_id=categories[r.label or NO_LABEL],
                 bbox=[x0, y0, x1 - x0, y1 - y0],
+                segmentation=[[x0, y0, x1, y0, x1, y1, x0, y1]],
                 area=(x1 - x0) * (y1 - y0),
                 iscrowd=0,
                 region=r.id,

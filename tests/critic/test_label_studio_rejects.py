@@ -64,6 +64,51 @@ def test_what_is_no_label_is_told_with_its_reason(
     ] and detail in rejects[0]["detail"]
 
 
+@pytest.mark.parametrize("annotations", [dict(annotations=[]), {}])
+def test_drafts_are_no_labels_and_are_counted(exported, label, read_export, tmp_path, annotations):
+    """A draft is in ``drafts``, as Label Studio exports it where asked to; its task's list of
+    annotations is empty.
+    """
+    tasks = exported([label(), label("m0-1"), label("m1-0")])
+    result = tasks[0].pop("annotations")[0]["result"]
+    drafts = [
+        dict(id=7, user="ada@example.org", result=result, annotation=None, was_postponed=True),
+        dict(id=8, user=3, result=[], annotation=None, was_postponed=False),
+        None,
+    ]
+    tasks[0] |= dict(drafts=drafts) | annotations
+    tasks[2] |= dict(annotations=[], drafts=[], cancelled_annotations=0)
+    rows, rejects = read_export(tmp_path, tasks)
+    assert rows == [label("m0-1")]
+    assert [(r["record"], r["reason"], r["detail"]) for r in rejects] == [
+        (
+            "task 1, draft 7",
+            "draft",
+            "m0-0 was drafted by ada@example.org and postponed, and not submitted",
+        ),
+        ("task 1, draft 8", "draft", "m0-0 was drafted by user-3, and not submitted"),
+        ("task 1, draft 2", "draft", "m0-0 was drafted by somebody, and not submitted"),
+        ("task 3", "not annotated", "m1-0 has neither annotation nor draft"),
+    ]
+
+
+def test_a_draft_beside_an_annotation_does_not_replace_it(exported, label, read_export, tmp_path):
+    tasks = exported([label()])
+    tasks[0] |= dict(drafts=[dict(id=9, user=1, annotation=100, result=[])])
+    rows, rejects = read_export(tmp_path, tasks)
+    assert rows == [label()] and [r["reason"] for r in rejects] == ["draft"]
+
+
+def test_an_import_tells_what_was_only_drafted(exported, label, small_run, tmp_path):
+    ids = run_triple_ids(small_run)[:2]
+    tasks = exported([label(t) for t in ids])
+    for item in tasks:
+        item |= dict(annotations=[], drafts=[dict(id=1, user=1, result=[])])
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    told = str(lsi.import_labels(tmp_path / "export.json", small_run))
+    assert told.startswith("0 labels added") and "2 annotations left out (2 draft; see" in told
+
+
 def test_who_said_it_and_what_they_said_last(exported, label, read_export, tmp_path):
     tasks = exported([label(annotator=str(n), qa=n / 8) for n in range(6)])
     for item, who in zip(

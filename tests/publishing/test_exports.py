@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 from pycocotools.coco import COCO
 
@@ -73,6 +74,40 @@ def test_coco_s_own_reader_finds_boxes_and_triples(corpus, rows, tmp_path, capsy
                 and pointed[region["id"]]["image_id"] == triple["image_id"]
             )
     assert told[0]["annotations"]["1"] == told[1]["annotations"]["1"]  # one region, one annotation
+
+
+def test_coco_s_own_reader_shows_regions_and_makes_masks(corpus, tmp_path, monkeypatch):
+    figure, axes = plt.subplots()
+    monkeypatch.setattr(plt, "gca", lambda: axes)
+    coco = COCO(str(exports.export_coco(corpus, tmp_path / "coco")))
+    coco.showAnns(coco.loadAnns(coco.getAnnIds(imgIds=[1])))
+    (drawn, outlines) = axes.collections
+    for shown in (drawn, outlines):
+        assert [tuple(p.get_extents().bounds) for p in shown.get_paths()] == [
+            (0, 3, 20, 25),
+            (2, 3, 19, 25),
+            (1, 1, 4, 8),
+        ]
+    plt.close(figure)
+    for annotation in coco.anns.values():
+        mask = coco.annToMask(annotation)
+        x, y, w, h = map(int, annotation["bbox"])
+        assert mask.shape == (30, 40) and mask.sum() == annotation["area"] == w * h
+        assert mask[y : y + h, x : x + w].all()
+
+
+def test_pictures_are_looked_for_through_links_and_not_outside(rows, finished_run, tmp_path):
+    root = tmp_path / "images"
+    root.mkdir()
+    (root / "VG_100K").symlink_to(finished_run / "world" / "VG_100K")
+    nameless = [r | dict(width=None, height=None) for r in rows]
+    write_parquet(nameless, tmp_path / "c.parquet", CORPUS)
+    exports.export_coco(tmp_path / "c.parquet", tmp_path / "out", root)
+    write_parquet(
+        [r | dict(image="../" + r["image"]) for r in nameless], tmp_path / "c.parquet", CORPUS
+    )
+    with pytest.raises(ValueError, match="bad path: .*leaves the image root"):
+        exports.export_coco(tmp_path / "c.parquet", tmp_path / "other", root)
 
 
 def test_an_id_with_two_boxes_is_two_regions(rows, tmp_path):
