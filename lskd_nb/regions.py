@@ -35,7 +35,9 @@ PUBLISHED = (  # (fill, outline) RGBA of the reference release
 MENTION = re.compile(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]")
 # what stands at the word before it: marks, and the second half of "[0]'s" and "don't"
 _AT_THE_LEFT = re.compile(r"[?.!,;:%)”’]|n['’]t\b|'\w")
-_AT_THE_RIGHT = ("(", "$", "#", "“", "‘")  # what stands at the word after it
+_APART = re.compile(f" (?={_AT_THE_LEFT.pattern})")  # a space of the tokens, not of the text
+_AT_THE_RIGHT = frozenset("($#“‘")  # what stands at the word after it
+_UNDECIDED = frozenset("'\"’")  # what its neighbours or its partner decide
 _ENDINGS = ("s", "t", "d", "m", "re", "ve", "ll")  # of words with an apostrophe
 
 
@@ -105,6 +107,8 @@ def tokens_to_text(tokens: Sequence[str | Sequence[int]]) -> str:
     "[0]'s coat doesn't fit."
     """
     words = [t if type(t) is str else f"[{', '.join(map(str, t))}]" for t in tokens]
+    if _AT_THE_RIGHT.isdisjoint(words) and _UNDECIDED.isdisjoint(words):  # nearly always
+        return _APART.sub("", " ".join(words))
     left, right = _glued(words)
     spaced = (
         word if place == 0 or place in left or place - 1 in right else f" {word}"
