@@ -255,6 +255,7 @@ def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images
     from lskd_nb.publishing.cards import FILES
     from lskd_nb.publishing.report import write_report
     from lskd_nb.records import CORPUS, REGIONS, SCORES, TRIPLES, read_parquet, write_parquet
+    from lskd_nb.regions import image_file
     from lskd_nb.run_folder import RunFolder
 
     schemas = dict(kept=CORPUS, raw=TRIPLES, scores=SCORES, regions=REGIONS)
@@ -268,9 +269,10 @@ def _lay_out_dataset(run_dir: Path, folder: Path, report: Mapping | None, images
     if images:
         root = RunFolder(run_dir).image_root
         for image in sorted(set(corpus["image"].to_pylist())):
-            if not (root / image).resolve().is_relative_to(root.resolve()):
-                raise RunError(f"image path {image!r} leaves the image root {root}")
-            _copy(root / image, folder / "images" / image)
+            try:
+                _copy(image_file(root, image), folder / "images" / image)
+            except ValueError as error:
+                raise RunError(str(error)) from None
 
 
 def _lay_out_model(source: Path, folder: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -145,7 +146,12 @@ def test_what_is_half_written_or_not_asked_for_stands_against_it(
     assert found.startswith(file) and why in found
 
 
-def test_images_come_along_when_asked_for(against, finished_run, tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_images_come_along_when_asked_for(linked, against, finished_run, tmp_path):
+    if linked:  # VG_100K is a link to where the set was unpacked, as the guide lays out data
+        folder = Path((finished_run / "image_root.txt").read_text()) / "VG_100K"
+        folder.rename(tmp_path / "unpacked")
+        folder.symlink_to(tmp_path / "unpacked")
     staged = hub.stage(finished_run, tmp_path / "staged", {"dataset": "me/data"}, images=True)
     assert sorted(p.name for p in (staged[0].folder / "images/VG_100K").iterdir()) == [
         "2.jpg",
