@@ -66,7 +66,12 @@ class Texts:
 
 
 class Student(nn.Module):
-    """BLIP-2 stage 1 with everything its three losses need."""
+    """BLIP-2 stage 1 with everything its three losses need.
+
+    ``fresh`` names the weights that its files did not have, and that begin at random.
+    """
+
+    fresh: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -99,6 +104,10 @@ class Student(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.temperature.device
+
+    def origin(self, part: str) -> str:
+        """Whether a part (``lm_head``, ``temperature``) was "loaded", or began "fresh"."""
+        return "fresh" if any(name.split(".")[0] == part for name in self.fresh) else "loaded"
 
     def train(self, mode: bool = True) -> "Student":
         """The vision encoder is frozen: it stays in evaluation mode."""

@@ -50,7 +50,9 @@ class LavisStudent(Student):
                 "LAVIS's network has no place for"
                 f" {found.unexpected_keys}, and misses {found.missing_keys}"
             )
-        return cls(blip2, student.tokenizer, student.max_tokens)
+        whole = cls(blip2, student.tokenizer, student.max_tokens)
+        whole.fresh = student.fresh
+        return whole
 
     @property
     def temperature(self) -> nn.Parameter:

@@ -7,7 +7,9 @@ interpolated to another image size as LAVIS does it. ``loading`` makes a student
 """
 
 import math
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,6 +29,8 @@ TOKENIZER = "bert-base-uncased"  # LAVIS's, [DEC] added
 EPSILON = 1e-5  # of ln_vision; Hugging Face's default is 1e-6
 # of LSKD's critic: hidden layers of its own, used in training alone
 CRITIC_HEADS = ("qa_head.", "r_head.")
+WRAPPED = re.compile(r"^(?:module\.|_orig_mod\.)+")  # what wrappers put before a network's names
+PASSED_OVER = ("omegaconf.", "typing.Any")  # classes of configurations, not built
 
 
 class NormedEmbeddings(Blip2VisionEmbeddings):
@@ -70,28 +74,79 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], int | None]:
     """The weights of a ``.pth`` file, plain or under "model", and the image size its training
     configuration tells, if it does.
 
-    Only tensors and plain containers are unpickled. Raises ``FileNotFoundError``, and
-    ``ValueError`` for what is no such file.
+    Names are those of the network alone: what DistributedDataParallel and ``torch.compile`` put
+    before them is taken off. Only tensors and plain containers are unpickled. Raises
+    ``FileNotFoundError``, and ``ValueError`` for what is no such file, and for weights that are no
+    numbers.
     """
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no checkpoint at {path}") from None
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a checkpoint of tensors alone, and nothing else is unpickled: {error}"
-        ) from error
+    held = _unpickled(Path(path))
     weights = held.get("model", held) if isinstance(held, dict) else held
     if not isinstance(weights, dict) or not weights:
         raise ValueError(
             f"{path} holds no weights: expected a dictionary of tensors, or one under 'model'"
         )
+    named: dict[str, Tensor] = {}
     for key, weight in weights.items():
         if not isinstance(weight, Tensor):
             raise ValueError(f"{path}: {key!r} is {type(weight).__name__}, expected a tensor")
+        name = WRAPPED.sub("", str(key))
+        if name in named:
+            raise ValueError(f"{path} holds {name} twice, once as {key}")
+        named[name] = weight
+    check_numbers(named, path)
     told = held.get("config")
     told = told.get("model") if isinstance(told, dict) else None
-    return weights, told.get("image_size") if isinstance(told, dict) else None
+    return named, told.get("image_size") if isinstance(told, dict) else None
+
+
+class _Left:
+    """What stands for an object of a checkpoint that is of no use here, and is not built."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+def _unpickled(path: Path) -> object:
+    """What a ``.pth`` file holds, read in torch's safe mode.
+
+    A configuration of OmegaConf's classes, as some trainers leave it beside the weights, is passed
+    over: none of its code runs. Any other class is refused by name. torch's own messages are not
+    passed on, since they advise to switch the safe mode off.
+    """
+    others: list[str] = []
+    try:
+        # a file that is no archive, or not torch's, has no such list
+        with suppress(Exception):
+            others = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        passed = [name for name in others if name.startswith(PASSED_OVER)]
+        if len(passed) == len(others):
+            with torch.serialization.safe_globals([(_Left, name) for name in passed]):
+                return torch.load(path, map_location="cpu", weights_only=True)
+        others = [name for name in others if name not in passed]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no checkpoint at {path}") from None
+    except Exception:
+        pass
+    why = f"it has {', '.join(others[:3])} in it" if others else "it is damaged, or of another kind"
+    raise ValueError(
+        f"{path} is not a checkpoint of tensors alone, and nothing else is unpickled: {why}"
+    )
+
+
+def check_numbers(weights: Mapping[str, Tensor], where: str | Path) -> None:
+    """Raise ``ValueError`` naming the first weight that is not a number, or infinite: every score
+    would be one as well, and the first choice always taken.
+    """
+    for name, weight in weights.items():
+        if weight.is_floating_point() and weight.numel() and not weight.is_meta:
+            low, high = torch.aminmax(weight.detach())
+            if not (low.isfinite() and high.isfinite()):
+                bad = int((~weight.detach().isfinite()).sum())
+                raise ValueError(
+                    f"{where}: {bad:,} of {weight.numel():,} values of {name} are no numbers"
+                    " (NaN or infinite): what wrote the file had gone astray; take an earlier one"
+                )
 
 
 def infer_config(weights: Mapping[str, Tensor], where: str) -> Blip2Config:

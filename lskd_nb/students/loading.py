@@ -10,6 +10,9 @@ folder:
     python -m lskd_nb.students.loading FILE.pth FOLDER \\
         --base Salesforce/blip2-itm-vit-g --image-size 480
 
+What neither file has of the LM head and the temperature starts fresh, with a warning: the hub's
+``Salesforce/blip2-itm-vit-g`` has neither, LAVIS's ``blip2_pretrained.pth`` has both.
+
 Tested on random weights in these layouts; none of the published files has been read yet.
 """
 
@@ -20,6 +23,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from json import JSONDecodeError
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -40,6 +44,7 @@ from lskd_nb.students.lavis_weights import (
     EPSILON,
     TOKENIZER,
     LavisBlip2,
+    check_numbers,
     infer_config,
     network_class,
     read_checkpoint,
@@ -63,7 +68,8 @@ def load_student(
 
     ``image_size`` in pixels, if not the one it was trained with: its position embeddings are
     interpolated. ``backend`` "lavis" runs the same weights in LAVIS's own network. Without stage-1
-    extras the LM head and temperature start fresh. Raises ``FileNotFoundError`` where a path is
+    extras the LM head and temperature start fresh: ``Student.fresh`` names them, a warning too.
+    Raises ``FileNotFoundError`` where a path is
     meant and not there, ``ValueError`` where it holds another kind of model.
     """
     if backend not in ("hf", "lavis"):
@@ -78,6 +84,8 @@ def load_student(
         student = _load_huggingface(name_or_path, max_tokens, dtype)
         if image_size is not None:
             resize_images(student.blip2, image_size)
+        if student.fresh:
+            warnings.warn(fresh_told(name_or_path, student), stacklevel=2)
     if backend == "lavis":
         from lskd_nb.students.lavis_backend import LavisStudent
 
@@ -101,15 +109,35 @@ def _load_huggingface(name_or_path: str, max_tokens: int, dtype: torch.dtype) ->
                 f"{name_or_path} has a Q-Former without text input:"
                 " expected a stage-1 (image-text matching) BLIP-2"
             )
-        blip2 = network_class(config).from_pretrained(name_or_path, dtype=dtype)
+        blip2, told = network_class(config).from_pretrained(
+            name_or_path, dtype=dtype, output_loading_info=True
+        )
         student = Student(blip2, load_tokenizer(name_or_path), max_tokens)
-        extra = folder / EXTRA_WEIGHTS
+        extra, weights = folder / EXTRA_WEIGHTS, {}
         if extra.exists():
             weights = {k: v.to(dtype) for k, v in load_file(extra).items()}
             left = student.load_state_dict(weights, strict=False).unexpected_keys
             if left:
                 raise ValueError(f"{extra} holds weights this student has no place for: {left}")
+    held = dict(student.named_parameters())
+    if lost := sorted(name for name in held if name.removeprefix("blip2.") in told["missing_keys"]):
+        raise ValueError(f"{name_or_path} lacks {_some(lost)}: they would be random")
+    student.fresh = tuple(
+        name for name in held if not name.startswith("blip2.") and name not in weights
+    )
+    check_numbers(held, name_or_path)
     return student
+
+
+def fresh_told(name: str | Path, student: Student) -> str:
+    """What a student's files lack and begins at random, in a plain line."""
+    words = {"lm_head": "LM head", "temperature": "temperature of the contrast"}
+    parts = [told for part, told in words.items() if student.origin(part) == "fresh"]
+    return (
+        f"{name} lacks {_some([lavis_name(n) for n in student.fresh])}: they start fresh. It has no"
+        f" {' and no '.join(parts)}, which the published training takes from LAVIS's"
+        " blip2_pretrained.pth (notebooks/guide/gpu-boxes-and-clusters.md)"
+    )
 
 
 @contextmanager
@@ -121,6 +149,10 @@ def whole_checkpoint(name: str | Path) -> Iterator[None]:
     """
     try:
         yield
+    except UnpicklingError:  # torch's words advise to load without care: they are not passed on
+        raise ValueError(
+            f"{name} can't be read: its pickled weights are damaged, or hold more than weights"
+        ) from None
     except (SafetensorError, RuntimeError, JSONDecodeError) as error:
         told = " ".join(str(error).split())[:300]
         raise ValueError(
@@ -169,7 +201,7 @@ def load_lavis(
     embeddings were trained. ``ignore``: beginnings of keys to leave out (``CRITIC_HEADS`` for
     LSKD's critic). ``tokenizer``: folder or hub name; the base's own if it has one, else LAVIS's.
     Raises ``ValueError`` naming file and key for unknown, missing or wrongly shaped weights; a
-    temperature or LM head that neither file has starts fresh, with a warning.
+    temperature or LM head that neither file has starts fresh (``Student.fresh``).
     """
     weights, told_size = read_checkpoint(path)
     found, unknown = from_lavis(weights, path)
@@ -205,7 +237,10 @@ def load_lavis(
             f"{path} holds weights that a student has no place for: {_some(left)}; name them in"
             " ignore to leave them out"
         )
-    _check_missing([name for name in expected if name not in merged], where, vision.pre_layernorm)
+    missing = [name for name in expected if name not in merged]
+    student.fresh = _check_missing(missing, where, vision.pre_layernorm)
+    if student.fresh:
+        warnings.warn(fresh_told(where, student), stacklevel=2)
     student.load_state_dict(
         {name: merged[name] for name in expected if name in merged}, strict=False
     )
@@ -220,12 +255,9 @@ def _read_base(base: str | None, max_tokens: int) -> tuple[dict[str, Tensor], St
     if base is None:
         return {}, None
     if Path(base).suffix != ".pth":
-        student = load_student(base, max_tokens)
-        held = student.state_dict()
-        if not (
-            Path(base) / EXTRA_WEIGHTS
-        ).exists():  # as on the hub: what Student has begun afresh is not the base's
-            held = {name: weight for name, weight in held.items() if name.startswith("blip2.")}
+        student = _load_huggingface(base, max_tokens, torch.float32)
+        # what starts fresh, as from the hub, is not the base's
+        held = {n: w for n, w in student.state_dict().items() if n not in student.fresh}
         return held, student
     found, unknown = from_lavis(read_checkpoint(base)[0], base)
     if unknown:
@@ -262,16 +294,12 @@ def _check_shapes(
             )
 
 
-def _check_missing(missing: Sequence[str], where: str, clip: bool) -> None:
-    """Only what the contrast and the LM head can learn anew may be missing."""
+def _check_missing(missing: Sequence[str], where: str, clip: bool) -> tuple[str, ...]:
+    """Only what the contrast and the LM head can learn anew may be missing: returns what is."""
     fresh = [name for name in missing if name == "temperature" or name.startswith("lm_head.")]
     if lost := [lavis_name(name, clip) for name in missing if name not in fresh]:
         raise ValueError(f"{where} lacks {_some(lost)}: name a base that has them")
-    if fresh:
-        warnings.warn(
-            f"{where} lacks {_some([lavis_name(n, clip) for n in fresh])}: they start fresh",
-            stacklevel=4,
-        )
+    return tuple(name for name in fresh if name != "lm_head.decoder.weight")
 
 
 def _some(keys: Sequence[str]) -> str:
@@ -286,11 +314,12 @@ def load_model(kind, name: str, device: torch.device, dtype: torch.dtype | None 
     a GPU, else float32, unless told.
 
     Raises ``ValueError`` where a hundredth of the weights or more is not in the checkpoint: it is
-    of another kind, and they would be random.
+    of another kind, and they would be random; and where files are damaged, or weights no numbers.
     """
-    model, told = kind.from_pretrained(
-        name, dtype=dtype or dtype_of(device), output_loading_info=True
-    )
+    with whole_checkpoint(name):
+        model, told = kind.from_pretrained(
+            name, dtype=dtype or dtype_of(device), output_loading_info=True
+        )
     missing = set(told["missing_keys"])
     share = sum(p.numel() for n, p in model.named_parameters() if n in missing) / sum(
         p.numel() for p in model.parameters()
@@ -300,6 +329,7 @@ def load_model(kind, name: str, device: torch.device, dtype: torch.dtype | None 
             f"{name} is no {kind.__name__}:"
             f" {share:.0%} of its weights are missing, {min(missing)} for one"
         )
+    check_numbers(dict(model.named_parameters()), name)
     return model.eval().to(device)
 
 

@@ -3,7 +3,9 @@
 Each time a row is drawn its regions are shuffled, half the time all that were offered and half the
 time those it mentions, and its texts are renumbered to match. A *region swap* is the same text with
 two ids exchanged, false about this very image; an *exchange* has the answer or the rationale of
-another row that asks the same, as VCR's wrong choices have.
+another row that asks the same, as VCR's wrong choices have. A row whose texts mention no region is
+about the plain image: nothing is drawn on it, and it has no swap. ``prefix`` stands before every
+question that there is, as it will when the student is asked; the reference has ``question: ``.
 
     corpus.parquet                      rehearsal.parquet
         | corpus_rows                       | rehearsal_rows
@@ -21,8 +23,9 @@ another row that asks the same, as VCR's wrong choices have.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -62,31 +65,49 @@ class Sample:
     exchanged: tuple[str, str] | None = None
 
 
-def corpus_rows(path: str | Path) -> list[Row]:
-    """Rows of a corpus.
+def corpus_rows(path: str | Path, prefix: str = "") -> list[Row]:
+    """Rows of a corpus, ``prefix`` before their questions.
 
-    Raises ``ValueError`` naming the triple whose texts mention a region it does not have.
+    Raises ``ValueError`` where there are none, and naming the triple whose texts mention a region
+    it does not have.
     """
     rows = []
-    for r in read_parquet(path, CORPUS).to_pylist():
-        regions = tuple(region_of(g) for g in r["references"])
+    for r in _dicts(read_parquet(path, CORPUS)):
         mentioned = tuple(mentions(" ".join((r["question"], r["answer"], r["rationale"]))))
+        # what no text mentions is not drawn for a row that mentions nothing
+        regions = tuple(region_of(g) for g in r["references"]) if mentioned else ()
         unknown = set(mentioned) - {g.id for g in regions}
         if unknown:
             raise ValueError(
                 f"{path}: triple {r['triple_id']} mentions the regions {sorted(unknown)} that it"
                 " has no boxes for"
             )
-        rows.append(Row(r["image"], r["question"], r["answer"], r["rationale"], regions, mentioned))
+        question = _asked(r["question"], prefix)
+        rows.append(Row(r["image"], question, r["answer"], r["rationale"], regions, mentioned))
+    if not rows:
+        raise ValueError(f"{path} holds no triples: there is nothing to learn from")
     return rows
 
 
-def rehearsal_rows(path: str | Path) -> list[Row]:
-    """Plain pairs (image, question, text); the question may be empty. Nothing is drawn."""
+def rehearsal_rows(path: str | Path, prefix: str = "") -> list[Row]:
+    """Plain pairs (image, question, text), ``prefix`` before questions; these may be empty.
+
+    Nothing is drawn.
+    """
     return [
-        Row(r["image"], r["question"], r["text"], "", (), ())
-        for r in read_parquet(path, REHEARSAL).to_pylist()
+        Row(r["image"], _asked(r["question"], prefix), r["text"], "", (), ())
+        for r in _dicts(read_parquet(path, REHEARSAL))
     ]
+
+
+def _dicts(table: pa.Table) -> Iterator[dict]:
+    """Rows as dicts, not all at once: a million of them would take gigabytes."""
+    for part in table.to_batches(max_chunksize=10_000):
+        yield from part.to_pylist()
+
+
+def _asked(question: str, prefix: str) -> str:
+    return f"{prefix}{question}" if question else ""
 
 
 def by_question(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -112,7 +133,7 @@ def answer_text(answer: str, rationale: str = "") -> str:
 
 def fixed_view(row: Row, which: int) -> View:
     """One of a row's fixed shuffles, the same whatever is trained from it."""
-    return View(row.image, _fixed_shuffle(row, which)[0]) if row.regions else View(row.image)
+    return View(row.image, _fixed_shuffle(row, which)[0]) if row.mentioned else View(row.image)
 
 
 def _fixed_shuffle(row: Row, which: int):
@@ -124,17 +145,15 @@ def _fixed_shuffle(row: Row, which: int):
 def draw_sample(
     row: Row, views: int, rng: np.random.Generator, asked: Mapping[str, Sequence[Row]] | None = None
 ) -> Sample:
-    """Shuffle a row's regions and renumber its texts.
+    """Shuffle a row's regions and renumber its texts; one that mentions none is not drawn on.
 
     With ``views`` > 0 the shuffle is one of that many fixed ones.
 
     ``asked``: rows by question, of which one is drawn for the exchange.
     """
     rival = _rival(row, asked or {}, rng)
-    if not row.regions:
-        text = answer_text(row.answer) if row.question else row.answer
-        exchanged = (row.question, answer_text(rival.answer)) if rival else None
-        return Sample(View(row.image), row.question, text, exchanged=exchanged)
+    if not row.mentioned:
+        return _plain_sample(row, rival, rng)
     if views:
         regions, mapping = _fixed_shuffle(row, int(rng.integers(views)))
     else:
@@ -147,6 +166,16 @@ def draw_sample(
     if rival:
         return replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng))
     return drawn
+
+
+def _plain_sample(row: Row, rival: Row | None, rng: np.random.Generator) -> Sample:
+    """A plain pair, or a triple that mentions no region: the image without boxes, and no swap."""
+    rationale = row.rationale if row.rationale and rng.random() < 0.5 else ""
+    text = answer_text(row.answer, rationale) if row.question else row.answer
+    drawn = Sample(View(row.image), row.question, text)
+    if rival is None:
+        return drawn
+    return replace(drawn, exchanged=_exchange(drawn, row.answer, rationale, rival, rng))
 
 
 def _rival(row: Row, asked: Mapping[str, Sequence[Row]], rng: np.random.Generator) -> Row | None:
@@ -168,7 +197,9 @@ def _exchange(
     if len(rival.mentioned) > len(ids):
         return None
     mapping = dict(zip(rival.mentioned, ids, strict=False))
-    theirs = renumber(rival.answer, mapping), renumber(rival.rationale, mapping)
+    theirs = rival.answer, rival.rationale
+    if mapping:  # what people wrote may have numbers in brackets that are no regions
+        theirs = renumber(rival.answer, mapping), renumber(rival.rationale, mapping)
     how = int(rng.integers(3)) if rationale else 0
     answer = answer if how == 1 else theirs[0]
     rationale = rationale if how == 2 else theirs[1]
@@ -212,8 +243,10 @@ def batch_at(
 def epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:
     """Indices of one step: rows shuffled anew each epoch, epochs without a gap."""
     positions = range(step * batch, (step + 1) * batch)
-    orders = {
-        e: np.random.default_rng([seed, 2, e]).permutation(size)
-        for e in {p // size for p in positions}
-    }
-    return [int(orders[p // size][p % size]) for p in positions]
+    return [int(_order(size, p // size, seed)[p % size]) for p in positions]
+
+
+@lru_cache(maxsize=4)
+def _order(size: int, epoch: int, seed: int) -> np.ndarray:
+    """The shuffle of an epoch: of a million rows it takes longer than a step has."""
+    return np.random.default_rng([seed, 2, epoch]).permutation(size)

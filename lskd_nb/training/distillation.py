@@ -20,9 +20,9 @@ process.
 Letters of shapes are those of ``students.blip2``; of W processes each has K = B / W images.
 """
 
-import hashlib
 import json
 import sys
+import warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,8 +35,9 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from lskd_nb.records import hash_of
 from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
-from lskd_nb.students.loading import load_student
+from lskd_nb.students.loading import fresh_told, load_student
 from lskd_nb.students.views import FrozenFeatures, drawn_pixels, encode_drawn
 from lskd_nb.training import distributed
 from lskd_nb.training.batches import (
@@ -61,7 +62,11 @@ from lskd_nb.training.loop import (
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Everything a run of distillation depends on."""
+    """Everything a run of distillation depends on.
+
+    Defaults are the reference release's where it has a value, except ``batch``, ``bf16`` and
+    ``lr``'s warm-up (``training.published`` tells what differs).
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     module: ClassVar[str] = "lskd_nb.training.distillation"
@@ -72,11 +77,14 @@ class DistillationConfig:
     out: str  # folder of the trained student
     steps: int
     batch: int = 64  # rows of a step, all processes together
-    # parts that a batch is learned in, one after the other; each has its negatives within itself
+    # parts that a batch is learned in, one after the other, to save memory; each has its negatives
+    # within itself, so ITC compares that many times fewer rows
     accumulation: int = 1
     lr: float = 1e-5
     min_lr: float = 1e-6
     weight_decay: float = 0.05
+    beta2: float = 0.999  # AdamW's; 0.98 forgets the steepness of early steps sooner
+    clip_norm: float = 0.0  # of the gradients of a step, at most; 0: as they are
     warmup: int = 0
     seed: int = 0
     itc: float = 1.0  # weights of the losses
@@ -92,7 +100,10 @@ class DistillationConfig:
     base_share: float = 0.0  # of the base in the weights that are saved
     views: int = 0  # fixed views per row, 0: a fresh one each time
     view_store: str | None = None
-    checkpoint_every: int = 50
+    # steps; 0: never. One file, replaced each time: 2.2 GB with ViT-G's Q-Former, so that every
+    # 50th of 50,000 steps would write 2 TB for each training
+    checkpoint_every: int = 1000
+    prefix: str = "question: "  # before each question; the student must be asked with the same
     max_tokens: int = 128
     # pixels, the position embeddings interpolated; None: the base's own
     image_size: int | None = None
@@ -111,11 +122,8 @@ class DistillationConfig:
         runs, and its files' hashes.
         """
         recipe = {k: v for k, v in asdict(self).items() if k not in FREE}
-        hashes = {
-            p: hashlib.sha256(Path(p).read_bytes()).hexdigest()
-            for p in (self.corpus, self.rehearsal)
-            if p
-        }
+        rehearsed = self.rehearsal if self.rehearsal_share else None
+        hashes = {p: hash_of([Path(p)]) for p in (self.corpus, rehearsed) if p}
         return json.dumps(recipe | {"files": hashes}, indent=1, sort_keys=True)
 
 
@@ -261,14 +269,17 @@ def train(config: DistillationConfig) -> Path:
         torch.set_num_threads(config.threads)
     accelerator = _processes(config)
     student = _base(config)
+    if student.fresh and distributed.rank() == 0:
+        print(fresh_told(config.student, student), flush=True)
     if config.gradient_checkpointing:
         student.blip2.qformer.gradient_checkpointing = True
-    rows = corpus_rows(config.corpus)
-    plain = rehearsal_rows(config.rehearsal) if config.rehearsal else []
+    rows, plain = corpus_rows(config.corpus, config.prefix), []
+    if config.rehearsal and config.rehearsal_share:
+        plain = rehearsal_rows(config.rehearsal, config.prefix)
     steps = Steps(
         rows,
         plain,
-        by_question([*rows, *plain]),
+        by_question([*rows, *plain]) if config.exchanges else {},
         config,
         FrozenFeatures(student, config.image_root, config.view_store),
         (distributed.rank(), distributed.world_size()),
@@ -283,7 +294,11 @@ def train(config: DistillationConfig) -> Path:
             accelerator.device,
         )
     optimizer = optimizer_of(
-        student, student.word_embeddings, config.weight_decay, config.embedding_lr
+        student,
+        student.word_embeddings,
+        config.weight_decay,
+        config.embedding_lr,
+        (0.9, config.beta2),
     )
     if not config.shard:
         objectives = accelerator.prepare(objectives)
@@ -350,9 +365,15 @@ def _processes(config: DistillationConfig):
 
 
 def _base(config: DistillationConfig) -> Student:
-    return load_student(
-        config.student, config.max_tokens, image_size=config.image_size, backend=config.backend
-    )
+    """The student that training begins with: what starts fresh is the same in every process, and
+    each time it is asked for.
+    """
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("once")
+        torch.manual_seed(config.seed)
+        return load_student(
+            config.student, config.max_tokens, image_size=config.image_size, backend=config.backend
+        )
 
 
 @torch.no_grad()
@@ -384,7 +405,7 @@ def _step(
         told = {
             name: told.get(name, 0) + value.detach() / len(parts) for name, value in found.items()
         }
-    clip_gradients(optimizer)
+    clip_gradients(optimizer, config.clip_norm)
     optimizer.step()
     optimizer.zero_grad()
     student.temperature.data.clamp_(0.001, 0.5)

@@ -231,13 +231,17 @@ def corpus_subsets(
 
     They are files in ``folder``, here by the name of the system that learns from them; each larger
     one has all of the smaller. The whole is ``lskd``, a half of it ``lskd_50``. Rows stay in their
-    order.
+    order. Raises ``ValueError`` for shares that are none, and a corpus without triples.
     """
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"shares is {list(shares)}: expected some above 0, up to 1")
     whole = read_parquet(corpus, CORPUS)
+    if not whole.num_rows:
+        raise ValueError(f"{corpus} holds no triples: there is nothing to learn from")
     order = np.random.default_rng([seed, 10]).permutation(whole.num_rows)
     subsets = {}
     for share in shares:
-        name = "lskd" if share == 1.0 else f"lskd_{round(100 * share)}"
+        name = "lskd" if share == 1.0 else f"lskd_{100 * share:g}"
         triples = max(round(share * whole.num_rows), 1)
         path = Path(folder) / f"{name}.parquet"
         write_parquet(whole.take(np.sort(order[:triples])), path, CORPUS)

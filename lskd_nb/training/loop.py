@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -47,15 +47,26 @@ def learning_rate(step: int, config: Schedule) -> float:
 
 
 def optimizer_of(
-    model: nn.Module, words: nn.Parameter, weight_decay: float, embedding_lr: float
+    model: nn.Module,
+    words: nn.Parameter,
+    weight_decay: float,
+    embedding_lr: float,
+    betas: tuple[float, float] = (0.9, 0.98),
 ) -> torch.optim.AdamW:
     """AdamW over what is trained.
 
     The word embeddings are a group whose rate ``set_learning_rate`` multiplies by ``embedding_lr``.
+    What has fewer than two dimensions, biases and norms and the temperature, does not decay, as in
+    LAVIS.
     """
     others = [p for p in model.parameters() if p.requires_grad and p is not words]
-    groups = [{"params": [words], "multiple": embedding_lr}, {"params": others, "multiple": 1.0}]
-    return torch.optim.AdamW(groups, weight_decay=weight_decay, betas=(0.9, 0.98))
+    decayed, kept = ([p for p in others if (p.ndim < 2) == small] for small in (False, True))
+    groups = [
+        {"params": [words], "multiple": embedding_lr},
+        {"params": decayed, "multiple": 1.0},
+        {"params": kept, "multiple": 1.0, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, betas=betas)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -64,7 +75,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def clip_gradients(optimizer: torch.optim.Optimizer, norm: float = 1.0) -> None:
-    """Scale all gradients so that together they are no longer than ``norm``."""
+    """Scale all gradients so that together they are no longer than ``norm``; 0: leave them."""
+    if not norm:
+        return
     parameters = [
         p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
@@ -99,10 +112,11 @@ def train_resumably(
     still to be done; then ``save(folder)``.
 
     ``identity`` is what the model depends on, as text: a checkpoint of another identity is not
-    used. Checkpoints hold the parameters of ``model`` that are trained, and ``optimizer``. ``out``
-    gets what ``save`` writes, ``metrics.jsonl`` and the identity; until then the work lies beside
-    it. All processes call ``save``, since it may have to gather what they share; the first is the
-    one to write.
+    used. Checkpoints hold the parameters of ``model`` that are trained, and ``optimizer``; each
+    replaces the one before, and with ``checkpoint_every`` 0 there are none. ``out`` gets what
+    ``save`` writes, ``metrics.jsonl`` and the identity; until then the work lies beside it. All
+    processes call ``save``, since it may have to gather what they share; the first is the one to
+    write. Raises ``ValueError`` naming the step whose loss is no number.
     """
     out, first = Path(out), distributed.rank() == 0
     work = out.with_name(out.name + ".training")
@@ -112,6 +126,7 @@ def train_resumably(
         _cut_log(work / METRICS, begin)
     for step in range(begin, steps):
         line = step_of(step)
+        _check_numbers(line, step + 1, work)
         if first:
             with place_for(work / METRICS), open(work / METRICS, "a") as log:
                 log.write(
@@ -120,7 +135,7 @@ def train_resumably(
                     )
                     + "\n"
                 )
-        if (step + 1) % checkpoint_every == 0 and step + 1 < steps:
+        if checkpoint_every and (step + 1) % checkpoint_every == 0 and step + 1 < steps:
             _checkpoint(work, step + 1, identity, model, optimizer)
     with room_for(work):
         save(work)
@@ -133,6 +148,17 @@ def train_resumably(
         os.replace(work, out)
     distributed.barrier()
     return out
+
+
+def _check_numbers(line: Mapping[str, object], step: int, work: Path) -> None:
+    """What is not a number spreads to every weight at the next step: nothing can be learned."""
+    for name, value in line.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(
+                f"{work}: {name} is {value} at step {step}. The learning rate may be too high for"
+                " this base, or gradients need clipping (clip_norm); started again, training goes"
+                " on from its last checkpoint"
+            )
 
 
 def _checkpoint(work: Path, step: int, identity: str, model: nn.Module, optimizer) -> None:
@@ -195,10 +221,11 @@ def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
         return 0
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
+    except Exception:  # torch's words advise to load without care, so they are not passed on
         raise ValueError(
-            f"{path} is not a readable checkpoint ({error}); remove it to train from the start"
-        ) from error
+            f"{path} is not a readable checkpoint, it is damaged or no training wrote it;"
+            " remove it to train from the start"
+        ) from None
     if state.get("identity") != identity:
         return 0
     named = dict(model.named_parameters())
@@ -215,6 +242,15 @@ def _resume(work: Path, identity: str, model: nn.Module, optimizer) -> int:
     with torch.no_grad():
         for name, weight in state["weights"].items():
             named[name].copy_(distributed.local_shard(weight, named[name]))
+    groups = [
+        [len(group["params"]) for group in held["param_groups"]]
+        for held in (state["optimizer"], optimizer.state_dict())
+    ]
+    if groups[0] != groups[1]:
+        raise ValueError(
+            f"{path} has another optimizer's state, {groups[0]} weights in its groups where"
+            f" {groups[1]} are trained; remove it to train from the start"
+        )
     optimizer.load_state_dict(state["optimizer"])
     for parameter, moments in optimizer.state.items():
         moments.update(

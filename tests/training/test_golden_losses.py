@@ -137,6 +137,9 @@ def test_distillation(world, tmp_path, monkeypatch):
             swaps=0.7,
             exchanges=0.3,
             embedding_lr=2.0,
+            beta2=0.98,
+            clip_norm=1.0,
+            prefix="",
             threads=1,
         )
     )
