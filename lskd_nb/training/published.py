@@ -77,14 +77,17 @@ ALWAYS = (  # what the code does, whatever its configuration
 )
 
 
-def differences(config: DistillationConfig | Mapping[str, object]) -> list[Difference]:
+def differences(
+    config: DistillationConfig | Mapping[str, object], lm_head: str = ""
+) -> list[Difference]:
     """In what a training differs from the published one; the base it begins with is the first row.
 
     ``config`` may be the JSON of a configuration (``trained_from.json``), of an older version too:
-    what it does not tell is left out.
+    what it does not tell is left out. ``lm_head``: "loaded" or "fresh" (``Student.origin``).
     """
     told = asdict(config) if isinstance(config, DistillationConfig) else dict(config)
-    found = [Difference("begins with", BASE, str(told["student"]))] if "student" in told else []
+    head = {"loaded": ", its LM head with it", "fresh": ", its LM head at random"}.get(lm_head, "")
+    found = [Difference("begins with", BASE, f"{told.get('student', 'not told')}{head}")]
     for field, (what, value, say) in NUMBERS.items():
         if field in told and told[field] != value:
             found.append(Difference(what, say(value), say(told[field])))
@@ -94,17 +97,17 @@ def differences(config: DistillationConfig | Mapping[str, object]) -> list[Diffe
     return [*found, *ALWAYS]
 
 
-def other_lm(config: DistillationConfig) -> tuple[str, dict[str, float]] | None:
+def other_lm(config: DistillationConfig) -> dict[str, dict[str, float]]:
     """The student to compare with one of ``config`` that differs in its LM loss alone: the name
-    of the system and its two weights, ``lm`` and ``lm_conditioned``.
+    of the system, and the weights of its two LM losses.
 
     It is ``published_lm`` where the queries of ``config`` see the question before they look. Where
-    its LM loss is the published one already, it is the other way round: ``conditioned_lm``. None
+    its LM loss is the published one already, it is the other way round: ``conditioned_lm``. Empty
     where ``config`` has no LM loss.
     """
     weight = max(config.lm, config.lm_conditioned)
     if not weight:
-        return None
+        return {}
     if config.lm_conditioned:
-        return "published_lm", {"lm": weight, "lm_conditioned": 0.0}
-    return "conditioned_lm", {"lm": 0.0, "lm_conditioned": weight}
+        return {"published_lm": {"lm": weight, "lm_conditioned": 0.0}}
+    return {"conditioned_lm": {"lm": 0.0, "lm_conditioned": weight}}
