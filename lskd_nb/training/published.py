@@ -40,7 +40,7 @@ NUMBERS: dict[str, tuple[str, object, Callable[[object], str]]] = {
     "weight_decay": ("weight decay", 0.05, _number),
     "beta2": ("AdamW's second beta", 0.999, _number),
     "clip_norm": ("gradients clipped to the norm", 0.0, lambda v: _number(v) if v else "not"),
-    "bf16": ("arithmetic", False, lambda v: "bf16" if v else "float32"),
+    "bf16": ("arithmetic", False, lambda v: "bf16 where fast" if v else "float32"),
     "itc": ("weight of ITC", 1.0, _number),
     "itm": ("weight of ITM", 1.0, _number),
     "lm": ("weight of the LM loss after the image", 1.0, _number),
@@ -58,7 +58,7 @@ NUMBERS: dict[str, tuple[str, object, Callable[[object], str]]] = {
 
 ALWAYS = (  # what the code does, whatever its configuration
     Difference(
-        "rows of one image", "each other's negatives in ITC and ITM", "never negatives in ITC"
+        "rows of one image", "each other's negatives in ITC and ITM", "never each other's negatives"
     ),
     Difference(
         "ITM's wrong pairs of a row",
@@ -70,7 +70,7 @@ ALWAYS = (  # what the code does, whatever its configuration
     ),
     Difference("norm after the vision encoder", "trained", "frozen with the encoder"),
     Difference(
-        "learning rate",
+        "course of the learning rate",
         "warm-up from 1e-7, its steps not known; then down a cosine by LAVIS's epochs",
         "warm-up from 0 in the steps that `warmup` says; then down a cosine by steps",
     ),
