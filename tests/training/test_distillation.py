@@ -1,64 +1,26 @@
 """Distillation: what a step sees, and that a killed run ends like an unbroken one."""
 
 import json
+import shutil
 import subprocess
 import sys
+import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 from lskd_nb.mini.pretraining.base import fresh_student
 from lskd_nb.records import CORPUS, write_parquet
-from lskd_nb.regions import Region, mentions
+from lskd_nb.regions import Region
+from lskd_nb.students.blip2 import Student
 from lskd_nb.students.loading import load_student
 from lskd_nb.students.views import FrozenFeatures, View, draw, open_image
 from lskd_nb.training import batches, launch, loop
 from lskd_nb.training import distillation as d
-
-
-def triple(number: int, region: int, regions: int = 3) -> dict:
-    box = [[2.0, 2.0, 20.0, 30.0], [22.0, 4.0, 40.0, 30.0], [44.0, 6.0, 62.0, 40.0]]
-    return dict(
-        triple_id=f"t{number}",
-        image_id=f"m{number % 4}",
-        family="id",
-        question=f"What is [{region}] about to do?",
-        answer="Throw the ball for the dog.",
-        rationale=f"[{region}] is holding a ball and [{(region + 1) % regions}] is a dog.",
-        regions=[region],
-        regions_offered=list(range(regions)),
-        model="m",
-        prompt="p",
-        request="r",
-        score=0.9,
-        image=f"m{number % 4}.png",
-        width=64,
-        height=48,
-        source="mini",
-        split="train",
-        references=[dict(id=i, box=box[i], label="thing", score=1.0) for i in range(regions)],
-    )
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    rng = np.random.default_rng(0)
-    for i in range(4):
-        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(
-            folder / f"m{i}.png"
-        )
-    write_parquet([triple(n, n % 3) for n in range(12)], folder / "corpus.parquet", CORPUS)
-    fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32).save(
-        folder / "base"
-    )
-    return folder
 
 
 def config(world: Path, out: Path, **changes) -> d.DistillationConfig:
@@ -78,101 +40,6 @@ def config(world: Path, out: Path, **changes) -> d.DistillationConfig:
         threads=1,
     )
     return replace(base, **changes)
-
-
-def test_ids_and_boxes_follow_each_other(world):
-    row = batches.corpus_rows(world / "corpus.parquet")[1]
-    seen = set()
-    for trial in range(40):
-        drawn = batches.draw_sample(row, 0, np.random.default_rng(trial))
-        subject = mentions(drawn.question)[0]
-        box = {r.id: r.box for r in drawn.view.regions}
-        assert box[subject] == row.regions[1].box  # whatever its new id, it is the same thing
-        assert sorted(box) == list(range(len(box)))
-        seen.add((subject, len(box)))
-    assert {n for _, n in seen} == {2, 3}  # the mentioned ones only, or all that were offered
-    assert {s for s, _ in seen} == {0, 1, 2}
-
-
-def test_a_swap_tells_the_same_of_another_region(world):
-    row = batches.corpus_rows(world / "corpus.parquet")[0]
-    for trial in range(30):
-        drawn = batches.draw_sample(row, 0, np.random.default_rng(trial))
-        question, text = drawn.swapped
-        assert (question, text) != (drawn.question, drawn.text)
-        assert sorted(mentions(question + text)) == sorted(set(mentions(question + text)))
-        assert set(mentions(question)) <= {r.id for r in drawn.view.regions}
-
-
-def test_one_region_offers_no_swap():
-    row = batches.Row("m.png", "Why is [0] here?", "To rest.", "", (Region(0, (0, 0, 9, 9)),), (0,))
-    assert batches.draw_sample(row, 0, np.random.default_rng(0)).swapped is None
-
-
-def test_a_plain_pair_is_denied_with_another_answer_to_its_question(tmp_path):
-    pairs = [
-        ("a.png", "Where is this?", "on the beach"),
-        ("b.png", "Where is this?", "in a kitchen"),
-        ("a.png", "", "a dog"),
-        ("b.png", "Who?", "he"),
-    ]
-    pq.write_table(
-        pa.Table.from_pylist([dict(image=i, question=q, text=t) for i, q, t in pairs]),
-        tmp_path / "r.parquet",
-    )
-    rows = batches.rehearsal_rows(tmp_path / "r.parquet")
-    drawn = [
-        [
-            batches.draw_sample(r, 2, np.random.default_rng(t), batches.by_question(rows))
-            for t in range(9)
-        ]
-        for r in rows
-    ]
-    told = [
-        {x.exchanged for x in several} - {None} for several in drawn
-    ]  # now and then the few draws meet only the row itself
-    assert told == [
-        {("Where is this?", "Answer: in a kitchen")},
-        {("Where is this?", "Answer: on the beach")},
-        set(),
-        set(),
-    ]
-    assert drawn[0][0].text == "Answer: on the beach" and drawn[2][0].text == "a dog"
-    assert all(x.swapped is None for several in drawn for x in several)
-
-
-def test_an_exchange_tells_another_answer_or_rationale_of_the_own_regions():
-    regions = tuple(Region(i, (10.0 * i, 0.0, 10.0 * i + 9, 9.0)) for i in range(3))
-    row = batches.Row(
-        "a.png", "Why is [2] here?", "To rest.", "[2] is sitting and [0] is a dog.", regions, (2, 0)
-    )
-    rival = batches.Row(
-        "b.png", "Why is [1] here?", "To swim.", "[1] is wet and [0] is a boat.", regions, (1, 0)
-    )
-    other = batches.Row("b.png", "Where is [1]?", "Here.", "[1] is here.", regions, (1,))
-    asked = batches.by_question([row, rival, other])
-    assert sorted(map(len, asked.values())) == [1, 2]
-    seen = set()
-    for trial in range(80):
-        drawn = batches.draw_sample(row, 0, np.random.default_rng(trial), asked)
-        if drawn.exchanged is None:
-            continue
-        question, text = drawn.exchanged
-        asked_about, second = (
-            mentions(drawn.text.split(" Rationale")[0] + drawn.question)[0],
-            mentions(drawn.text)[-1:],
-        )
-        assert question == drawn.question and text != drawn.text
-        answer, _, rationale = text.partition(" Rationale: ")
-        assert bool(rationale) == (" Rationale: " in drawn.text)
-        seen.add((answer, bool(rationale) and ("wet" in rationale)))
-        if rationale:
-            assert mentions(rationale) == [asked_about, *second]
-    assert seen == {
-        ("Answer: To swim.", False),
-        ("Answer: To swim.", True),
-        ("Answer: To rest.", True),
-    }
 
 
 def test_shares_of_hard_negatives_are_kept(world):
@@ -208,31 +75,76 @@ def test_word_embeddings_have_a_learning_rate_of_their_own():
     assert sizes[0] == student.blip2.embeddings.word_embeddings.weight.numel()
     assert sum(sizes) == sum(p.numel() for p in student.parameters() if p.requires_grad)
     d.set_learning_rate(optimizer, 0.5)
-    assert [g["lr"] for g in optimizer.param_groups] == [2.0, 0.5]
+    assert [g["lr"] for g in optimizer.param_groups] == [2.0, 0.5, 0.5]
 
 
-def test_every_row_is_seen_once_an_epoch():
-    seen = [i for step in range(5) for i in batches.epoch_indices(10, 6, step, seed=3)]
-    assert sorted(seen[:10]) == sorted(seen[10:20]) == sorted(seen[20:30]) == list(range(10))
-    assert seen[:10] != seen[10:20]
+def test_biases_norms_and_temperature_do_not_decay():
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    optimizer = d.optimizer_of(student, student.word_embeddings, 0.05, 1.0, (0.9, 0.999))
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    names = {n: decay[id(p)] for n, p in student.named_parameters() if p.requires_grad}
+    kept = {n for n, value in names.items() if not value}
+    assert {n for n in names if n.endswith(".bias") or "norm" in n.lower()} | {
+        "temperature"
+    } == kept
+    assert names["blip2.query_tokens"] == names["blip2.itm_head.weight"] == 0.05
+    assert optimizer.defaults["betas"] == (0.9, 0.999)
 
 
-def test_fixed_views_are_few_and_fresh_ones_many(world):
-    def seen(row: batches.Row, views: int) -> set[str]:
-        return {
-            batches.draw_sample(row, views, np.random.default_rng(t)).view.key for t in range(40)
-        }
-
-    rows = batches.corpus_rows(world / "corpus.parquet")[:6]
-    assert {len(seen(r, 2)) for r in rows} <= {1, 2} and any(len(seen(r, 2)) == 2 for r in rows)
-    assert all(len(seen(r, 0)) > 4 for r in rows)
+def test_gradients_are_clipped_where_that_is_asked_for():
+    weight = torch.nn.Parameter(torch.zeros(4))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    for norm, expected in ((0.0, 6.0), (1.5, 1.5)):
+        weight.grad = torch.full((4,), 3.0)
+        loop.clip_gradients(optimizer, norm)
+        assert weight.grad.norm().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_unknown_region_names_the_triple(world, tmp_path):
-    bad = triple(0, 0) | dict(answer="Give [7] the ball.")
-    write_parquet([bad], tmp_path / "c.parquet", CORPUS)
-    with pytest.raises(ValueError, match=r"triple t0 mentions the regions \[7\]"):
-        batches.corpus_rows(tmp_path / "c.parquet")
+def test_the_prefix_stands_before_every_question_that_is_one(world, tmp_path):
+    pairs = [dict(image="m0.png", question=q, text="here") for q in ("Where is it?", "")]
+    write_parquet(pairs, tmp_path / "rehearsal.parquet", batches.REHEARSAL)
+    told = config(
+        world,
+        tmp_path / "s",
+        batch=8,
+        exchanges=1.0,
+        rehearsal=str(tmp_path / "rehearsal.parquet"),
+        rehearsal_share=0.5,
+    )
+    assert told.prefix == "question: "  # as the reference has it
+    student, seen = load_student(told.student), []
+    tokenize = student.tokenize
+
+    def told_of(questions, texts):
+        seen.extend(questions)
+        return tokenize(questions, texts)
+
+    student.tokenize = told_of
+    rows = batches.corpus_rows(told.corpus, told.prefix)
+    plain = batches.rehearsal_rows(told.rehearsal, told.prefix)
+    batch = batches.batch_at(0, rows, plain, batches.by_question(rows + plain), 16, 0.5, 0, 0)
+    image = FrozenFeatures(student, world).encode([x.view for x in batch])
+    d.losses(student, image, batch, replace(told, swaps=1.0), np.random.default_rng(0))
+    assert {q[:15] for q in seen} == {"", "question: What ", "question: Where"}
+    assert not launch.finished(replace(told, prefix=""))
+    assert json.loads(told.identity())["prefix"] == "question: "
+
+
+def test_what_is_not_rehearsed_is_not_read(world, tmp_path):
+    told = config(world, tmp_path / "s", steps=1, rehearsal=str(tmp_path / "none.parquet"))
+    assert (d.train(told) / "metrics.jsonl").exists()
+
+
+def test_an_empty_corpus_is_named(world, tmp_path):
+    write_parquet([], tmp_path / "c.parquet", CORPUS)
+    with pytest.raises(ValueError, match="c.parquet holds no triples: there is nothing to learn"):
+        d.train(config(world, tmp_path / "s", corpus=str(tmp_path / "c.parquet")))
+
+
+def test_a_loss_that_is_no_number_ends_the_training(world, tmp_path):
+    told = config(world, tmp_path / "s", lr=1e30, steps=8, clip_norm=0.0)
+    with pytest.raises(ValueError, match=r"s.training: \w+ is nan at step \d\. The learning rate"):
+        d.train(told)
 
 
 def test_config_errors_name_the_key(tmp_path):
@@ -314,8 +226,41 @@ def test_damaged_checkpoint_is_named(world, tmp_path):
     work = tmp_path / "s.training"
     work.mkdir()
     (work / loop.CHECKPOINT).write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="checkpoint.pt is not a readable checkpoint"):
+    with pytest.raises(ValueError, match="checkpoint.pt is not a readable checkpoint") as told:
         d.train(config(world, tmp_path / "s"))
+    # torch's advice is not passed on, not as a cause either
+    assert "trusted source" not in "".join(traceback.format_exception(told.value))
+
+
+def test_a_checkpoint_of_another_optimizer_is_named(world, tmp_path):
+    told = config(world, tmp_path / "s", steps=5, checkpoint_every=2)
+    d.train(replace(told, out=str(tmp_path / "none"), checkpoint_every=0))  # none is written
+    checkpoint = tmp_path / "s.training" / loop.CHECKPOINT
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Student, "save", lambda self, folder: 1 / 0)  # leaves the checkpoint
+        with pytest.raises(ZeroDivisionError):
+            d.train(told)
+    state = torch.load(checkpoint, weights_only=True)
+    groups = state["optimizer"]["param_groups"]
+    groups[1]["params"] += groups.pop()["params"]  # as when biases decayed with all others
+    torch.save(state, checkpoint)
+    with pytest.raises(ValueError, match="checkpoint.pt has another optimizer's state"):
+        d.train(told)
+
+
+def test_what_starts_fresh_is_said_and_is_the_same_each_time(world, tmp_path, capsys):
+    shutil.copytree(world / "base", tmp_path / "hub")
+    (tmp_path / "hub" / "stage1.safetensors").unlink()
+    told = config(world, tmp_path / "s", student=str(tmp_path / "hub"), steps=1)
+    torch.manual_seed(7)
+    one = load_student(str(d.train(replace(told, lr=0.0, min_lr=0.0, weight_decay=0.0))))
+    assert (
+        "hub lacks temp, Qformer.cls" in (said := capsys.readouterr().out) and "no LM head" in said
+    )
+    torch.manual_seed(8)
+    other = replace(told, out=str(tmp_path / "t"), lr=0.0, min_lr=0.0, base_share=0.5)
+    for a, b in zip(one.parameters(), load_student(str(d.train(other))).parameters(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_stored_views_equal_fresh_ones(world, tmp_path):
@@ -359,7 +304,7 @@ def test_images_outside_the_root_and_damaged_ones_are_refused(world, tmp_path):
         open_image(tmp_path, "none.jpg")
 
 
-def test_a_student_is_known_by_what_it_was_trained_from(world, tmp_path):
+def test_a_student_is_known_by_what_it_was_trained_from(world, tmp_path, triple):
     corpus = tmp_path / "corpus.parquet"
     write_parquet([triple(n, n % 3) for n in range(12)], corpus, CORPUS)
     told = config(world, tmp_path / "s", corpus=str(corpus), steps=2)

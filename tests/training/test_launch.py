@@ -83,6 +83,24 @@ def test_subsets_are_nested_and_keep_the_order(corpus, tmp_path):
     assert read_parquet(other.corpus, CORPUS)["triple_id"].to_pylist() != ids[1]
 
 
+def test_shares_too_small_for_whole_hundredths_have_names_of_their_own(corpus, tmp_path):
+    subsets = launch.corpus_subsets(corpus, tmp_path, [0.29, 0.004, 0.001], seed=3)
+    assert list(subsets) == ["lskd_29", "lskd_0.4", "lskd_0.1"]
+    assert all(subset.corpus.exists() for subset in subsets.values())
+
+
+@pytest.mark.parametrize("shares", [[], [1.0, 0.0], [1.5]])
+def test_shares_that_are_none_are_refused(corpus, tmp_path, shares):
+    with pytest.raises(ValueError, match="shares is .*: expected some above 0, up to 1"):
+        launch.corpus_subsets(corpus, tmp_path, shares, seed=3)
+
+
+def test_subsets_of_an_empty_corpus_are_refused(tmp_path):
+    write_parquet([], tmp_path / "c.parquet", CORPUS)
+    with pytest.raises(ValueError, match="c.parquet holds no triples"):
+        launch.corpus_subsets(tmp_path / "c.parquet", tmp_path, [1.0], seed=3)
+
+
 def test_features_of_all_that_trainings_will_see_are_stored(corpus, tmp_path):
     for n in range(5):
         Image.new("RGB", (64, 48), (40 * n, 90, 120)).save(tmp_path / f"m{n}.png")
