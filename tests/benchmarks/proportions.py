@@ -1,5 +1,6 @@
 """Students with random weights: one whose parts stand to each other as in BLIP-2 ViT-G, small
-enough for a CPU, and one as large as that.
+enough for a CPU, and one as large as that; and BLIP-2 FlanT5-XXL in its published sizes. Tiny ones
+walk through a benchmark where there is no GPU.
 
 ViT-G has 39 layers of width 1408 and sees 257 patches, the Q-Former 12 of 768 with 32 queries and a
 vocabulary of 30,523. Widths are a quarter here and the encoder has a quarter of its layers, the
@@ -15,14 +16,18 @@ from PIL import Image
 from transformers import (
     BertTokenizer,
     Blip2Config,
+    Blip2ForConditionalGeneration,
     Blip2ForImageTextRetrieval,
     Blip2QFormerConfig,
     Blip2VisionConfig,
+    T5Config,
+    T5Tokenizer,
 )
 
 from lskd_nb.mini.pretraining.base import vocabulary
 from lskd_nb.regions import Region
-from lskd_nb.students.blip2 import Student
+from lskd_nb.students.blip2 import Student, dtype_of
+from lskd_nb.students.generative import GenerativeStudent
 from lskd_nb.students.views import View
 
 REGIONS = (Region(0, (40.0, 60.0, 300.0, 420.0)), Region(1, (280.0, 100.0, 520.0, 460.0)))
@@ -71,17 +76,64 @@ def quarter_student(image_size: int = 224, dropout: float = 0.0) -> Student:
     )
 
 
+VIT_G = dict(hidden_size=1408, intermediate_size=6144, num_hidden_layers=39, num_attention_heads=16)
+Q_FORMER = dict(
+    hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
+)
+TINY_VIT = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+TINY_Q_FORMER = dict(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+)
+FLAN_T5_XXL = dict(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64)
+TINY_T5 = dict(d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4)
+
+
 def whole_student(image_size: int = 480, dropout: float = 0.1) -> Student:
     """BLIP-2 ViT-G stage 1 in its published sizes, in evaluation mode, float32."""
-    vision = dict(
-        hidden_size=1408, intermediate_size=6144, num_hidden_layers=39, num_attention_heads=16
+    return _student(VIT_G, Q_FORMER, image_size, dropout)
+
+
+def tiny_student(image_size: int = 56, dropout: float = 0.1) -> Student:
+    """All of a student's parts, as small as they may be."""
+    return _student(TINY_VIT, TINY_Q_FORMER, image_size, dropout)
+
+
+def generative_student(
+    device: torch.device, tiny: bool = False, image_size: int = 224
+) -> GenerativeStudent:
+    """BLIP-2 FlanT5-XXL in its published sizes, or a tiny one, made on ``device`` in the precision
+    that it is loaded with there.
+    """
+    torch.manual_seed(0)
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0), ("▁", -3.0)]
+    letters = [(c, -9.0) for c in "abcdefghijklmnopqrstuvwxyzARQ:.?[]0123456789"]
+    spoken = [("▁" + word, -5.0) for word in dict.fromkeys(WORDS) if len(word) > 1]
+    words = T5Tokenizer(vocab=pieces + letters + spoken, extra_ids=0)
+    words.add_tokens(["<image>"], special_tokens=True)
+    seen, read, text = (
+        (TINY_VIT, TINY_Q_FORMER, TINY_T5) if tiny else (VIT_G, Q_FORMER, FLAN_T5_XXL)
     )
-    return _student(
-        vision,
-        dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072),
-        image_size,
-        dropout,
+    vision = Blip2VisionConfig(**seen, image_size=image_size, patch_size=14)
+    qformer = Blip2QFormerConfig(
+        **read, vocab_size=VOCABULARY, encoder_hidden_size=seen["hidden_size"]
     )
+    language = T5Config(
+        **text,
+        vocab_size=32128,
+        decoder_start_token_id=0,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+    )
+    config = Blip2Config(
+        vision_config=vision.to_dict(),
+        qformer_config=qformer.to_dict(),
+        text_config=language.to_dict(),
+        num_query_tokens=32,
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+    )
+    with torch.device(device):
+        model = Blip2ForConditionalGeneration._from_config(config, dtype=dtype_of(device))
+    return GenerativeStudent(model, words).eval()
 
 
 def _student(sizes: dict, qformer_sizes: dict, image_size: int, dropout: float) -> Student:
@@ -113,7 +165,7 @@ def _student(sizes: dict, qformer_sizes: dict, image_size: int, dropout: float) 
     ):
         torch.nn.init.normal_(weight, std=0.02)
     torch.nn.init.normal_(blip2.itm_head.weight)  # so that scores differ
-    words = [*vocabulary(), *(f"[unused{n}]" for n in range(VOCABULARY))][:VOCABULARY]
+    words = [*vocabulary(), *(f"unused{n}" for n in range(VOCABULARY))][:VOCABULARY]
     return Student(
         blip2,
         BertTokenizer(
