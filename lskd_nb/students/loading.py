@@ -376,8 +376,11 @@ def main() -> None:
         "--tokenizer", help=f"hub name or folder; default: the base's, or {TOKENIZER}"
     )
     told = parser.parse_args()
-    load_lavis(told.checkpoint, told.base, told.image_size, told.ignore, told.tokenizer).save(
-        told.folder
+    student = load_lavis(told.checkpoint, told.base, told.image_size, told.ignore, told.tokenizer)
+    student.save(told.folder)
+    print(
+        f"{told.folder}: {student.image_size} pixels; LM head {student.origin('lm_head')},"
+        f" temperature {student.origin('temperature')}"
     )
 
 

@@ -22,7 +22,6 @@ Letters of shapes are those of ``students.blip2``; of W processes each has K = B
 
 import json
 import sys
-import warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,8 +63,8 @@ from lskd_nb.training.loop import (
 class DistillationConfig:
     """Everything a run of distillation depends on.
 
-    Defaults are the reference release's where it has a value, except ``batch``, ``bf16`` and
-    ``lr``'s warm-up (``training.published`` tells what differs).
+    Defaults are the reference release's, except ``batch``, ``image_size``, ``bf16`` and ``warmup``
+    (``training.published`` tells what differs).
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -368,8 +367,7 @@ def _base(config: DistillationConfig) -> Student:
     """The student that training begins with: what starts fresh is the same in every process, and
     each time it is asked for.
     """
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("once")
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return load_student(
             config.student, config.max_tokens, image_size=config.image_size, backend=config.backend

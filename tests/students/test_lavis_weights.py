@@ -307,11 +307,12 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path, monkeypatch, conten
 
 
 def test_a_file_is_converted_once(
-    same_scores, write_checkpoint, eva, words, random_pixels, tmp_path, monkeypatch
+    same_scores, write_checkpoint, eva, words, random_pixels, tmp_path, monkeypatch, capsys
 ):
     path = write_checkpoint(eva, tmp_path / "p.pth")
     monkeypatch.setattr(
         sys, "argv", ["loading", str(path), str(tmp_path / "folder"), "--tokenizer", words]
     )
     loading.main()
+    assert "folder: 28 pixels; LM head loaded, temperature loaded" in capsys.readouterr().out
     assert same_scores(eva, load_student(str(tmp_path / "folder")).eval(), random_pixels)
