@@ -299,11 +299,11 @@ def _check(options: argparse.Namespace, root: Path) -> int:
 
 
 def _estimate(options: argparse.Namespace, root: Path) -> int:
-    from lskd_nb.runner.parameters import parse_overrides, profile_parameters, read_notebooks
+    from lskd_nb.runner.parameters import parse_overrides, profile_notebooks, profile_parameters
     from lskd_nb.runner.run import choose
     from lskd_nb.teacher.estimate import estimate_profile
 
-    (notebook,) = choose(notebooks := read_notebooks(root), ["02"], None)
+    (notebook,) = choose(notebooks := profile_notebooks(root, options.profile), ["02"], None)
     changed = parse_overrides(options.overrides, notebooks).get(notebook.name, {})
     values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook) | changed
     run_dir = options.out or root / "outputs" / "runs" / options.profile

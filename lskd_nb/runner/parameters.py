@@ -6,16 +6,18 @@ change any of them, to a value of the literal's type.
 """
 
 import ast
+import contextlib
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from lskd_nb.run_folder import RunError
+from lskd_nb.runner.plain_yaml import SPOKEN, load_yaml, read_yaml
+from lskd_nb.runner.ranges import what_is_allowed
 
+NUMBERED = re.compile(r"[0-9]+[a-z]*_")
 PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
@@ -42,18 +44,60 @@ class Notebook:
 
     def is_called(self, name: str) -> bool:
         """Whether ``name`` means this notebook: 3, 03 or 03_critic_training."""
-        return name == self.name or name.zfill(len(self.number)) == self.number
+        return _means(name, self.name)
 
 
-def read_notebooks(root: Path) -> list[Notebook]:
-    """The numbered notebooks under ``root``, in order.
+def read_notebooks(
+    root: Path, named: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
+) -> list[Notebook]:
+    """The notebooks of the series under ``root``, in order: those that params/ has a file for, and
+    those that ``named`` calls by a name no other has.
 
-    Raises ``RunError`` where there is none, or for one that is damaged.
+    What else lies beside them, a copy or somebody's try, is passed over and told to ``say``. Raises
+    ``RunError`` where there is none, or for one that is damaged.
     """
-    found = [read_notebook(p) for p in sorted((root / "notebooks").glob("[0-9]*_*.ipynb"))]
-    if not found:
-        raise RunError(f"{root / 'notebooks'} holds no notebook named NN_name.ipynb")
-    return found
+    found = sorted(p for p in (root / "notebooks").glob("*.ipynb") if p.name[0] != ".")
+    known = {p.stem for p in (root / "params").glob("*/*.yaml")}
+    series = [p for p in found if p.stem in known]
+    if not known:
+        series = [p for p in found if NUMBERED.match(p.stem)]
+    for name in named:
+        if not any(_means(name, p.stem) for p in series):
+            series += [p for p in found if p not in series and _means(name, p.stem)]
+    if not series:
+        raise RunError(f"{root / 'notebooks'} holds no notebook NN_name.ipynb that params/ knows")
+    if beside := [p.name for p in found if p not in series]:
+        say(f"passed over, as params/ has no file for it: {', '.join(beside)}")
+    return [read_notebook(p) for p in sorted(series, key=lambda p: p.stem)]
+
+
+def profile_notebooks(
+    root: Path, profile: str, named: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
+) -> list[Notebook]:
+    """The notebooks of the series, one of each number: the one that the profile has parameters
+    for, unless another is named in full.
+
+    Raises ``RunError`` where the profile has parameters for two.
+    """
+    notebooks, chosen = read_notebooks(root, named, say), []
+    for notebook in notebooks:
+        alike = [n for n in notebooks if n.number == notebook.number]
+        told = [n for n in alike if (root / "params" / profile / f"{n.name}.yaml").exists()]
+        meant = [n for n in alike if n.name in named] or told
+        if len(meant) > 1:
+            raise RunError(
+                f"{' and '.join(n.name for n in meant)} have the same number, and params/{profile}"
+                " has a file for each: give one of them another number"
+            )
+        if notebook in meant or not meant:
+            chosen.append(notebook)
+    return chosen
+
+
+def _means(name: str, stem: str) -> bool:
+    """Whether ``name`` means the notebook called ``stem``: 3, 03 or 03_critic_training."""
+    number = stem.split("_")[0]
+    return name == stem or name.zfill(len(number)) == number
 
 
 def read_notebook(path: Path) -> Notebook:
@@ -65,7 +109,7 @@ def read_notebook(path: Path) -> Notebook:
 
     try:
         book = nbformat.read(path, as_version=4)
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except (ValueError, nbformat.ValidationError, AttributeError, KeyError, TypeError) as error:
         raise RunError(f"{path} is not a notebook: {str(error).splitlines()[0][:200]}") from None
     cells = [c for c in book.cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
@@ -115,31 +159,40 @@ def checked(notebook: Notebook, given: Mapping[str, object], where: str) -> dict
                 hint = f"; it has {', '.join(notebook.defaults)}"
             raise RunError(f"{where}: {notebook.name} has no parameter {name!r}{hint}")
         default = notebook.defaults[name]
-        if type(default) is float and type(value) is int:
-            value = float(value)
+        value = _fitting(value, default)
         if default is not None and type(value) is not type(default):
-            if type(default) is float and _is_float(value):
-                hint = " (YAML wants a point in it, like 1.0e-5)"
-            else:
-                hint = ""
             raise RunError(
                 f"{where}: {notebook.name}.{name} must be {type(default).__name__},"
-                f" like {default!r}, not {value!r}{hint}"
+                f" like {default!r}, not {value!r}{_hint(value, default)}"
             )
         if isinstance(value, str) and PASSWORD.search(value):
             raise RunError(
                 f"{where}: {notebook.name}.{name} holds a password,"
                 " and parameters are written to files"
             )
+        if allowed := what_is_allowed(notebook.number, name, value):
+            raise RunError(f"{where}: {notebook.name}.{name} must be {allowed}, not {value!r}")
         found[name] = value
     return found
 
 
-def _is_float(value: object) -> bool:
-    try:
-        return float(str(value)) is not None
-    except ValueError:
-        return False
+def _fitting(value: object, default: object) -> object:
+    """A value as the type of its default, where it can mean nothing else."""
+    if type(default) is float and type(value) in (int, str):
+        with contextlib.suppress(ValueError, OverflowError):
+            return float(value)
+    if type(default) is bool and isinstance(value, str):
+        return SPOKEN.get(value.lower(), value)
+    return value
+
+
+def _hint(value: object, default: object) -> str:
+    """What whoever gave ``value`` may have meant."""
+    if isinstance(default, str):
+        return ' (write "" for none)' if value is None else ' (put it in quotes: "…")'
+    if type(default) is int and type(value) is float and value.is_integer():
+        return f" (write {int(value)})"
+    return " (write true or false)" if isinstance(default, bool) else ""
 
 
 def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str, object]:
@@ -149,15 +202,16 @@ def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str
     """
     path = root / "params" / profile / f"{notebook.name}.yaml"
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        given = read_yaml(path)
     except FileNotFoundError:
         profiles = ", ".join(sorted(p.name for p in (root / "params").glob("*/"))) or "none"
         raise RunError(
             f"no {path}: the profile {profile!r} has no parameters"
             f" for {notebook.name}; profiles: {profiles}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise RunError(f"{path} is {error}") from None
+    given = {} if given is None else given
     if not isinstance(given, dict):
         raise RunError(f"{path} must be a mapping of parameter names to values")
     return checked(notebook, given, str(path))
@@ -168,7 +222,7 @@ def parse_overrides(
 ) -> dict[str, dict[str, object]]:
     """``NN.key=value`` options by notebook.
 
-    A value is read as YAML unless the parameter is a text or a number.
+    A value is read as YAML unless the parameter is a text.
     """
     found: dict[str, dict[str, object]] = {}
     for option in overrides:
@@ -190,9 +244,7 @@ def parse_overrides(
 def _value(text: str, default: object) -> object:
     if isinstance(default, str):
         return text
-    if isinstance(default, float) and _is_float(text):
-        return float(text)  # YAML takes 1e-5 for a text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return load_yaml(text)
+    except ValueError:
         return text

@@ -19,7 +19,12 @@ from lskd_nb.records import atomic_path
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner import manifest
 from lskd_nb.runner.execution import end_processes, execute
-from lskd_nb.runner.parameters import Notebook, parse_overrides, profile_parameters, read_notebooks
+from lskd_nb.runner.parameters import (
+    Notebook,
+    parse_overrides,
+    profile_notebooks,
+    profile_parameters,
+)
 
 WEEK = 7 * 86_400.0
 # seconds a notebook and a run may take, by profile; else a week
@@ -79,7 +84,8 @@ def run_profile(
     not fit, and at the first notebook that fails, naming its cell.
     """
     run_dir = run_dir.resolve()
-    notebooks = read_notebooks(root)
+    named = (*only, *([start] if start else ()))
+    notebooks = profile_notebooks(root, profile, named, say)
     chosen = choose(notebooks, only, start)
     changed = parse_overrides(overrides, notebooks)
     place = {"run_dir": str(run_dir)}

@@ -27,13 +27,12 @@ def test_parameters_cell_is_read_without_running_it(tiny):
         ({"steps": 3.5}, "03_learn.steps must be int"),
         ({"steps": True}, "03_learn.steps must be int"),
         ({"steps": None}, "03_learn.steps must be int"),
-        (
-            {"lr": "1e-5"},
-            (
-                "03_learn.lr must be float, like 0.001, not '1e-5' (YAML wants a point in it, like"
-                " 1.0e-5)"
-            ),
-        ),
+        ({"steps": 3e2}, "03_learn.steps must be int, like 320, not 300.0 (write 300)"),
+        ({"steps": "1:30"}, "03_learn.steps must be int, like 320, not '1:30'"),
+        ({"lr": "fast"}, "03_learn.lr must be float, like 0.001, not 'fast'"),
+        ({"fast": "maybe"}, "03_learn.fast must be bool, like False, not 'maybe' (write true or"),
+        ({"run_dir": 3}, "03_learn.run_dir must be str, like '', not 3 (put it in quotes"),
+        ({"run_dir": None}, "03_learn.run_dir must be str, like '', not None (write \"\" for"),
         ({"run_dir": "https://me:secret@host/v1"}, "03_learn.run_dir holds a password"),
     ],
 )
@@ -47,11 +46,9 @@ def test_a_parameter_that_does_not_fit_is_refused(tiny, given, says):
 
 def test_what_fits_is_taken(tiny):
     notebook = read_notebook(tiny("03_learn", parameters=DECLARED))
-    assert checked(notebook, {"lr": 1, "free": "x", "shares": []}, "") == {
-        "lr": 1.0,
-        "free": "x",
-        "shares": [],
-    }
+    given = {"lr": 1, "free": "x", "shares": [1]}
+    assert checked(notebook, given, "") == {"lr": 1.0, "free": "x", "shares": [1]}
+    assert checked(notebook, {"lr": "1e-5", "fast": "yes"}, "") == {"lr": 1e-5, "fast": True}
     options = [
         "3.lr=1e-4",
         "03.steps=5",
@@ -63,6 +60,52 @@ def test_what_fits_is_taken(tiny):
     assert parse_overrides(options, [notebook]) == {
         "03_learn": dict(lr=1e-4, steps=5, run_dir="3", fast=True, shares=[0.1, 1], free="1e3=x")
     }
+
+
+@pytest.mark.parametrize(
+    "text, steps",
+    [("0100", 100), ("1_000", 1000), ("0x10", 16), ("0o17", 15), ("08", 8), ("1:30", None)],
+)
+def test_numbers_are_those_that_people_mean(tiny, tmp_path, text, steps):
+    """YAML 1.1 takes the first for 64, the last for 90."""
+    notebook = read_notebook(tiny("03_learn", parameters=DECLARED))
+    told = tmp_path / "params" / "tiny" / "03_learn.yaml"
+    told.write_text(f"\ufeffsteps: {text}\n", encoding="utf-8")
+    asked = (
+        lambda: parse_overrides([f"03.steps={text}"], [notebook])["03_learn"],
+        lambda: profile_parameters(tmp_path, "tiny", notebook),
+    )
+    for ask in asked:
+        if steps is None:
+            with pytest.raises(RunError, match="03_learn.steps must be int, like 320, not '1:30'"):
+                ask()
+        else:
+            assert ask() == {"steps": steps}
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "0.00001", "1E-05", '"1e-5"'])
+def test_a_text_that_is_a_number_is_one_where_a_number_is_wanted(tiny, tmp_path, text):
+    notebook = read_notebook(tiny("03_learn", parameters=DECLARED))
+    told = tmp_path / "params" / "tiny" / "03_learn.yaml"
+    told.write_text(f"lr: {text}\nfast: on\n")
+    assert profile_parameters(tmp_path, "tiny", notebook) == {"lr": 1e-5, "fast": True}
+    assert parse_overrides([f"3.lr={text}"], [notebook]) == {"03_learn": {"lr": 1e-5}}
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("steps: 3\nlr: 0.1\nsteps: 4", "line 3: the key 'steps' is there already, in line 1"),
+        ("free: {a: 1,\n  a: 2}", "line 2: the key 'a' is there already, in line 1"),
+        ("steps: 3\n---\nsteps: 4", "expected a single document"),
+    ],
+)
+def test_a_key_is_given_once(tiny, tmp_path, text, says):
+    notebook = read_notebook(tiny("03_learn", parameters=DECLARED))
+    (tmp_path / "params" / "tiny" / "03_learn.yaml").write_text(text)
+    with pytest.raises(RunError) as refused:
+        profile_parameters(tmp_path, "tiny", notebook)
+    assert says in str(refused.value) and "03_learn.yaml is not valid YAML" in str(refused.value)
 
 
 @pytest.mark.parametrize("option", ["03steps=4", "04.steps=4", "03.steps"])

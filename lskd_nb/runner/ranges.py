@@ -1,0 +1,135 @@
+"""What a parameter may be, beyond its type: a rule by its name, for all notebooks.
+
+A learning rate of NaN, no request at a time or a mode called "Batch" would fail hours into a run,
+or not at all. A new parameter whose default is a number must have a rule: ``BY_NAME`` is the place
+to add one, unless it ends as one of ``BY_ENDING``.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``holds`` says whether a value of the right type is allowed, ``allowed`` what is."""
+
+    allowed: str
+    holds: Callable[..., bool]
+
+
+def _one_of(*choices: str) -> Rule:
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def _are(values: list, kind: type | tuple[type, ...], holds: Callable[..., bool]) -> bool:
+    return all(isinstance(v, kind) and not isinstance(v, bool) and holds(v) for v in values)
+
+
+COUNT = Rule("1 or more", lambda value: value >= 1)
+NOT_NEGATIVE = Rule("0 or more", lambda value: value >= 0)
+ABOVE_0 = Rule("above 0", lambda value: value > 0)
+SHARE = Rule("from 0 to 1", lambda value: 0 <= value <= 1)
+KEPT = Rule("above 0 and no more than 1", lambda value: 0 < value <= 1)
+PART = Rule("above 0 and below 1", lambda value: 0 < value < 1)
+TEXTS = Rule("a list of texts", lambda values: _are(values, str, bool))
+SHARES = Rule(
+    "a list of shares above 0 and no more than 1, no two of the same percent",
+    lambda values: (
+        bool(values)
+        and _are(values, (int, float), lambda value: 0 < value <= 1)
+        and len({round(100 * value) for value in values}) == len(values)
+    ),
+)
+TWO_COUNTS = Rule(
+    "two numbers of 1 or more",
+    lambda values: len(values) == 2 and _are(values, int, lambda value: value >= 1),
+)
+ADDRESS = Rule(
+    "empty, or an address like http://host:8000/v1",
+    lambda value: not value or re.match(r"https?://[^/\s]+", value) is not None,
+)
+
+# by name, or by number and name where notebooks mean different things by it
+BY_NAME: Mapping[str, Rule] = {
+    "accumulation": COUNT,
+    "base_share": SHARE,
+    "base_url": ADDRESS,
+    "baselines": TEXTS,
+    "batch": COUNT,
+    "concurrency": COUNT,
+    "embedding_lr": ABOVE_0,
+    "exchanges": SHARE,
+    "held_out": PART,
+    "01b.held_out": COUNT,
+    "itc": NOT_NEGATIVE,
+    "keep": KEPT,
+    "labels": COUNT,
+    "limit": NOT_NEGATIVE,
+    "lm": NOT_NEGATIVE,
+    "lm_conditioned": NOT_NEGATIVE,
+    "lora_rank": NOT_NEGATIVE,
+    "lr": ABOVE_0,
+    "max_tokens": NOT_NEGATIVE,
+    "max_regions": COUNT,
+    "min_lr": NOT_NEGATIVE,
+    "noise": SHARE,
+    "processes": NOT_NEGATIVE,
+    "questions": NOT_NEGATIVE,
+    "08.questions": COUNT,
+    "ranked_units": NOT_NEGATIVE,
+    "scene": NOT_NEGATIVE,
+    "seed": NOT_NEGATIVE,
+    "shares": SHARES,
+    "shuffles": NOT_NEGATIVE,
+    "steps": COUNT,
+    "swaps": SHARE,
+    "temperature": Rule("from 0 to 2", lambda value: 0 <= value <= 2),
+    "triples": COUNT,
+    "views": NOT_NEGATIVE,
+    "warmup": NOT_NEGATIVE,
+    "workers": NOT_NEGATIVE,
+    "world": TWO_COUNTS,
+    "mode": _one_of("async", "batch"),
+    "engine": _one_of("local", "gpus", "ray"),
+    "backend": _one_of("hf", "lavis"),
+    "view": _one_of("highlight", "crop"),
+}
+# of names that are not above: generous, as they are meant for what is not there yet
+BY_ENDING: Mapping[str, Rule] = {
+    "_every": COUNT,
+    "_limit": NOT_NEGATIVE,
+    "_lr": ABOVE_0,
+    "_rank": NOT_NEGATIVE,
+    "_requests": NOT_NEGATIVE,
+    "_share": SHARE,
+    "_size": NOT_NEGATIVE,
+    "_steps": NOT_NEGATIVE,
+    "_tokens": NOT_NEGATIVE,
+    "_usd": NOT_NEGATIVE,
+}
+
+
+def rule_of(number: str, name: str) -> Rule | None:
+    """The rule for a parameter of the notebook with that number; None where there is none."""
+    for known in (f"{number}.{name}", name):
+        if known in BY_NAME:
+            return BY_NAME[known]
+    return next((rule for end, rule in BY_ENDING.items() if name.endswith(end)), None)
+
+
+def what_is_allowed(number: str, name: str, value: object) -> str | None:
+    """What the parameter may be, where ``value`` (of the right type) is not that; else None."""
+    if not _finite(value):
+        return "finite"
+    rule = rule_of(number, name)
+    return None if rule is None or rule.holds(value) else rule.allowed
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    return not isinstance(value, list) or all(map(_finite, value))
