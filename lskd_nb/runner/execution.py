@@ -9,6 +9,7 @@ runner was killed (its child sees stdin close; the next run looks for leftovers)
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,9 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 SAID = "papermill: "  # begins the child's own lines in a log that kernels write to as well
+LONGEST = 600  # letters of an error's message
+# in a reply as JSON, or as Python shows it
+SERVERS_WORDS = re.compile(r"""['"](?:message|detail|error)['"]\s*:\s*['"]([^'"].*?)['"]\s*[,}]""")
 LOOK = 0.5  # seconds between two looks at a running notebook
 
 
@@ -103,9 +107,9 @@ def _child(job: Mapping, run_dir: Path, root: Path, said):
     Nothing of it is left when the block ends, however that is.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "lskd_nb.runner.execution"],
+        [sys.executable, "-P", "-m", "lskd_nb.runner.execution"],
         cwd=root,
-        env=os.environ | QUIET | {MARK: str(run_dir)},
+        env=os.environ | QUIET | {MARK: str(run_dir), "LSKD_ROOT": str(root)} | _package_path(),
         text=True,
         stdin=subprocess.PIPE,
         stdout=said,
@@ -121,6 +125,17 @@ def _child(job: Mapping, run_dir: Path, root: Path, said):
         process.wait()
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
+
+
+def _package_path() -> dict[str, str]:
+    """PYTHONPATH with which a notebook imports this package, wherever it works."""
+    entries = [
+        str(Path(p).resolve()) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p
+    ]
+    home = Path(__file__).resolve().parents[2]
+    if home.name not in ("site-packages", "dist-packages"):
+        entries = [str(home), *(e for e in entries if e != str(home))]
+    return {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
 
 
 def end_processes(run_dir: Path) -> int:
@@ -207,10 +222,22 @@ def _where(book: Mapping | None, why: str) -> str:
     number, cell = started[-1]
     errors = [o for o in cell.get("outputs", ()) if o["output_type"] == "error"]
     if errors:
-        why = f"{errors[-1]['ename']}: {' '.join(errors[-1]['evalue'].split())[:400]}"
+        why = f"{errors[-1]['ename']}: {shortened(errors[-1]['evalue'])}"
     return (
         f", cell [{number}] (code: {''.join(cell['source']).strip().splitlines()[0][:70]}): {why}"
     )
+
+
+def shortened(text: str) -> str:
+    """An error's message on one line, of a length to be read: its begin, its end, and the words of
+    a server, if it holds a reply of one and they are beyond.
+    """
+    text = " ".join(text.split())
+    if len(text) <= LONGEST:
+        return text
+    begin, end = text[: LONGEST // 2], text[-LONGEST // 4 :]
+    told = [m for m in SERVERS_WORDS.findall(text) if m[:200] not in begin and m[:200] not in end]
+    return " … ".join([begin, *(words[:200] for words in told[:1]), end])
 
 
 def _last_words(log: Path, status: int) -> str:
@@ -239,8 +266,8 @@ def main() -> int:
     try:
         # the runner is stricter, if it lives
         papermill.execute_notebook(
-            job["source"],
-            job["out"],
+            literal(job["source"]),
+            literal(job["out"]),
             parameters=job["parameters"],
             cwd=job["root"],
             progress_bar=False,
@@ -249,9 +276,14 @@ def main() -> int:
             execution_timeout=int(job["limit"]) + 60,
         )
     except Exception as error:
-        print(f"{SAID}{type(error).__name__}: {' '.join(str(error).split())[:400]}", flush=True)
+        print(f"{SAID}{type(error).__name__}: {shortened(str(error))}", flush=True)
         return 1
     return 0
+
+
+def literal(path: str) -> str:
+    """A path for papermill, which takes ``{}`` in one for the place of a parameter."""
+    return path.replace("{", "{{").replace("}", "}}")
 
 
 def _end_with_the_runner(run_dir: Path) -> None:
