@@ -1,26 +1,31 @@
 """What a run was made of: versions, parameters, and hashes of everything read and written.
 
-A notebook's *fingerprint* covers its source, its parameters, the package's code and the content of
-the files it reads; as long as it and the outputs stay the same, running the notebook again would
-give what is already there. Environment variables, where keys live, are never recorded.
+A notebook's *fingerprint* covers its source, its parameters, what it can reach of the package
+(``reach``) and the files it reads, those that its parameters name included; as long as it and the
+outputs stay the same, running the notebook again would give what is already there. Environment
+variables, where keys live, are never recorded.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import stat
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lskd_nb.records import atomic_path
 from lskd_nb.runner.parameters import Notebook
+from lskd_nb.runner.reach import code_hash
 
-PACKAGE = Path(__file__).parent.parent
-CODE = (".py", ".txt", ".yaml", ".json", ".safetensors")
+# a folder beyond this is known by the names, sizes and times of its files, not by their content
+MOST_FILES, MOST_BYTES = 10_000, 10e9
+NO_INPUT = ("run_dir", "prices")  # parameters whose files have no say in a result
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,39 @@ class Stage:
     def resolve(self, entry: str) -> Path | None:
         """The path behind an entry; None where a path parameter is not set."""
         if entry.startswith("param:"):
-            value = {**self.notebook.defaults, **self.parameters}[entry.removeprefix("param:")]
+            value = self.values[entry.removeprefix("param:")]
             return (self.root / str(value)) if value else None
         return self.run_dir / entry
+
+    @property
+    def values(self) -> dict[str, object]:
+        """All parameters: those given, the others as the notebook has them."""
+        return {**self.notebook.defaults, **self.parameters}
+
+    def inputs(self) -> dict[str, list[Path]]:
+        """What the stage reads: its entries, and every file or folder that a parameter names."""
+        found = {e: [path] for e in self.notebook.reads if (path := self.resolve(e)) is not None}
+        for name, value in self.values.items():
+            entry = f"param:{name}"
+            if name not in NO_INPUT and entry not in found:
+                named = [v for v in (value if isinstance(value, list) else [value]) if v]
+                paths = [self.root / v for v in named if isinstance(v, str) and _is_there(v, self)]
+                found |= {entry: paths} if paths else {}
+        return found
+
+
+def _is_there(name: str, stage: Stage) -> bool:
+    try:
+        return (stage.root / name).exists()
+    except OSError:  # a text too long for a path
+        return False
 
 
 class Hashes:
     """SHA-256 of files and folders, remembered by size and time of change."""
 
     def __init__(self, run_dir: Path):
-        self.path = run_dir / ".hashes.json"
+        self.run_dir, self.path = run_dir, run_dir / ".hashes.json"
         try:
             self._known = json.loads(self.path.read_text())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -56,26 +84,40 @@ class Hashes:
 
     def of(self, path: Path) -> str | None:
         """Hash of a file's content, or of the names and contents in a folder or of a glob
-        pattern; None where there is nothing.
+        pattern; None where there is nothing. Of a huge folder: of names, sizes and times.
         """
         if path.is_dir():
-            return self._of_all(path, sorted(p for p in path.rglob("*") if p.is_file()))
+            return self._of_all(path, _files_below(path, self.run_dir))
         if path.is_file():
             return self._of_file(path)
         if any(sign in path.name for sign in "*?["):
-            found = sorted(p for p in path.parent.glob(path.name) if p.is_file())
-            return self._of_all(path.parent, found) if found else None
+            found = [p for p in path.parent.glob(path.name) if p.is_file()]
+            return self._of_all(path.parent, {p: p.stat() for p in found}) if found else None
         return None
 
-    def _of_all(self, folder: Path, files: list[Path]) -> str:
+    def of_each(self, paths: Sequence[Path]) -> str | None:
+        """Of one path as ``of``, of several a hash of their hashes."""
+        found = [self.of(path) for path in paths]
+        return found[0] if len(found) == 1 else hashlib.sha256(repr(found).encode()).hexdigest()
+
+    def _of_all(self, folder: Path, files: Mapping[Path, os.stat_result | None]) -> str:
         digest = hashlib.sha256()
-        for file in files:
-            digest.update(f"{file.relative_to(folder)}\0{self._of_file(file)}\0".encode())
+        states = [state for state in files.values() if state]
+        huge = len(states) > MOST_FILES or sum(s.st_size for s in states) > MOST_BYTES
+        for file in sorted(files):
+            state = files[file]
+            if state is None:
+                told = str(file.resolve())
+            elif huge:
+                told = f"{state.st_size} {state.st_mtime_ns}"
+            else:
+                told = self._of_file(file)
+            digest.update(f"{file.relative_to(folder)}\0{told}\0".encode())
         return digest.hexdigest()
 
     def _of_file(self, path: Path) -> str:
-        stat = path.stat()
-        seen = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        state = path.stat()
+        seen = [state.st_size, state.st_mtime_ns, state.st_ino]
         known = self._known.get(str(path))
         if known is None or known[:3] != seen:
             with open(path, "rb") as file:
@@ -88,6 +130,31 @@ class Hashes:
             temporary.write_text(json.dumps(self._known))
 
 
+def _files_below(folder: Path, run_dir: Path) -> dict[Path, os.stat_result | None]:
+    """The files below a folder, links followed; a run's folder in it is none of its input.
+
+    A link to a folder that has been walked already stands for itself (None).
+    """
+    found: dict[Path, os.stat_result | None] = {}
+    walked = {run_dir}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        real = here.resolve()
+        if real in walked:
+            folders.clear()
+            if real != run_dir:
+                found[here] = None
+            continue
+        walked.add(real)
+        folders.sort()  # which of two links is walked must not depend on the disk
+        for name in names:
+            with contextlib.suppress(OSError):  # a link to nowhere
+                state = os.stat(os.path.join(place, name))
+                if stat.S_ISREG(state.st_mode):
+                    found[here / name] = state
+    return found
+
+
 def notebook_source(path: Path) -> str:
     """The cells of a notebook as text, outputs and injected parameters aside."""
     import nbformat
@@ -97,27 +164,26 @@ def notebook_source(path: Path) -> str:
     return json.dumps([[c.cell_type, c.source, sorted(c.metadata.get("tags", []))] for c in kept])
 
 
-def code_hash() -> str:
-    """Hash of the package: its modules, prompts, vocabularies and weights."""
-    digest = hashlib.sha256()
-    for file in sorted(
-        p for p in PACKAGE.rglob("*") if p.suffix in CODE and "__pycache__" not in p.parts
-    ):
-        digest.update(
-            f"{file.relative_to(PACKAGE)}\0".encode() + hashlib.sha256(file.read_bytes()).digest()
-        )
-    return digest.hexdigest()
+def code_cells(path: Path) -> list[str]:
+    """The sources of a notebook's code cells, without those that hold parameters."""
+    import nbformat
+
+    return [
+        cell.source
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+        and not {"parameters", "injected-parameters"} & set(cell.metadata.get("tags", []))
+    ]
 
 
 def fingerprint(stage: Stage, hashes: Hashes) -> dict:
     """``digest`` of everything the stage depends on, and the hashes of its ``inputs``."""
-    paths = {entry: stage.resolve(entry) for entry in stage.notebook.reads}
-    inputs = {entry: hashes.of(path) for entry, path in paths.items() if path is not None}
+    inputs = {entry: hashes.of_each(paths) for entry, paths in stage.inputs().items()}
     parameters = {k: v for k, v in stage.parameters.items() if k != "run_dir"}
     parts = [
         notebook_source(stage.notebook.path),
         json.dumps(parameters, sort_keys=True, default=str),
-        code_hash(),
+        code_hash(code_cells(stage.notebook.path)),
         json.dumps(inputs, sort_keys=True),
     ]
     return dict(digest=hashlib.sha256("\0".join(parts).encode()).hexdigest(), inputs=inputs)
@@ -144,8 +210,10 @@ def begun(stage: Stage, before: Mapping) -> dict:
     )
 
 
-def is_current(record: Mapping, stage: Stage, hashes: Hashes) -> bool:
-    """Whether this stage's last run was good, of the same fingerprint, and left what is there."""
+def is_current(record: Mapping, stage: Stage, hashes: Hashes, before: Mapping) -> bool:
+    """Whether this stage's last run was good, of the fingerprint that it has ``before`` running
+    again, and left what is there.
+    """
     entry = record["notebooks"].get(stage.notebook.name)
     if (
         not entry
@@ -153,10 +221,7 @@ def is_current(record: Mapping, stage: Stage, hashes: Hashes) -> bool:
         or not (stage.run_dir / "notebooks" / stage.notebook.path.name).exists()
     ):
         return False
-    return (
-        written(stage, hashes) == entry["outputs"]
-        and fingerprint(stage, hashes)["digest"] == entry["fingerprint"]
-    )
+    return before["digest"] == entry["fingerprint"] and written(stage, hashes) == entry["outputs"]
 
 
 def open_manifest(run_dir: Path, profile: str, root: Path) -> dict:

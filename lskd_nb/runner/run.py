@@ -1,9 +1,10 @@
 """Run the notebooks of a profile headless, strictly, and only as far as something has changed.
 
 Each notebook is executed with papermill, in a process of its own and under time limits, with the
-profile's parameters. It is skipped when its source, its parameters, the package and every file it
-reads are those of its last good run, and what it wrote is still there unchanged. ``manifest.json``
-says what ran with what; ``metrics.json`` gathers what the notebooks measured.
+profile's parameters. It is skipped when its source, its parameters, what it can reach of the
+package and every file it reads are those of its last good run, and what it wrote is still there
+unchanged. ``manifest.json`` says what ran with what; ``metrics.json`` gathers what the notebooks
+measured.
 """
 
 import json
@@ -25,6 +26,7 @@ from lskd_nb.runner.parameters import (
     profile_notebooks,
     profile_parameters,
 )
+from lskd_nb.runner.stops import require_files
 
 WEEK = 7 * 86_400.0
 # seconds a notebook and a run may take, by profile; else a week
@@ -107,7 +109,9 @@ def run_profile(
         for count, notebook in enumerate(chosen, 1):
             title = f"[{count}/{len(chosen)}] {notebook.name} …"
             stage = manifest.Stage(notebook, given[notebook.name], run_dir, root)
-            if manifest.is_current(record, stage, hashes):
+            require_files(stage, profile)
+            before = manifest.fingerprint(stage, hashes)
+            if manifest.is_current(record, stage, hashes, before):
                 say(f"{title} nothing it reads has changed")
                 continue
             limit = min(per_notebook, end - time.monotonic())
@@ -117,23 +121,25 @@ def run_profile(
                 )
             # what is there was measured by a run that ended
             (run_dir / "metrics.json").unlink(missing_ok=True)
-            say(
-                f"{title}"
-                f" {_run_stage(record, stage, hashes, limit, tick and partial(_show, tick, title))}"
-            )
+            show = tick and partial(_show, tick, title)
+            say(f"{title} {_run_stage(record, stage, hashes, before, limit, show)}")
         write_metrics(run_dir, record, notebooks)
     return record
 
 
 def _run_stage(
-    record: dict, stage: manifest.Stage, hashes: manifest.Hashes, limit: float, tick
+    record: dict,
+    stage: manifest.Stage,
+    hashes: manifest.Hashes,
+    before: Mapping,
+    limit: float,
+    tick,
 ) -> str:
     """Execute a notebook, on the record from its start; returns what to say of it.
 
     Raises ``RunError`` when it fails.
     """
     name, out = stage.notebook.name, stage.run_dir / "notebooks" / stage.notebook.path.name
-    before = manifest.fingerprint(stage, hashes)
     entry = manifest.begun(stage, before)
     record["notebooks"][name] = entry
     manifest.save(record, stage.run_dir)

@@ -145,7 +145,8 @@ def test_a_profile_runs_skips_and_reruns(run_tiny, tiny, tmp_path, monkeypatch):
             run,
             tmp_path,
         )
-        return manifest.is_current(told, stage, manifest.Hashes(run))
+        hashes = manifest.Hashes(run)
+        return manifest.is_current(told, stage, hashes, manifest.fingerprint(stage, hashes))
 
     assert is_current("01") and is_current("02")
     assert not is_current("01", word="z") and not is_current("02", seed=3)

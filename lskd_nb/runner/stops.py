@@ -1,0 +1,79 @@
+"""What a notebook needs of people or of other places, and what to do where it is not there.
+
+A real run stops once by design: the critic learns from labels by people, of triples that notebook
+02 writes. The run says then what is to be labelled and how, and goes on when it is run again.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+from lskd_nb.critic.labels import BY_PEOPLE
+from lskd_nb.run_folder import RunError
+from lskd_nb.runner.manifest import Stage
+
+# fmt: off
+MODELS = (
+    "base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "narrator",
+    "detector", "baselines", "student", "language_model", "projection",
+)
+# fmt: on
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+A_FILE = re.compile(r"\.(pth?|bin|ckpt|safetensors|json|parquet)$")
+LABELS_WANTED = 20_000  # the paper's
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a model of that name can only be one of the hub: organisation/model."""
+    return HUB_NAME.fullmatch(name) is not None and not A_FILE.search(name)
+
+
+def require_files(stage: Stage, profile: str) -> None:
+    """Return where every file that the stage's parameters name, and that it reads, is there.
+
+    Raises ``RunError`` that says which is not, what is done already, and what to do now.
+    """
+    for entry in stage.notebook.reads:
+        name = entry.removeprefix("param:")
+        path = stage.resolve(entry) if name != entry else None
+        if path is None or path.exists():
+            continue
+        told = str(stage.values[name])
+        if name in MODELS and is_hub_name(told):
+            continue
+        what = f"{stage.notebook.name} needs {name}, which is {told}, and {path} is not there"
+        if name == "labels_file":
+            what = "\n".join([what, *how_to_label(profile, stage.root, stage.run_dir, path)])
+        raise RunError(what)
+
+
+def how_to_label(profile: str, root: Path, run_dir: Path, labels_file: Path) -> list[str]:
+    """What is to be labelled, and how labels come into ``labels_file``."""
+    if (triples := triples_there(run_dir)) is None:
+        return ["its labels are of triples, and notebook 02 has not written any yet: run it first"]
+    number, ours = min(LABELS_WANTED, triples), run_dir / BY_PEOPLE
+    run, widget, into = "", f'Annotator("{run_dir}", "your name")', ""
+    if run_dir.resolve() != (root / "outputs" / "runs" / profile).resolve():
+        run = f" --run {shlex.quote(str(run_dir))}"
+    if labels_file.resolve() != ours.resolve():
+        widget = widget[:-1] + f', labels="{labels_file}")'
+        into = f" --labels {shlex.quote(str(labels_file))}"
+    return [
+        f"done so far: {triples:,} triples in {run_dir / 'triples.parquet'}",
+        f"now label some of them, {number:,} for results like the paper's, in one of two ways:",
+        f"  notebook 07's label widget, {widget}: it writes {labels_file}",
+        f"  lskd labels export {profile}{run} --out tasks.json --number {number}  (Label Studio)",
+        f"  lskd labels import {profile}{run}{into} export.json",
+        "then run again: what is done is not done again",
+    ]
+
+
+def triples_there(run_dir: Path) -> int | None:
+    """How many triples a run has so far; None where notebook 02 has written no file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(run_dir / "triples.parquet").metadata.num_rows
+    except (OSError, pa.ArrowInvalid):
+        return None

@@ -1,0 +1,110 @@
+"""A run stops where a file is missing that somebody else must bring, and says what to do."""
+
+import json
+import shutil
+
+import pytest
+
+from lskd_nb.cli import _parser
+from lskd_nb.records import LABELS, write_parquet
+from lskd_nb.run_folder import RunError
+from lskd_nb.runner.run import run_profile
+from lskd_nb.runner.stops import is_hub_name
+
+LABELS_FILE = 'run_dir: str = "."\nlabels_file: str = ""'
+
+
+def stage(tiny, name, parameters, profile, *cells):
+    reads = [f"param:{line.split(':')[0]}" for line in parameters.splitlines()[1:]]
+    tiny(name, *(cells or ("1",)), parameters=parameters, reads=reads, profile=profile)
+
+
+@pytest.fixture
+def unlabelled(tiny, tmp_path, small_run):
+    """A run with twelve triples, whose notebook 03 wants labels of them."""
+    tiny("02_write", "1")
+    file = "outputs/runs/tiny/labels_by_people.parquet"
+    stage(tiny, "03_learn", LABELS_FILE, {"labels_file": file})
+    run = tmp_path / "outputs" / "runs" / "tiny"
+    run.parent.mkdir(parents=True)
+    return shutil.copytree(small_run, run)
+
+
+def test_a_run_stops_for_labels_says_how_and_goes_on(unlabelled, tmp_path, lskd):
+    run, file = unlabelled, unlabelled / "labels_by_people.parquet"
+    done = lskd(tmp_path, "run", "tiny")
+    assert done.returncode == 1 and "03_learn" not in done.stdout
+    assert done.stderr.splitlines() == [
+        "03_learn needs labels_file, which is outputs/runs/tiny/labels_by_people.parquet, and"
+        f" {file} is not there",
+        f"done so far: 12 triples in {run / 'triples.parquet'}",
+        "now label some of them, 12 for results like the paper's, in one of two ways:",
+        f'  notebook 07\'s label widget, Annotator("{run}", "your name"): it writes {file}',
+        "  lskd labels export tiny --out tasks.json --number 12  (Label Studio)",
+        "  lskd labels import tiny export.json",
+        "then run again: what is done is not done again",
+    ]
+    # what it says to do is done, by its own commands
+    exported = done.stderr.splitlines()[4].split("(")[0].split()[1:]
+    assert lskd(tmp_path, *exported).returncode == 0
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert len(tasks) == 12 and _parser().parse_args(["labels", "import", "tiny", "export.json"])
+    label = dict(triple_id="m0-0", annotator="a", accept=True, qa_score=1.0, rationale_score=0.5)
+    write_parquet([label], file, LABELS)
+    said: list[str] = []
+    run_profile("tiny", tmp_path, run, say=said.append)
+    assert said[0].endswith("02_write … nothing it reads has changed")
+    assert said[1].startswith("[2/2] 03_learn … ") and "cells" in said[1]
+
+
+def test_labels_elsewhere_are_asked_for_there(unlabelled, tmp_path):
+    other = (unlabelled.parent / "my run").absolute()
+    unlabelled.rename(other)
+    overrides = ["03.labels_file=test labels.parquet"]
+    with pytest.raises(RunError) as stopped:
+        run_profile("tiny", tmp_path, other, only=["03"], overrides=overrides)
+    told, path = str(stopped.value), tmp_path / "test labels.parquet"
+    assert f'Annotator("{other}", "your name", labels="{path}"): it writes {path}' in told
+    assert f"lskd labels export tiny --run '{other}' --out tasks.json" in told
+    assert f"lskd labels import tiny --run '{other}' --labels '{path}' export.json" in told
+
+
+def test_without_triples_there_is_nothing_to_label(unlabelled, tmp_path):
+    (unlabelled / "triples.parquet").unlink()
+    with pytest.raises(RunError, match="notebook 02 has not written any yet: run it first"):
+        run_profile("tiny", tmp_path, unlabelled, only=["03"])
+
+
+def test_other_files_are_plainly_missed_and_models_of_the_hub_are_not(tiny, tmp_path):
+    parameters = 'run_dir: str = ""\ncandidates: str = ""\nbase: str = ""'
+    given = {"candidates": "data/ranked.json", "base": "Salesforce/blip2-itm-vit-g"}
+    stage(tiny, "06_look", parameters, given)
+    with pytest.raises(RunError) as stopped:
+        run_profile("tiny", tmp_path, tmp_path / "run")
+    assert str(stopped.value) == (
+        f"06_look needs candidates, which is data/ranked.json, and {tmp_path}/data/ranked.json is"
+        " not there"
+    )
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ranked.json").touch()
+    run_profile("tiny", tmp_path, tmp_path / "run")
+    with pytest.raises(RunError, match="needs base, which is models/deep/student.pth, and"):
+        run_profile(
+            "tiny", tmp_path, tmp_path / "run", (), None, ["6.base=models/deep/student.pth"]
+        )
+
+
+@pytest.mark.parametrize(
+    "name, is_one",
+    [
+        ("Salesforce/blip2-itm-vit-g", True),
+        ("openai/clip-vit-large-patch14-336", True),
+        ("models/blip2_pretrained.pth", False),
+        ("lskd_nb/mini/weights/student", False),
+        ("./models/student", False),
+        ("/models/student", False),
+        ("student", False),
+    ],
+)
+def test_names_of_the_hub(name, is_one):
+    assert is_hub_name(name) is is_one
