@@ -290,7 +290,8 @@ def _renderings(options: argparse.Namespace, root: Path) -> int:
 
 
 def _check(options: argparse.Namespace, root: Path) -> int:
-    from lskd_nb.runner.readiness import check, report
+    from lskd_nb.runner.findings import report
+    from lskd_nb.runner.readiness import check
 
     findings = check(options.profile, root)
     for line in report(findings):

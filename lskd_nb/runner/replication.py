@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from lskd_nb.records import atomic_path
-from lskd_nb.runner.run import Say, Tick, read_notebooks, run_profile
+from lskd_nb.runner.parameters import profile_notebooks
+from lskd_nb.runner.run import Say, Tick, run_profile
 
 LEARNING = ("03", "04", "05", "06")
 
@@ -31,7 +32,7 @@ def replicate(
     """
     runs = root / "outputs" / "runs"
     folders = [runs / profile, *(runs / f"{profile}-seed{seed}" for seed in range(1, seeds))]
-    notebooks = read_notebooks(root)
+    notebooks = profile_notebooks(root, profile)
     shared = [entry for n in notebooks if n.number < LEARNING[0] for entry in n.writes]
     learning = [n for n in notebooks if n.number in LEARNING]
     run_profile(profile, root, folders[0], limits=limits, say=say, tick=tick)

@@ -15,7 +15,7 @@ from lskd_nb.runner.manifest import Stage
 # fmt: off
 MODELS = (
     "base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "narrator",
-    "detector", "baselines", "student", "language_model", "projection",
+    "detector", "baselines", "student", "language_model", "projection", "toxicity_model",
 )
 # fmt: on
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")

@@ -1,140 +1,30 @@
 """``lskd check``: what a profile lacks is found before anything is spent."""
 
 import json
-import shutil
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from lskd_nb.records import LABELS, write_parquet
-from lskd_nb.runner.readiness import DATA, check, report
+from lskd_nb.runner.data_wanted import DATA
+from lskd_nb.runner.findings import report
+from lskd_nb.runner.readiness import check
 
 NOWHERE = "http://127.0.0.1:9"
-
-
-@pytest.fixture
-def project(tmp_path, root):
-    """The notebooks, the paper's parameters and nothing else."""
-    shutil.copytree(root / "notebooks", tmp_path / "notebooks")
-    shutil.copytree(root / "params" / "a100", tmp_path / "params" / "a100")
-    return tmp_path
-
-
-def with_parameters(project, notebook, **changes):
-    path = project / "params" / "a100" / f"{notebook}.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
-
-
-def local_models(project):
-    """Parameters that name a folder in place of every model of the hub."""
-    folder = project / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"")
-    for path in (project / "params" / "a100").glob("*.yaml"):
-        given = yaml.safe_load(path.read_text())
-        names = {
-            k: "model"
-            for k in (
-                "base",
-                "clip",
-                "captioner",
-                "region_captioner",
-                "question_generator",
-                "vqa",
-                "student",
-            )
-            if k in given
-        }
-        path.write_text(
-            yaml.safe_dump(given | names | ({"baselines": []} if "baselines" in given else {}))
-        )
-    return folder
-
-
-def by_subject(findings):
-    return {f.subject: f for f in findings}
 
 
 def test_the_mini_profile_lacks_nothing(root):
     found = check("mini", root)
     assert [f for f in found if f.ok is False] == []
-    assert by_subject(found)["03 base, 05 base, 06 base"].ok
-
-
-def test_data_sets_are_missed_file_by_file(project, monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    local_models(project)
-    folder = project / "data" / "visual_genome"
-    for name in DATA["visual_genome"]:
-        (folder / name).mkdir(parents=True)
-    found = by_subject(check("a100", project))
-    assert found["01 visual_genome"].ok
-    (folder / "objects.json").rmdir()
-    found = by_subject(check("a100", project))
-    assert not found["01 visual_genome"].ok and found["01 visual_genome"].detail.endswith(
-        "lacks objects.json"
-    )
-    assert "train.jsonl, val.jsonl, vcr1images" in found["06 vcr_folder"].detail
-    assert not found["02 key"].ok
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    told = by_subject(check("a100", project))["02 key"]
-    assert told.ok and "sk-secret" not in str(told)
-
-
-def test_the_sets_of_captioners_lie_below_their_image_root(project):
-    local_models(project)
-    data = project / "data"
-    for name in (
-        "visual_genome/VG_100K",
-        "visual_genome/VG_100K_2",
-        "sherlock",
-        "images/VG_100K",
-        "images/VG_100K_2",
-        "images/vcr1images",
-        "refcocog",
-    ):
-        (data / name).mkdir(parents=True)
-    files = (
-        "visual_genome/image_data.json",
-        "visual_genome/objects.json",
-        "visual_genome/region_descriptions.json",
-        "sherlock/sherlock_train_v1_1.json",
-        "refcocog/instances.json",
-        "refcocog/refs(umd).p",
-    )
-    for name in files:
-        (data / name).touch()
-    found = by_subject(check("a100", project))
-    assert all(
-        found[f"01b {name}"].ok
-        for name in ("visual_genome", "sherlock_clues", "sherlock_images", "refcocog")
-    )
-    assert found["01b refcoco+"].detail == f"{data / 'refcoco+'} lacks instances.json, refs(unc).p"
-    assert found["01b RefCOCO's images"].detail == f"{data} lacks train2014"
-    assert "01b narratives" not in found, "none are asked for"
-    assert not found["01 visual_genome"].ok, "notebook 01 reads the questions and answers as well"
-
-    with_parameters(
-        project, "01b_region_captioner", narratives="narratives", sherlock_clues="", refcoco_sets={}
-    )
-    (data / "narratives").mkdir()
-    found = by_subject(check("a100", project))
-    assert found["01b narratives"].detail == f"{data / 'narratives'} lacks *.jsonl"
-    assert (
-        not {"01b sherlock_clues", "01b sherlock_images", "01b refcocog", "01b RefCOCO's images"}
-        & found.keys()
-    )
-    (data / "narratives" / "coco_train_captions.jsonl").touch()
-    assert by_subject(check("a100", project))["01b narratives"].ok
+    assert next(f for f in found if "05 base" in f.subject).ok
 
 
 def test_what_the_teacher_costs_must_be_known(project):
-    local_models(project)
-    found = by_subject(check("a100", project))
+    project.local_models()
+    model = dict(base_url="https://api.openai.com/v1", model="gpt-3.5-turbo")
+    project.change("02_prompting", budget_usd=500.0, budget_requests=400_000, **model)
+    found = project.found()
     assert (
         found["02 price"].ok
         and "gpt-3.5-turbo: 0.5 USD per million tokens of input" in found["02 price"].detail
@@ -143,8 +33,8 @@ def test_what_the_teacher_costs_must_be_known(project):
         "at most 400,000 requests and 500.00 USD to https://api.openai.com/v1"
         in found["02 budget"].detail
     )
-    with_parameters(project, "02_prompting", model="gpt-99", budget_usd=0.0, budget_requests=0)
-    found = by_subject(check("a100", project))
+    project.change("02_prompting", model="gpt-99", budget_usd=0.0, budget_requests=0)
+    found = project.found()
     assert (
         found["02 price"].ok is False
         and "no price for the model 'gpt-99'" in found["02 price"].detail
@@ -152,83 +42,72 @@ def test_what_the_teacher_costs_must_be_known(project):
     assert found["02 budget"].detail.startswith("NO LIMIT on requests")
 
 
-def test_labels_must_be_a_table_with_the_columns_of_labels(project):
-    local_models(project)
-    path = project / "data" / "critic_labels.parquet"
-    assert by_subject(check("a100", project))["03 labels_file"].detail == f"{path} is not there"
-    write_parquet(
-        [dict(triple_id="t", annotator="a", accept=True, qa_score=1.0, rationale_score=0.5)],
-        path,
-        LABELS,
-    )
-    assert by_subject(check("a100", project))["03 labels_file"].detail == f"{path}, 1 labels"
-    pq.write_table(pq.read_table(path).drop(["accept"]), path)
-    assert (
-        by_subject(check("a100", project))["03 labels_file"].detail
-        == f"{path} lacks the columns accept"
-    )
-    path.write_bytes(b"PAR1 and then something else")
-    assert not by_subject(check("a100", project))["03 labels_file"].ok
+def test_a_key_is_missed_and_never_shown(project, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    project.local_models()
+    assert not project.found()["02 key"].ok
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    told = project.found()["02 key"]
+    assert told.ok and "sk-secret" not in str(told)
 
 
 def test_a_model_folder_must_hold_a_model(project):
-    folder = local_models(project)
+    folder = project.local_models()
     (folder / "model.safetensors").unlink()
-    bad = next(f for f in check("a100", project) if "05 base" in f.subject)
+    bad = next(f for s, f in project.found().items() if "05 base" in s)
     assert not bad.ok and bad.detail.endswith("lacks config.json or *.safetensors")
-    with_parameters(project, "01_verbalization", narrator="outputs/runs/a100/narrator")
-    with_parameters(
-        project,
+    project.change("01_verbalization", narrator="outputs/runs/a100/narrator")
+    project.change(
         "08_generative_students",
         language_model="models/vicuna-13b",
         projection="models/pretrained_minigpt4.pth",
     )
-    found = by_subject(check("a100", project))
+    found = project.found()
     assert found["01 narrator"].detail.startswith("outputs/runs/a100/narrator is not there")
     assert found["08 projection"].detail.startswith("models/pretrained_minigpt4.pth is not there")
     assert "08 student" in next(s for s in found if "05 base" in s), (
         "each model is told once, with all who load it"
     )
     assert found["08 language_model"].ok is False
-    (project / "models" / "vicuna-13b").mkdir(parents=True)
-    (project / "models" / "pretrained_minigpt4.pth").write_bytes(b"x")
-    found = by_subject(check("a100", project))
+    place = project.root / "models" / "vicuna-13b"
+    assert f"{place} is not there either" in found["08 language_model"].detail
+    place.mkdir(parents=True)
+    (project.root / "models" / "pretrained_minigpt4.pth").write_bytes(b"x")
+    found = project.found()
     assert found["08 language_model"].detail.endswith(
         "vicuna-13b lacks config.json or *.safetensors"
     )
     assert found["08 projection"].ok
-    with_parameters(project, "05_distillation", base="models/deep/student.pth")
-    bad = by_subject(check("a100", project))["05 base"]
+    project.change("05_distillation", base="models/deep/student.pth")
+    bad = project.found()["05 base"]
     assert not bad.ok and bad.detail.startswith("models/deep/student.pth is not there")
 
 
-def test_disk_grows_with_the_images(project):
-    local_models(project)
-    needed = []
-    for limit in (1_000, 10_000_000):
-        with_parameters(project, "01_verbalization", limit=limit)
-        needed.append(by_subject(check("a100", project))["disk"])
-    assert needed[0].ok and "1,000 images" in needed[0].detail
-    assert "10,000,000 images" in needed[1].detail and "about 120 GB" in needed[1].detail
-
-
 def test_parameters_that_do_not_fit_are_found_first(project):
-    with_parameters(project, "05_distillation", stepps=3)
-    local_models(project)
-    found = check("a100", project)
-    assert found[0].ok is False and "did you mean 'steps'?" in found[0].detail
+    project.change("05_distillation", stepps=3)
+    project.change("04_filtering", keep=20)
+    project.local_models()
+    (project.root / "notebooks" / "99_mine.ipynb").touch()
+    found = check("a100", project.root)
+    assert [f.ok for f in found[:3]] == [None, False, False]
+    assert found[0].detail.startswith("passed over") and "99_mine.ipynb" in found[0].detail
+    assert "04_filtering.keep must be above 0 and no more than 1" in found[1].detail
+    assert "did you mean 'steps'?" in found[2].detail
     assert "missing" in report(found)[-1]
 
 
-def test_the_command_asks_the_hub_for_sizes_and_fails_while_something_is_missing(
-    project, lskd, tmp_path
-):
+@pytest.fixture
+def hub():
+    """A hub that knows one model, and takes its time."""
+
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self):
+            time.sleep(0.5)
             name = self.path.split("?")[0].removeprefix("/api/models/")
-            known = name == "Salesforce/blip2-itm-vit-g"
+            known = name == "org/vit-g"
             files = [
                 dict(rfilename="model.safetensors", size=4_700_000_000),
+                dict(rfilename="pytorch_model.bin", size=4_700_000_000),
                 dict(rfilename="README.md", size=5),
             ]
             body = json.dumps(
@@ -244,16 +123,40 @@ def test_the_command_asks_the_hub_for_sizes_and_fails_while_something_is_missing
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    home = dict(
-        HF_HOME=str(tmp_path / "cache"), HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}"
-    )
-    done = lskd(project, "check", "a100", **home)
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+
+
+def test_the_command_asks_the_hub_for_sizes_and_fails_while_something_is_missing(
+    project, lskd, tmp_path, hub
+):
+    for notebook in ("03_critic_training", "05_distillation", "06_evaluation"):
+        project.change(notebook, base="org/vit-g")
+    project.change("01_verbalization", question_generator="org/unknown")
+    home = dict(HF_HOME=str(tmp_path / "cache"), HF_ENDPOINT=hub, HF_HUB_CACHE="")
+    done = lskd(project.root, "check", "a100", **home)
     assert done.returncode == 1
-    assert "Salesforce/blip2-itm-vit-g, to be downloaded: 4.7 GB" in done.stdout
-    assert "google/flan-t5-xl is not in the cache, and the hub did not give it" in done.stdout
+    assert "org/vit-g, to be downloaded: 4.7 GB" in done.stdout
+    assert "org/unknown is not in the cache, and the hub did not give it" in done.stdout
+    assert "4.7 GB for 1 models to be downloaded" in done.stdout, "one of its two formats is"
+    note = next(x for x in done.stdout.splitlines() if x.startswith("note    downloads"))
+    assert "org/unknown" in note and "org/vit-g" not in note and "not counted" in note
     assert "things are missing" in done.stdout.splitlines()[-1]
     assert (
-        "google/flan-t5-xl is not in the cache"
-        in lskd(project, "check", "a100", **home | {"HF_ENDPOINT": NOWHERE}).stdout
+        "org/unknown is not in the cache"
+        in lskd(project.root, "check", "a100", **home | {"HF_ENDPOINT": NOWHERE}).stdout
     )
+
+
+def test_data_sets_are_missed_file_by_file(project):
+    project.local_models()
+    folder = project.root / "data" / "visual_genome"
+    for name in DATA["visual_genome"]:
+        (folder / name).mkdir(parents=True)
+    assert project.found()["01 visual_genome"].ok
+    (folder / "objects.json").rmdir()
+    found = project.found()
+    told = found["01 visual_genome"]
+    assert not told.ok and told.detail.endswith("lacks objects.json")
+    assert "train.jsonl, val.jsonl, vcr1images" in found["06 vcr_folder"].detail
+    assert "07 vcr_folder" not in found, "it is the same folder"

@@ -1,0 +1,240 @@
+"""The files that a profile's parameters name: data sets, their pictures, labels, all others.
+
+Nothing is read whole: whether a set's pictures are there is seen from some that its files name.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lskd_nb.runner.findings import Finding, Given
+from lskd_nb.runner.stops import A_FILE, LABELS_WANTED, MODELS, how_to_label, triples_there
+
+DATA = {  # parameter -> what its folder must hold
+    "visual_genome": (
+        "image_data.json",
+        "objects.json",
+        "region_descriptions.json",
+        "question_answers.json",
+        "VG_100K",
+        "VG_100K_2",
+    ),
+    "vcr": ("train.jsonl", "val.jsonl", "vcr1images"),
+    "vcr_folder": ("train.jsonl", "val.jsonl", "vcr1images"),
+    "sherlock_folder": ("val_comparison_instances.json", "val_comparison_answer_key.json"),
+    "sherlock_images": ("VG_100K", "VG_100K_2", "vcr1images"),
+    "visualcomet_folder": ("val_annots.json",),
+    "aokvqa_folder": ("aokvqa_v1p0_val.json", "val2017"),
+    "snli_ve_folder": ("snli_ve_train.jsonl", "snli_ve_dev.jsonl", "flickr30k_images"),
+    "visual7w_folder": ("dataset_v7w_telling.json", "images"),
+    "vocabularies": ("*.txt",),
+}
+# the same of sets that lie below a notebook's image_root; a pattern stands for any such file
+CAPTION_DATA = {
+    "visual_genome": (
+        "image_data.json",
+        "objects.json",
+        "region_descriptions.json",
+        "VG_100K",
+        "VG_100K_2",
+    ),
+    "sherlock_clues": ("sherlock_train_v1_1.json",),
+    "sherlock_images": ("VG_100K", "VG_100K_2", "vcr1images"),
+    "narratives": ("*.jsonl",),
+}
+A_PATH = re.compile(r"_(file|folder|images|captions|root)$|^(candidates|prices|vocabularies)$")
+LEFT_EMPTY = {"candidates": "; leave it empty to have them drawn with the seed, and recorded"}
+
+
+def files(profile: str, given: Given, root: Path) -> Iterator[Finding]:
+    """What the notebooks read besides models. An empty parameter means the mini world's own."""
+    looked_at: set[tuple[str, str]] = set()
+    for number, values in given.items():
+        if "sherlock_clues" in values:
+            yield from _caption_files(number, values, root)
+            continue
+        for name, value in values.items():
+            if not value or not isinstance(value, str):
+                continue
+            if (name, value) in looked_at:  # notebook 07 looks at what 06 does
+                continue
+            if name in DATA:
+                looked_at.add((name, value))
+                folder = _folder(values, name, root)
+                yield _holds(f"{number} {name}", folder, DATA[name])
+                yield from _pictures(number, name, values, root)
+            elif name == "labels_file":
+                run_dir = root / str(values["run_dir"])
+                yield _labels(number, profile, root, run_dir, root / value)
+            elif name not in MODELS and (A_PATH.search(name) or A_FILE.search(value)):
+                path, told = root / value, LEFT_EMPTY.get(name, "")
+                there = path.exists()
+                detail = str(path) if there else f"{path} is not there{told}"
+                yield Finding(f"{number} {name}", there, detail)
+
+
+def _folder(values: Mapping[str, object], name: str, root: Path) -> Path:
+    """The folder that a parameter names: below the notebook's image root, if it is there."""
+    below = root / str(values.get("image_root") or "") / str(values[name])
+    return below if below.is_dir() else root / str(values[name])
+
+
+def _holds(subject: str, folder: Path, wanted: Sequence[str]) -> Finding:
+    missing = [
+        w for w in wanted if not (any(folder.glob(w)) if "*" in w else (folder / w).exists())
+    ]
+    return Finding(
+        subject, not missing, f"{folder} lacks {', '.join(missing)}" if missing else str(folder)
+    )
+
+
+def _caption_files(number: str, values: Mapping[str, object], root: Path) -> Iterator[Finding]:
+    """The sets that captioners are trained on, below ``image_root``; without one, the mini
+    world's own, which a run writes.
+    """
+    if not values["image_root"]:
+        return
+    home = root / str(values["image_root"])
+    wanted = {name: files for name, files in CAPTION_DATA.items() if values.get(name)}
+    if not values.get("sherlock_clues"):
+        wanted.pop("sherlock_images", None)
+    yield from (
+        _holds(f"{number} {name}", home / str(values[name]), files)
+        for name, files in wanted.items()
+    )
+    sets = values.get("refcoco_sets") or {}
+    yield from (
+        _holds(f"{number} {name}", home / name, ("instances.json", f"refs({split_by}).p"))
+        for name, split_by in sets.items()
+    )
+    if sets:
+        yield _holds(f"{number} RefCOCO's images", home, ("train2014",))
+
+
+# ----------------------------------------------------------------------------------------- pictures
+
+
+@dataclass(frozen=True)
+class Named:
+    """How a set's file names its pictures, and where in which folder each is then."""
+
+    file: str
+    picture: str  # a pattern with one group
+    folder: str  # the parameter of the folder that has them
+    places: tuple[str, ...] = ("{}",)
+
+
+_STILLS = ("{}", "vcr1images/{}")
+_GENOME = r'"url":\s*"[^"]*?(VG_100K(?:_2)?/\d+\.jpg)"'
+PICTURES = {
+    "visual_genome": Named("image_data.json", _GENOME, "visual_genome"),
+    "vcr": Named("val.jsonl", r'"img_fn":\s*"([^"]+)"', "vcr", _STILLS),
+    "vcr_folder": Named("val.jsonl", r'"img_fn":\s*"([^"]+)"', "vcr_folder", _STILLS),
+    "visualcomet_folder": Named("val_annots.json", r'"img_fn":\s*"([^"]+)"', "vcr_folder", _STILLS),
+    "sherlock_folder": Named(
+        "val_comparison_instances.json",
+        r'"url":\s*"[^"]*?((?:VG_100K(?:_2)?|vcr1images)/[^"]+\.jpg)"',
+        "sherlock_images",
+    ),
+    "aokvqa_folder": Named(
+        "aokvqa_v1p0_val.json",
+        r'"image_id":\s*(\d+)\s*[,}]',
+        "aokvqa_folder",
+        ("val2017/{:0>12}.jpg",),
+    ),
+    "snli_ve_folder": Named(
+        "snli_ve_dev.jsonl",
+        r'"Flic?kr30[kK]_?ID":\s*"?(\d+)',
+        "snli_ve_folder",
+        ("flickr30k_images/{}.jpg",),
+    ),
+    "visual7w_folder": Named(
+        "dataset_v7w_telling.json", r'"filename":\s*"([^"]+)"', "visual7w_folder", ("images/{}",)
+    ),
+}
+# places of a file that are looked at, their bytes, and the most names that are taken of each
+SPOTS, SPOT, EACH = 8, 1 << 15, 8
+
+
+def _pictures(
+    number: str, name: str, values: Mapping[str, object], root: Path
+) -> Iterator[Finding]:
+    """Whether some pictures that the set's file names are there; nothing where it names none."""
+    how = PICTURES.get(name)
+    if how is None:
+        return
+    owner = how.folder if values.get(how.folder) else "vcr_folder"
+    if not values.get(owner):
+        return
+    names = _some_named(_folder(values, name, root) / how.file, how)
+    home = _folder(values, owner, root)
+    lacking = [n for n in names if not any(p.exists() for p in _places(home, n, how.places))]
+    if names:
+        subject, ok = f"{number} {name}, pictures", not lacking
+        if lacking and len(lacking) <= len(names) / 2:
+            ok = None  # their questions are rejected, and counted
+        told = f"in {home} are all of {len(names)} pictures that {how.file} names and that were"
+        if lacking:
+            told = f"{home} lacks {len(lacking)} of {len(names)} pictures that {how.file} names"
+            told += (
+                f" and that were looked for, such as {_places(home, lacking[0], how.places)[-1]}"
+            )
+        yield Finding(subject, ok, told if lacking else f"{told} looked for")
+
+
+def _places(home: Path, name: str, places: Sequence[str]) -> list[Path]:
+    """Where a picture may be; one of Visual Genome in the other of its two folders as well."""
+    found = [home / place.format(name) for place in places]
+    if name.startswith("VG_100K"):
+        folder, _, file = name.partition("/")
+        found.append(home / ("VG_100K" if folder == "VG_100K_2" else "VG_100K_2") / file)
+    return found
+
+
+def _some_named(path: Path, how: Named) -> list[str]:
+    """Pictures that a set's file names, from several places of it."""
+    found: dict[str, None] = {}
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            for spot in range(SPOTS):
+                file.seek(max(size - SPOT, 0) * spot // (SPOTS - 1))
+                text = file.read(SPOT).decode("utf-8", errors="replace")
+                names = re.findall(how.picture, text)
+                found |= dict.fromkeys(names[:: len(names) // EACH + 1])
+    except OSError:  # that the file is not there is another finding
+        return []
+    return list(found)
+
+
+# ------------------------------------------------------------------------------------------- labels
+
+
+def _labels(number: str, profile: str, root: Path, run_dir: Path, path: Path) -> Finding:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from lskd_nb.records import LABELS
+
+    subject = f"{number} labels_file"
+    try:
+        table = pq.ParquetFile(path)
+    except FileNotFoundError:
+        return _no_labels(subject, profile, root, run_dir, path)
+    except (OSError, pa.ArrowInvalid) as error:
+        return Finding(subject, False, f"{path}: {error}")
+    lacking = [n for n in LABELS.names if n not in table.schema_arrow.names]
+    if lacking:
+        return Finding(subject, False, f"{path} lacks the columns {', '.join(lacking)}")
+    told = f"{path}, {table.metadata.num_rows:,} labels (the paper has {LABELS_WANTED:,})"
+    return Finding(subject, True, told)
+
+
+def _no_labels(subject: str, profile: str, root: Path, run_dir: Path, path: Path) -> Finding:
+    """Labels can only be made when there are triples: until then nobody misses them."""
+    if (triples := triples_there(run_dir)) is None:
+        told = f"about {LABELS_WANTED:,} of its triples, into {path}; the run stops there and says"
+        return Finding(subject, None, f"will be labelled after 02: {told} how")
+    told = "\n".join(f"        {line}" for line in how_to_label(profile, root, run_dir, path)[1:-1])
+    return Finding(subject, False, f"{path} is not there, and {triples:,} triples are:\n{told}")

@@ -1,0 +1,185 @@
+"""How much disk a profile's run takes, on each file system that it writes to.
+
+What counts are the vision encoder's features where they are stored (``store_views``, ``views``):
+3 MB a view with ViT-G at 480 pixels, so that a million views are three terabytes. Then students
+with their checkpoints, models to be downloaded, and rows.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lskd_nb.runner.findings import Finding, Given
+from lskd_nb.runner.stops import LABELS_WANTED, triples_there
+
+# verbalizations, triples, scores and replies of one image with six triples asked for, measured on
+# the mini world and rounded up
+BYTES_PER_IMAGE, TRIPLES_OF_THESE = 12_000, 6
+# ViT-G and its Q-Former in float32; a checkpoint has the Q-Former and AdamW's two moments
+STUDENT_BYTES, CHECKPOINT_SHARE = 5e9, 0.46
+GENOME, STILLS = 108_077, 61_000  # images of Visual Genome, and those of VCR that the paper adds
+# views of notebook 06 with the published sets: VCR's questions with answers and with rationales,
+# Sherlock's, VisualCOMET's, and images of the others
+BENCHMARK_VIEWS = 75_000
+# what Blip2VisionConfig says where a config says nothing: ViT-G
+IMAGE_SIZE, PATCH, WIDTH = 224, 14, 1408
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that will be written to a place, and of what."""
+
+    place: Path
+    bytes: float
+    what: str
+
+
+def disk(
+    given: Given, root: Path, sizes: Mapping[str, float | None], downloads: Collection[str]
+) -> list[Finding]:
+    """Room on each file system for what a run of all notebooks writes, the optional ones aside.
+
+    ``sizes`` are the bytes of models of the hub, None where nobody knows; ``downloads`` are those
+    that its cache lacks.
+    """
+    needs = list(_needs(given, root, sizes, downloads))
+    unknown = [name for name in downloads if sizes.get(name) is None]
+    of_device: dict[int, list[Need]] = {}
+    for need in needs:
+        of_device.setdefault(_device(need.place), []).append(need)
+    found = []
+    for on_it in of_device.values():
+        place, total = on_it[0].place, sum(n.bytes for n in on_it)
+        free = shutil.disk_usage(_there(place)).free
+        told = ", ".join(f"{_gb(n.bytes)} {n.what}" for n in on_it if n.bytes)
+        detail = f"about {_gb(total)} are needed at {place}: {told}; {_gb(free)} are free"
+        subject = "disk" if not found else f"disk of {place}"
+        found.append(Finding(subject, free > total, detail))
+    if unknown:
+        told = f"nobody could say how large {', '.join(unknown)} will be: not counted"
+        found.append(Finding("downloads", None, told))
+    return found
+
+
+def _needs(
+    given: Given, root: Path, sizes: Mapping[str, float | None], downloads: Collection[str]
+) -> Iterator[Need]:
+    first = given.get("01", {})
+    run_dir = root / str(first.get("run_dir", "outputs"))
+    counted, per_image = images(first, root), _triples_of_one(given.get("02", {}))
+    rows = counted * BYTES_PER_IMAGE * max(per_image / TRIPLES_OF_THESE, 1)
+    yield Need(run_dir, rows, f"for rows of {counted:,} images")
+    triples = triples_there(run_dir) or counted * per_image
+    for number, values in given.items():
+        if views := _views_stored(number, values, triples, root):
+            base = str(values.get("base") or values.get("student") or _critic_base(given))
+            size = views * _view_bytes(base, int(values.get("image_size") or 0), root)
+            yield Need(run_dir, size, f"for features of {views:,} views in {number}")
+    base = str(given.get("05", {}).get("base", ""))
+    student, critic = (_student_bytes(b, root, sizes) for b in (base, _critic_base(given)))
+    students = len(given.get("05", {}).get("shares", ())) + 2  # unfiltered, the other LM loss
+    yield Need(run_dir, students * student, f"for {students} students")
+    yield Need(run_dir, critic, "for the critic")
+    checkpoints = CHECKPOINT_SHARE * (students * student + critic)
+    yield Need(run_dir, checkpoints, f"for checkpoints of {students + 1} trainings")
+    if known := [size for name in downloads if (size := sizes.get(name))]:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        yield Need(Path(HF_HUB_CACHE), sum(known), f"for {len(known)} models to be downloaded")
+
+
+def images(values: Mapping[str, object], root: Path) -> int:
+    """How many images a run is about: the limit, or the files in Visual Genome's folders (all of
+    the set where they are not there yet), and what VCR adds.
+    """
+    if not values.get("visual_genome"):
+        return sum(values.get("world") or ())
+    home = root / str(values.get("image_root") or "") / str(values["visual_genome"])
+    folder = home if home.is_dir() else root / str(values["visual_genome"])
+    there = sum(
+        1
+        for name in ("VG_100K", "VG_100K_2")
+        if (folder / name).is_dir()
+        for _ in os.scandir(folder / name)
+    )
+    limit = int(values.get("limit") or 0)
+    return limit or (there or GENOME) + (STILLS if values.get("vcr") else 0)
+
+
+def _triples_of_one(values: Mapping[str, object]) -> int:
+    """Triples asked for about one image."""
+    ways = len(values.get("families") or "12") * len(values.get("offers") or "1")
+    return int(values.get("triples") or 3) * ways
+
+
+def _views_stored(number: str, values: Mapping[str, object], triples: int, root: Path) -> int:
+    """How many views a notebook keeps the features of."""
+    keep = float(values.get("keep") or 0.2)
+    if number == "03" and values.get("store_views"):
+        labels = LABELS_WANTED if values.get("labels_file") else int(values["labels"])
+        read = 2 * keep * triples if values.get("adapt_steps") else 0
+        return round(min(labels, triples) * (1 + int(values.get("shuffles") or 0)) + read)
+    if number == "04" and values.get("store_views"):
+        return triples
+    if number == "05" and values.get("views"):  # of the corpus, and of the unfiltered one
+        return round(2 * keep * triples * int(values["views"]))
+    if number == "06" and values.get("store_views") and values.get("vcr_folder"):
+        return min(int(values.get("limit") or BENCHMARK_VIEWS) * 8, BENCHMARK_VIEWS)
+    return 0
+
+
+def _critic_base(given: Given) -> str:
+    return str(given.get("03", {}).get("base", ""))
+
+
+def _view_bytes(base: str, image_size: int, root: Path) -> int:
+    """Bytes of one view's features, bf16: patches and one more, as wide as the encoder."""
+    told = _config(base, root).get("vision_config", {})
+    size, patch = image_size or told.get("image_size", IMAGE_SIZE), told.get("patch_size", PATCH)
+    return ((size // patch) ** 2 + 1) * told.get("hidden_size", WIDTH) * 2
+
+
+def _config(base: str, root: Path) -> dict:
+    """A model's config.json, of its folder or of the hub's cache; empty where there is none."""
+    path: object = root / base / "config.json"
+    if not (root / base / "config.json").exists():
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            path = try_to_load_from_cache(base, "config.json")
+        except HFValidationError:
+            return {}
+    if not isinstance(path, str | Path):
+        return {}
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _student_bytes(base: str, root: Path, sizes: Mapping[str, float | None]) -> float:
+    """Bytes of a student that starts from ``base``: as many as that has, if it is known."""
+    folder = root / base
+    known = bytes_below(folder) if base and folder.is_dir() else sizes.get(base)
+    return known or STUDENT_BYTES
+
+
+def bytes_below(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+def _there(place: Path) -> Path:
+    return next(p for p in (place, *place.parents) if p.exists())
+
+
+def _device(place: Path) -> int:
+    return _there(place).stat().st_dev
+
+
+def _gb(size: float) -> str:
+    """Gigabytes; below a tenth of one, megabytes."""
+    return f"{size / 1e9:.{size < 1e10:d}f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
