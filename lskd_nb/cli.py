@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lskd_nb.run_folder import RunError, find_root
+from lskd_nb.runner.ranges import count, seconds
 
 Command = Callable[[argparse.Namespace, Path], int]
-BENCHMARKS = ("vcr", "sherlock", "visualcomet", "aokvqa", "snli_ve", "visual7w")  # of notebook 06
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def _add_runs(commands: argparse._SubParsersAction) -> None:
     )
     replicate.add_argument("profile")
     replicate.add_argument(
-        "--seeds", type=int, default=3, help="how many, the profile's own among them (default 3)"
+        "--seeds", type=count, default=3, help="how many, the profile's own among them (default 3)"
     )
     _add_limits(replicate)
     replicate.set_defaults(command=_replicate)
@@ -213,9 +213,9 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=float, metavar="SECONDS", help="that a notebook may take")
+    parser.add_argument("--limit", type=seconds, metavar="SECONDS", help="that a notebook may take")
     parser.add_argument(
-        "--run-limit", type=float, metavar="SECONDS", help="that a whole run may take"
+        "--run-limit", type=seconds, metavar="SECONDS", help="that a whole run may take"
     )
 
 
@@ -315,31 +315,10 @@ def _estimate(options: argparse.Namespace, root: Path) -> int:
 # ------------------------------------------------------------ what of a finished run goes to others
 
 
-def report_of(run_dir: Path, root: Path, toxicity: str = "", toxicity_label: str = "") -> dict:
-    """A run's report, with contamination of the benchmarks that its notebook 06 was given (the mini
-    world's own where it was given none)."""
-    from lskd_nb.publishing.card_facts import run_notebooks
-    from lskd_nb.publishing.contamination import benchmark_sets
-    from lskd_nb.publishing.report import report_run
-
-    entries = run_notebooks(run_dir).items()
-    told = next((entry["parameters"] for name, entry in entries if name.startswith("06")), {})
-    homes = {
-        name: root / folder if (folder := told.get(f"{name}_folder")) else run_dir / "world" / name
-        for name in BENCHMARKS
-    }
-    images = {"sherlock": root / told["sherlock_images"]} if told.get("sherlock_images") else None
-    return report_run(
-        run_dir,
-        benchmarks=benchmark_sets(homes, images),
-        toxicity_model=toxicity,
-        toxicity_label=toxicity_label,
-    )
-
-
 def _report(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
     from lskd_nb.publishing.report import write_report
     from lskd_nb.publishing.report_text import report_markdown
+    from lskd_nb.publishing.run_report import report_of
 
     report = report_of(run_dir, root, options.toxicity, options.toxicity_label)
     _say(report_markdown(report))
@@ -350,6 +329,7 @@ def _report(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
 def _publish(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
     from lskd_nb.publishing.hub import check_ready, findings, listing, send, stage
     from lskd_nb.publishing.report import report_there
+    from lskd_nb.publishing.run_report import report_of
     from lskd_nb.runner.run import locked
 
     given = {what: getattr(options, what) for what in ("dataset", "student", "critic")}

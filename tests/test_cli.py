@@ -54,6 +54,22 @@ def test_nothing_heavy_is_loaded_to_ask_for_help():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "mini", "--limit", "0"],
+        ["run", "mini", "--run-limit", "nan"],
+        ["run", "mini", "--limit", "soon"],
+        ["replicate", "mini", "--seeds", "0"],
+    ],
+)
+def test_numbers_out_of_range_are_refused(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"argument {arguments[2]}: " in capsys.readouterr().err
+
+
 def test_help_tells_of_all_commands(capsys):
     with pytest.raises(SystemExit):
         main(["-h"])

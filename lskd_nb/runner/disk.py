@@ -58,6 +58,8 @@ def disk(
         detail = f"about {_gb(total)} are needed at {place}: {told}; {_gb(free)} are free"
         subject = "disk" if not found else f"disk of {place}"
         found.append(Finding(subject, free > total, detail))
+    if optional := _optional(given, root, sizes):
+        found.append(Finding("disk, optional notebooks", None, optional))
     if unknown:
         told = f"nobody could say how large {', '.join(unknown)} will be: not counted"
         found.append(Finding("downloads", None, told))
@@ -89,6 +91,21 @@ def _needs(
         from huggingface_hub.constants import HF_HUB_CACHE
 
         yield Need(Path(HF_HUB_CACHE), sum(known), f"for {len(known)} models to be downloaded")
+
+
+def _optional(given: Given, root: Path, sizes: Mapping[str, float | None]) -> str:
+    """What notebooks write that run only where they are named: the model that each has trained."""
+    more = {
+        number: str(given[number][name])
+        for number, name in (("01b", "base"), ("08", "student"))
+        if number in given and given[number].get(name)
+    }
+    known = {
+        number: bytes_below(root / base) if (root / base).is_dir() else sizes.get(base)
+        for number, base in more.items()
+    }
+    told = [f"{number} writes {_gb(size)} more" for number, size in known.items() if size]
+    return ", ".join(told)
 
 
 def images(values: Mapping[str, object], root: Path) -> int:

@@ -7,6 +7,7 @@ to add one, unless it ends as one of ``BY_ENDING``.
 
 import math
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -133,3 +134,20 @@ def _finite(value: object) -> bool:
     if isinstance(value, Mapping):
         return all(map(_finite, value.values()))
     return not isinstance(value, list) or all(map(_finite, value))
+
+
+# ------------------------------------------------------------------------------ numbers of commands
+
+
+def seconds(text: str) -> float:
+    """A time limit. Raises ``ArgumentTypeError``."""
+    if not 0 < (found := float(text)) < math.inf:
+        raise ArgumentTypeError(f"{text} is no time, expected seconds above 0")
+    return found
+
+
+def count(text: str) -> int:
+    """At least one. Raises ``ArgumentTypeError``."""
+    if (found := int(text)) < 1:
+        raise ArgumentTypeError(f"{text} is none, expected 1 or more")
+    return found

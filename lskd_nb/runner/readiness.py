@@ -8,7 +8,7 @@ beforehand which points are weak.
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lskd_nb.run_folder import RunError
@@ -43,7 +43,7 @@ def check(profile: str, root: Path) -> list[Finding]:
     found += files(profile, given, root)
     models = _models(given, root)
     found += [model.finding for model in models]
-    found += _teacher(given.get("02", {}), root)
+    found += _teachers(given, root)
     base = root / str(given.get("05", {}).get("base", ""))
     small = base.is_dir() and bytes_below(base) < 1e9
     found += _gpus(needed=not small)
@@ -127,48 +127,51 @@ def _weights(files: Sequence[tuple[str, int]]) -> float | None:
 # ---------------------------------------------------------------------------------------- key, GPUs
 
 
-def _teacher(values: Mapping[str, object], root: Path) -> list[Finding]:
-    """The key, where the server is OpenAI's, and the price; what may be sent is only told."""
-    if not values.get("base_url"):
-        return []
+def _teachers(given: Given, root: Path) -> list[Finding]:
+    """The server that writes triples, and the one that notebook 08 asks if it is another."""
     found = []
-    if "api.openai.com" in str(values["base_url"]):
+    asked: set[tuple[object, object]] = set()
+    for number in ("02", "08"):
+        values = given.get(number, {})
+        who = values.get("base_url"), values.get("model")
+        if who[0] and who not in asked:
+            asked.add(who)
+            found += _teacher(number, values, root)
+    return found
+
+
+def _teacher(number: str, values: Mapping[str, object], root: Path) -> list[Finding]:
+    """The key, where the server is OpenAI's, and the price; what may be sent is only told."""
+    found, url = [], str(values["base_url"])
+    if "api.openai.com" in url:
         there = bool(os.environ.get(TEACHER_KEY))
-        found.append(
-            Finding(
-                "02 key",
-                there,
-                f"{TEACHER_KEY} is {'set' if there else 'not set in the environment'}",
-            )
-        )
-    found.append(_price(values, root))
+        told = f"{TEACHER_KEY} is {'set' if there else 'not set in the environment'}"
+        found.append(Finding(f"{number} key", there, told))
+    found.append(_price(number, values, root))
     requests, usd = values.get("budget_requests"), values.get("budget_usd")
     limits = [f"{requests:,} requests"] if requests else []
     limits += [f"{usd:,.2f} USD"] if usd else []
     if limits:
-        told = f"at most {' and '.join(limits)} to {values['base_url']}: see lskd estimate"
+        told = f"at most {' and '.join(limits)} to {url}: see lskd estimate"
     else:
-        told = f"NO LIMIT on requests to {values['base_url']}: set budget_requests or budget_usd"
-    return [*found, Finding("02 budget", None, told)]
+        told = f"NO LIMIT on requests to {url}: set budget_requests or budget_usd"
+    if "budget_usd" in values:
+        found.append(Finding(f"{number} budget", None, told))
+    return found
 
 
-def _price(values: Mapping[str, object], root: Path) -> Finding:
+def _price(number: str, values: Mapping[str, object], root: Path) -> Finding:
     """Whether what the teacher costs is known: without that, nothing is sent."""
     from lskd_nb.teacher.budget import price_of
     from lskd_nb.teacher.requests import TeacherSettings
 
     prices = root / str(values["prices"]) if values.get("prices") else None
+    mode = str(values.get("mode") or "async")
+    settings = TeacherSettings(str(values["base_url"]), str(values["model"]), mode=mode)
     try:
-        price = price_of(
-            TeacherSettings(
-                str(values["base_url"]),
-                str(values["model"]),
-                mode=str(values["mode"]),
-                prices=prices,
-            )
-        )
-    except ValueError as error:
-        return Finding("02 price", False, str(error))
+        price = price_of(replace(settings, prices=prices))
+    except (ValueError, OSError) as error:
+        return Finding(f"{number} price", False, str(error))
     if price.free:
         told = "costs nothing"
     else:
@@ -176,7 +179,7 @@ def _price(values: Mapping[str, object], root: Path) -> Finding:
             f"{price.input:g} USD per million tokens of input and {price.output:g}"
             f" of output, prices of {price.date}"
         )
-    return Finding("02 price", True, f"{values['model']}: {told}")
+    return Finding(f"{number} price", True, f"{values['model']}: {told}")
 
 
 def _gpus(needed: bool) -> list[Finding]:

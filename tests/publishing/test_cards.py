@@ -9,9 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
 
-from lskd_nb.cli import report_of
 from lskd_nb.publishing import card_facts, cards, report
 from lskd_nb.publishing.hub import check_ready
+from lskd_nb.publishing.run_report import report_of
 from lskd_nb.records import CORPUS, TRIPLES, read_parquet, write_parquet
 from lskd_nb.run_folder import RunError
 

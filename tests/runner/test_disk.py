@@ -65,6 +65,8 @@ def test_students_and_checkpoints_count(plain):
     assert size_of(plain, "4 students") == 40  # two shares, unfiltered, the other LM loss
     assert size_of(plain, "the critic") == 10
     assert size_of(plain, "checkpoints of 5 trainings") == 23
+    told = plain.found()["disk, optional notebooks"]
+    assert told.ok is None and told.detail == "01b writes 10 GB more, 08 writes 10 GB more"
 
 
 def test_a_small_disk_is_missed_and_each_file_system_counts_for_itself(plain, monkeypatch):

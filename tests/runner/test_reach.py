@@ -29,14 +29,18 @@ def hashes(cells, package) -> dict[str, str]:
     return {number: reach.code_hash(of, package) for number, of in cells.items()}
 
 
-def run_anew_by(file: str, cells, package) -> set[str]:
-    """The notebooks that an edit of ``file`` makes run anew."""
-    before, path = hashes(cells, package), package / file
+@pytest.fixture(scope="module")
+def before(cells, package) -> dict[str, str]:
+    return hashes(cells, package)
+
+
+def run_anew_by(file: str, cells, package, before) -> set[str]:
+    """The notebooks that an edit of ``file`` makes run anew; it is undone."""
+    path = package / file
     kept = path.read_bytes()
     path.write_bytes(kept + b"\n")
     after = hashes(cells, package)
     path.write_bytes(kept)
-    assert hashes(cells, package) == before, "an edit that is undone is none"
     return {number for number in cells if after[number] != before[number]}
 
 
@@ -60,9 +64,14 @@ def run_anew_by(file: str, cells, package) -> set[str]:
         ("__init__.py", "00 01 01b 02 03 04 05 06 07 08", ""),
     ],
 )
-def test_an_edit_makes_what_reaches_it_run_anew(cells, package, file, anew, kept):
-    found = run_anew_by(file, cells, package)
+def test_an_edit_makes_what_reaches_it_run_anew(cells, package, before, file, anew, kept):
+    found = run_anew_by(file, cells, package, before)
     assert set(anew.split()) <= found and not found & set(kept.split())
+
+
+def test_an_edit_that_is_undone_is_none(cells, package, before):
+    run_anew_by("records.py", cells, package, before)
+    assert hashes(cells, package) == before
 
 
 def test_imports_are_found_wherever_they_are(tmp_path):

@@ -33,6 +33,12 @@ def test_what_the_teacher_costs_must_be_known(project):
         "at most 400,000 requests and 500.00 USD to https://api.openai.com/v1"
         in found["02 budget"].detail
     )
+    project.change("08_generative_students", **model)
+    assert "08 price" not in project.found(), "it asks the same"
+    project.change("08_generative_students", base_url="https://llm.example.org/v1", model="mine")
+    told = project.found()
+    assert told["08 price"].ok is False and "mine" in told["08 price"].detail
+    assert "08 key" not in told and "08 budget" not in told
     project.change("02_prompting", model="gpt-99", budget_usd=0.0, budget_requests=0)
     found = project.found()
     assert (
