@@ -24,6 +24,17 @@ def _one_of(*choices: str) -> Rule:
     return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
+def _some_of(*choices: str) -> Rule:
+    return Rule(
+        f"a list of some of {', '.join(choices)}, each once",
+        lambda values: (
+            bool(values)
+            and _are(values, str, lambda value: value in choices)
+            and len(set(values)) == len(values)
+        ),
+    )
+
+
 def _are(values: list, kind: type | tuple[type, ...], holds: Callable[..., bool]) -> bool:
     return all(isinstance(v, kind) and not isinstance(v, bool) and holds(v) for v in values)
 
@@ -62,6 +73,7 @@ BY_NAME: Mapping[str, Rule] = {
     "concurrency": COUNT,
     "embedding_lr": ABOVE_0,
     "exchanges": SHARE,
+    "families": _some_of("id", "description", "words"),
     "held_out": PART,
     "01b.held_out": COUNT,
     "itc": NOT_NEGATIVE,
@@ -76,6 +88,7 @@ BY_NAME: Mapping[str, Rule] = {
     "max_regions": COUNT,
     "min_lr": NOT_NEGATIVE,
     "noise": SHARE,
+    "offers": _some_of("all", "any", "people"),
     "processes": NOT_NEGATIVE,
     "questions": NOT_NEGATIVE,
     "08.questions": COUNT,

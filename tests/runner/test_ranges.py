@@ -77,6 +77,13 @@ def test_a_profile_out_of_range_stops_the_run_before_anything_runs(tiny, tmp_pat
     assert done.stderr.strip() == f"{told}: 02_bad.lr must be finite, not nan"
 
 
+@pytest.mark.parametrize("values", [[], ["id", "id"], ["ID"], [1]])
+def test_some_of_a_list_of_choices(values):
+    told = what_is_allowed("02", "families", values)
+    assert told == "a list of some of id, description, words, each once"
+    assert what_is_allowed("02", "families", ["words", "id"]) is None
+
+
 def test_rules_by_number_go_before_rules_by_name():
     assert rule_of("03", "held_out") is not rule_of("01b", "held_out")
     assert rule_of("05", "checkpoint_every").allowed == "1 or more"
