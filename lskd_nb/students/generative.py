@@ -11,14 +11,17 @@ published ones, on a GPU in bf16, not yet.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lskd_nb.students.blip2 import autocast
-from lskd_nb.students.bridge import freeze_all_but_the_bridge, place_image_token
+from lskd_nb.students.bridge import freeze_all_but_the_bridge, place_image_token, refuse_nan
 from lskd_nb.students.views import FrozenFeatures, View
 
 IMAGE = "<ImageHere>"  # where the projected queries stand in a prompt
@@ -30,7 +33,8 @@ MINI_GPT4_END = "###"
 class GenerativeStudent(nn.Module):
     """A BLIP-2 with a language model; one with LLaMA or Vicuna is asked in Mini-GPT4's words.
 
-    ``max_tokens`` cuts what it is taught to say.
+    ``max_tokens`` cuts what it is taught to say. Raises ``ValueError`` for weights that are no
+    numbers.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class GenerativeStudent(nn.Module):
         max_tokens: int = 128,
     ):
         super().__init__()
+        refuse_nan(blip2, blip2.config.name_or_path or type(blip2).__name__)
         self.blip2, self.tokenizer, self.max_tokens = blip2, tokenizer, max_tokens
         self.decoder_only = blip2.config.use_decoder_only_language_model
         mini_gpt4 = blip2.config.text_config.model_type == "llama"
@@ -135,7 +140,10 @@ class GenerativeStudent(nn.Module):
             mask = _padded([[1] * len(p) for p in prompts], 0, self.device)
             labels = _padded(told, -100, self.device)
         return self.blip2.language_model(
-            inputs_embeds=self.embed(image, ids), attention_mask=mask, labels=labels
+            inputs_embeds=self.embed(image, ids),
+            attention_mask=mask,
+            labels=labels,
+            use_cache=False,
         ).loss
 
     @torch.no_grad()
@@ -193,6 +201,23 @@ def add_lora(student: GenerativeStudent, rank: int, alpha: int) -> None:
         raise ImportError("LoRA needs peft: pip install peft") from error
     adapters = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
     student.blip2.language_model = get_peft_model(student.blip2.language_model, adapters).eval()
+
+
+def checkpoint_layers(language_model: nn.Module) -> None:
+    """Keep only what goes into each layer for the way back, and compute the rest again there.
+
+    The layers are frozen and in evaluation mode, where Hugging Face's own switch does nothing; yet
+    what is trained lies before them, or as adapters within them, so their insides are what fills
+    the memory. Raises ``ValueError`` for a language model without layers to tell apart.
+    """
+    layers = [m for m in language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if not layers:
+        raise ValueError(
+            f"{type(language_model).__name__} has no layers to checkpoint: train it without"
+            " gradient_checkpointing, in more parts (accumulation)"
+        )
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 # ------------------------------------------------------------------------------------------- asking

@@ -104,18 +104,27 @@ def read_projection(path: str | Path, shape: tuple[int, int]) -> dict[str, Tenso
     """Weight and bias of Mini-GPT4's projection, (language model's width, Q-Former's width) and
     (language model's width,).
 
-    Nothing but tensors is unpickled. Raises ``ValueError`` naming missing keys, or a key with its
-    shape and the one expected.
+    Nothing but tensors is unpickled; "module.", which training on several GPUs puts before each
+    key, is taken off. Raises ``ValueError`` naming missing keys, a key with its shape and the one
+    expected, or one that holds no numbers.
     """
-    weights, _ = read_checkpoint(path)
+    weights = {
+        key.removeprefix("module."): weight for key, weight in read_checkpoint(path)[0].items()
+    }
     if missing := sorted(set(PROJECTION_KEYS) - set(weights)):
-        raise ValueError(f"{path} lacks {missing}; it has {sorted(weights)[:8]}")
+        raise ValueError(
+            f"{path} lacks {missing}; it has {sorted(weights)[:8]}. Expected Mini-GPT4's own"
+            " checkpoint, of version 1: prerained_minigpt4_7b.pth or pretrained_minigpt4.pth"
+        )
     if unknown := sorted(set(weights) - set(PROJECTION_KEYS)):
         raise ValueError(f"{path} has weights beside Mini-GPT4's projection: {unknown[:8]}")
     expected = {"weight": shape, "bias": shape[:1]}
     for key, name in PROJECTION_KEYS.items():
         if tuple(weights[key].shape) != expected[name]:
             raise ValueError(
-                f"{path}: {key} is {tuple(weights[key].shape)}, expected {expected[name]}"
+                f"{path}: {key} is {tuple(weights[key].shape)}, expected {expected[name]}: that of"
+                " the 7B model goes with Vicuna 7B, that of the 13B with Vicuna 13B"
             )
+        if not weights[key].isfinite().all():
+            raise ValueError(f"{path}: {key} holds NaN or infinity; get the file anew")
     return {name: weights[key].float() for key, name in PROJECTION_KEYS.items()}

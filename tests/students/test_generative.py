@@ -187,6 +187,10 @@ def test_mini_gpt4_is_made_of_its_parts_and_loads_as_a_whole(world, students, tm
             lambda w: w.update({"Qformer.bert.x": torch.zeros(2)}),
             r"beside Mini-GPT4's projection: \['Qformer.bert.x'\]",
         ),
+        (
+            lambda w: w.update({"llama_proj.bias": torch.full((40,), torch.nan)}),
+            "llama_proj.bias holds NaN or infinity",
+        ),
     ],
 )
 def test_a_projection_that_does_not_fit_is_named(world, tmp_path, change, message):
@@ -195,6 +199,26 @@ def test_a_projection_that_does_not_fit_is_named(world, tmp_path, change, messag
     torch.save({"model": weights}, tmp_path / "p.pth")
     with pytest.raises(ValueError, match="p.pth.*" + message):
         mini_gpt4(str(world / "flan-t5"), str(world / "vicuna"), tmp_path / "p.pth")
+
+
+def test_a_projection_from_several_gpus_is_read(world, students, tmp_path):
+    weights = torch.load(world / "minigpt4.pth", weights_only=True)["model"]
+    torch.save({f"module.{key}": w for key, w in weights.items()}, tmp_path / "p.pth")
+    read = mini_gpt4(str(world / "flan-t5"), str(world / "vicuna"), tmp_path / "p.pth")
+    assert torch.equal(
+        read.blip2.language_projection.weight, students["llama"].blip2.language_projection.weight
+    )
+
+
+def test_weights_that_are_no_numbers_are_refused(world, students, tmp_path):
+    for name in ("qformer.layernorm.bias", "language_model.shared.weight"):
+        model = load_generative(str(world / "flan-t5")).blip2
+        with torch.no_grad():
+            model.get_parameter(name).view(-1)[3] = torch.nan
+        model.save_pretrained(tmp_path / "m")
+        students["t5"].tokenizer.save_pretrained(tmp_path / "m")
+        with pytest.raises(ValueError, match=f"{tmp_path / 'm'}: {name} holds NaN"):
+            load_generative(str(tmp_path / "m"))
 
 
 def test_a_projection_that_would_run_code_is_refused(world, tmp_path):
