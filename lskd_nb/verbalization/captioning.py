@@ -5,41 +5,40 @@ projection between the two learn to make the language model say what people wrot
 2023, section 3.3). With OPT the prompt and the text follow the image's places and only the text
 counts; with FLAN-T5 the encoder reads places and prompt, the decoder says the text.
 
-Run as ``python -m lskd_nb.verbalization.captioning CONFIG.json``: it writes ``metrics.jsonl`` as it
-goes and a checkpoint every so many steps, and a killed run goes on from there with the same
-numbers. What it saves is loaded by ``verbalizers.PromptedBlip2``. Run with tiny models only; with
-the hub's, on one GPU in bf16, not yet.
+Run as ``accelerate launch -m lskd_nb.verbalization.captioning CONFIG.json`` on any number of
+processes: it writes ``metrics.jsonl`` as it goes and a checkpoint every so many steps, and a killed
+run goes on from there with the same numbers. What it saves is loaded by
+``verbalizers.PromptedBlip2``. Run with tiny models only; with the hub's, in bf16, not yet.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 from pydantic import ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from lskd_nb.records import hash_of, read_parquet
-from lskd_nb.students.blip2 import autocast, pixels
-from lskd_nb.students.bridge import after_the_image, freeze_all_but_the_bridge, place_image_token
-from lskd_nb.students.loading import load_model
-from lskd_nb.students.views import open_image
-from lskd_nb.training.batches import epoch_indices
-from lskd_nb.training.loop import (
-    clip_gradients,
-    learning_rate,
-    optimizer_of,
-    read_config,
-    set_learning_rate,
-    train_resumably,
-    trained,
+from lskd_nb.students.blip2 import autocast
+from lskd_nb.students.bridge import (
+    after_the_image,
+    freeze_all_but_the_bridge,
+    place_image_token,
+    refuse_nan,
 )
+from lskd_nb.students.loading import load_model
+from lskd_nb.students.views import normalised, open_image
+from lskd_nb.training import distributed, word_loss
+from lskd_nb.training.loop import optimizer_of, read_config, train_resumably, trained
 from lskd_nb.verbalization.caption_rows import CAPTIONS
 from lskd_nb.verbalization.describe import boxes_view
 from lskd_nb.verbalization.verbalizers import PromptedBlip2, Settings
@@ -59,7 +58,8 @@ class CaptioningConfig:
     steps: int
     prompt: str = ""  # what the text follows; the verbalizer's settings must have the same
     view: Literal["highlight", "crop"] = "highlight"  # how a box is shown, likewise
-    batch: int = 64
+    batch: int = 64  # rows of a step, all processes together
+    accumulation: int = 1  # parts that a batch is learned in, one after the other
     lr: float = 1e-5
     min_lr: float = 0.0
     weight_decay: float = 0.05
@@ -67,7 +67,7 @@ class CaptioningConfig:
     max_tokens: int = 64  # of a text, its end mark included
     seed: int = 0
     checkpoint_every: int = 500
-    readers: int = 8  # threads that decode images
+    workers: int = 0  # processes that draw images ahead, for each training process
     threads: int = 0  # 0: torch's choice
 
     def identity(self) -> str:
@@ -77,41 +77,76 @@ class CaptioningConfig:
         recipe = {
             k: v
             for k, v in asdict(self).items()
-            if k not in ("out", "threads", "readers", "checkpoint_every")
+            if k not in ("out", "threads", "workers", "checkpoint_every")
         }
         return json.dumps(
             recipe | {"rows_sha256": hash_of([Path(self.rows)])}, indent=1, sort_keys=True
         )
 
 
+STAND_INS = 8  # other rows that are tried where a picture can't be read
+
+
 def train(config: CaptioningConfig) -> Path:
     """Finetune, or go on finetuning, and save the captioner under ``config.out``.
 
-    Returns that folder.
+    Returns that folder. A line of metrics has the loss of its step, the learning rate, and how many
+    rows others stood in for, because their pictures could not be read (``Steps``).
     """
     identity = config.identity()
     if trained(config.out, identity):
         return Path(config.out)
     if config.threads:
         torch.set_num_threads(config.threads)
-    model, tokenizer = load_trainable(
-        config.model, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    )
+    accelerator = word_loss.training_processes(config)
+    model, tokenizer = load_trainable(config.model, accelerator.device)
+    place = (distributed.rank(), distributed.world_size())
+    steps = Steps(_rows(config), config, model.config.vision_config.image_size, place)
     optimizer = optimizer_of(model, model.query_tokens, config.weight_decay, 1.0)
-    coming: list[Iterator[tuple[Tensor, list[str]]]] = []
+    objective = accelerator.prepare(Objective(model, tokenizer, config))
+    ahead: list = []  # the loader's iterator, made at the first step that is still to be done
 
     def step_of(step: int) -> dict:
-        if not coming:
-            coming.append(batches(config, model.config.vision_config.image_size, step))
-        return _step(step, config, model, tokenizer, optimizer, *next(coming[0]))
+        if not ahead:
+            ahead.append(word_loss.drawn_ahead(steps, range(step, config.steps), config.workers))
+        parts, unreadable = [], 0
+        for drawn, texts, troubles in next(ahead[0]):
+            for trouble in troubles:
+                print(f"step {step + 1}: {trouble}; another row stands in", flush=True)
+            unreadable += len(troubles)
+            told = told_ids(model, tokenizer, config.prompt, texts, config.max_tokens)
+            parts.append(word_loss.Part((drawn, texts), sum(map(len, told))))
+        loss = word_loss.learn(step, config, parts, objective, optimizer, accelerator)
+        return {
+            "loss": round(loss, 5),
+            "lr": optimizer.param_groups[0]["lr"],
+            "unreadable": int(word_loss.all_sum(unreadable, accelerator)),
+        }
 
     def save(folder: Path) -> None:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        if distributed.rank() == 0:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
 
     return train_resumably(
         config.out, identity, model, optimizer, config.steps, config.checkpoint_every, step_of, save
     )
+
+
+class Objective(nn.Module):
+    """The loss of a part as a module to wrap: (K, S, S, 3) uint8, drawn, and texts."""
+
+    def __init__(self, model, tokenizer, config: CaptioningConfig):
+        super().__init__()
+        self.model, self.tokenizer, self.config = model, tokenizer, config
+
+    def forward(self, drawn: Tensor, texts: Sequence[str]) -> Tensor:
+        shown = normalised(drawn.to(self.model.device, non_blocking=True))
+        told = self.config
+        with autocast(self.model.device):
+            return caption_loss(
+                self.model, self.tokenizer, shown, told.prompt, texts, told.max_tokens
+            )
 
 
 def load_trainable(name: str, device: torch.device):
@@ -122,14 +157,22 @@ def load_trainable(name: str, device: torch.device):
 
     model = load_model(Blip2ForConditionalGeneration, name, device)
     tokenizer = AutoTokenizer.from_pretrained(name)
+    refuse_nan(model, name)
     place_image_token(model, tokenizer)
     freeze_all_but_the_bridge(model)
     return model, tokenizer
 
 
 def parts(name: str) -> dict[str, tuple[int, bool]]:
-    """How many parameters eye, bridge and tongue of a BLIP-2 have, and whether they are trained."""
-    model, _ = load_trainable(name, torch.device("cpu"))
+    """How many parameters eye, bridge and tongue of a BLIP-2 have, and whether they are trained.
+
+    Only its configuration is read, and no weight is made.
+    """
+    from transformers import Blip2Config, Blip2ForConditionalGeneration
+
+    with torch.device("meta"):
+        model = Blip2ForConditionalGeneration(Blip2Config.from_pretrained(name))
+    freeze_all_but_the_bridge(model)
     found = {"eye": [], "bridge": [], "tongue": []}
     for weight_name, weight in model.named_parameters():
         if weight_name.startswith("vision"):
@@ -155,64 +198,84 @@ def describe(name: str, shown: Sequence[Image.Image], prompt: str, batch: int = 
     return said
 
 
-def batches(config: CaptioningConfig, size: int, begin: int) -> Iterator[tuple[Tensor, list[str]]]:
-    """((B, 3, size, size) pixels, texts) of each step from step ``begin`` on, each read while the
-    one before is learned from.
-
-    The rows of a step are a function of the seed and the step alone. Raises ``ValueError`` for an
-    empty file of rows, an unreadable image, or one that has not the size its row says.
-    """
+def _rows(config: CaptioningConfig) -> pa.Table:
+    """What is learned from, in one piece, so that a step's rows are found without the others."""
     table = read_parquet(config.rows, CAPTIONS)
     if not len(table):
         raise ValueError(f"{config.rows} holds no rows to learn from")
+    return table.drop_columns(["origin"]).combine_chunks()
 
-    def view(row: dict) -> np.ndarray:
-        picture = open_image(config.image_root, row["image"])
+
+@lru_cache(maxsize=2)
+def _epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch's rows, that of ``batches.epoch_indices``: one drawn for all steps."""
+    return np.random.default_rng([seed, 2, epoch]).permutation(size)
+
+
+@dataclass(frozen=True)
+class Steps(Dataset):
+    """A process's own parts of each step's batch: (K, S, S, 3) uint8, drawn, their texts, and what
+    was wrong with the pictures that could not be read.
+
+    The rows of a step are a function of the seed and the step alone. The readers of the sets have
+    opened every picture once; where one is gone or damaged since, another row stands in for its
+    row. Raises ``ValueError`` where so many can't be read that the image root is to blame, or
+    pictures have not the size their rows say.
+    """
+
+    table: pa.Table
+    config: CaptioningConfig
+    size: int
+    place: tuple[int, int]  # this process, and how many there are
+
+    def __getitem__(self, step: int) -> list[tuple[Tensor, list[str], list[str]]]:
+        told = self.config
+        return [
+            self._part(step, places)
+            for places in word_loss.own_places(told.batch, told.accumulation, *self.place)
+        ]
+
+    def _part(self, step: int, places: Sequence[int]) -> tuple[Tensor, list[str], list[str]]:
+        size, seed = len(self.table), self.config.seed
+        positions = [step * self.config.batch + place for place in places]
+        rows = self._taken([_epoch_order(size, seed, p // size)[p % size] for p in positions])
+        drawn, texts, troubles = [], [], []
+        for place, row in zip(places, rows, strict=True):
+            try:
+                picture = self._view(row)
+            except (OSError, ValueError) as error:
+                troubles.append(str(error))
+                picture, row = self._stand_in([seed, 4, step, place], error)
+            drawn.append(picture)
+            texts.append(row["text"])
+        return torch.from_numpy(np.stack(drawn)), texts, troubles
+
+    def _stand_in(self, drawn_from: list[int], first: Exception) -> tuple[np.ndarray, dict]:
+        others = np.random.default_rng(drawn_from).integers(len(self.table), size=STAND_INS)
+        for row in self._taken(others):
+            try:
+                return self._view(row), row
+            except (OSError, ValueError):
+                continue
+        raise ValueError(
+            f"{first}; nor could {STAND_INS} other pictures of {self.config.rows} be read: is"
+            f" image_root, {self.config.image_root}, the folder that its rows were made below?"
+        ) from first
+
+    def _taken(self, places: Sequence[int]) -> list[dict]:
+        return self.table.take(pa.array(np.asarray(places, dtype=np.int64))).to_pylist()
+
+    def _view(self, row: dict) -> np.ndarray:
+        picture = open_image(self.config.image_root, row["image"])
         if picture.size != (row["width"], row["height"]):
             raise ValueError(
                 f"{row['image']} has {picture.size} pixels,"
-                f" its row in {config.rows} {(row['width'], row['height'])}"
+                f" its row in {self.config.rows} {(row['width'], row['height'])}"
             )
-        return pixels(boxes_view(picture, row["boxes"] or (), size, config.view), size)
-
-    with ThreadPoolExecutor(1) as ahead, ThreadPoolExecutor(config.readers) as readers:
-
-        def drawn(step: int) -> tuple[Tensor, list[str]]:
-            rows = table.take(
-                epoch_indices(len(table), config.batch, step, config.seed)
-            ).to_pylist()
-            return torch.from_numpy(np.stack(list(readers.map(view, rows)))), [
-                row["text"] for row in rows
-            ]
-
-        coming = ahead.submit(drawn, begin)
-        for step in range(begin, config.steps):
-            shown, texts = coming.result()
-            if step + 1 < config.steps:
-                coming = ahead.submit(drawn, step + 1)
-            yield shown, texts
-
-
-def _step(
-    step: int,
-    config: CaptioningConfig,
-    model,
-    tokenizer,
-    optimizer: torch.optim.Optimizer,
-    shown: Tensor,
-    texts: Sequence[str],
-) -> dict:
-    rate = learning_rate(step, config)
-    set_learning_rate(optimizer, rate)
-    # dropout is a function of the step
-    torch.manual_seed(int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0]))
-    with autocast(model.device):
-        loss = caption_loss(model, tokenizer, shown, config.prompt, texts, config.max_tokens)
-    loss.backward()
-    clip_gradients(optimizer)
-    optimizer.step()
-    optimizer.zero_grad()
-    return {"loss": round(loss.item(), 5), "lr": rate}
+        shown = boxes_view(picture, row["boxes"] or (), self.size, self.config.view)
+        if shown.size != (self.size, self.size):
+            shown = shown.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return np.asarray(shown)
 
 
 def caption_loss(
@@ -223,14 +286,9 @@ def caption_loss(
     A text longer than ``max_tokens`` is cut, and its end is not taught. The end mark is the
     language model's own: a line break for BLIP-2's OPT.
     """
-    end = model.language_model.generation_config.eos_token_id
-    end = end[0] if isinstance(end, list) else end
     decoder_only = model.config.use_decoder_only_language_model
     start = tokenizer(prompt).input_ids
-    spaced = [f" {t}" if prompt and decoder_only else t for t in texts]
-    told = [
-        [*ids, end][:max_tokens] for ids in tokenizer(spaced, add_special_tokens=False).input_ids
-    ]
+    told = told_ids(model, tokenizer, prompt, texts, max_tokens)
     if decoder_only:
         ids = _padded([start + t for t in told], tokenizer.pad_token_id)
         mask = _padded([[1] * (len(start) + len(t)) for t in told], 0)
@@ -247,6 +305,19 @@ def caption_loss(
         attention_mask=mask,
         labels=labels.to(model.device),
     ).loss
+
+
+def told_ids(
+    model, tokenizer, prompt: str, texts: Sequence[str], max_tokens: int
+) -> list[list[int]]:
+    """Ids of what is to be said, end marks last, cut at ``max_tokens``."""
+    end = model.language_model.generation_config.eos_token_id
+    end = end[0] if isinstance(end, list) else end
+    decoder_only = model.config.use_decoder_only_language_model
+    spaced = [f" {t}" if prompt and decoder_only else t for t in texts]
+    return [
+        [*ids, end][:max_tokens] for ids in tokenizer(spaced, add_special_tokens=False).input_ids
+    ]
 
 
 def _padded(rows: Sequence[list[int]], value: int) -> Tensor:

@@ -3,6 +3,7 @@ and how it is finetuned.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -22,11 +23,13 @@ from transformers import (
 )
 
 from lskd_nb.mini.pretraining.base import fresh_student
-from lskd_nb.records import write_parquet
+from lskd_nb.records import read_parquet, write_parquet
 from lskd_nb.run_folder import find_root
 from lskd_nb.students import loading
 from lskd_nb.students.bridge import place_image_token
 from lskd_nb.students.loading import load_model
+from lskd_nb.training import launch
+from lskd_nb.training.batches import epoch_indices
 from lskd_nb.training.loop import CHECKPOINT, read_config
 from lskd_nb.verbalization import captioning as c
 from lskd_nb.verbalization import verbalizers as v
@@ -264,29 +267,93 @@ def test_bad_configurations_rows_and_images_are_named(folders, world, tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(good))
     assert asdict(read_config(tmp_path / "c.json", c.CaptioningConfig)) == good
     row = dict(image="0.png", width=80, height=40, boxes=[], text="two boxes", origin="boxes")
+    nor = "; nor could 8 other pictures of .*rows.parquet be read: is image_root, "
     for rows, message in (
         ([], "holds no rows"),
-        ([row | dict(width=81)], "0.png has \\(80, 40\\) pixels"),
-        ([row | dict(image="none.png")], "no image 'none.png'"),
+        ([row | dict(width=81)], "0.png has \\(80, 40\\) pixels.*" + nor),
+        ([row | dict(image="none.png")], "no image 'none.png'.*" + nor),
     ):
         write_parquet(rows, tmp_path / "rows.parquet", CAPTIONS)
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
-            next(
-                c.batches(
-                    replace(
-                        config(folders, world, "opt", tmp_path / "x"),
-                        rows=str(tmp_path / "rows.parquet"),
-                    ),
-                    28,
-                    0,
+        with pytest.raises(ValueError, match=message):
+            c.train(
+                replace(
+                    config(folders, world, "opt", tmp_path / "x"),
+                    rows=str(tmp_path / "rows.parquet"),
                 )
             )
+
+
+def steps_of(told: c.CaptioningConfig, place: tuple[int, int] = (0, 1)) -> c.Steps:
+    table = read_parquet(told.rows, CAPTIONS).drop_columns(["origin"]).combine_chunks()
+    return c.Steps(table, told, 28, place)
+
+
+def test_a_picture_that_has_gone_is_told_and_another_row_stands_in(folders, world, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(world, home)
+    (home / "3.png").unlink()
+    (home / "7.png").write_bytes((home / "7.png").read_bytes()[:60])
+    told = config(folders, home, "opt", tmp_path / "captioner", steps=4)
+    c.train(told)
+    lines = launch.loss_curve(told)
+    assert sum(line["unreadable"] for line in lines) == 4  # two rows each, in an epoch of 48
+    told_of = [t for step in range(4) for _, _, troubles in steps_of(told)[step] for t in troubles]
+    assert len(told_of) == 4 and {"3.png" in t or "7.png" in t for t in told_of} == {True}
+    again = replace(told, out=str(tmp_path / "again"))
+    c.train(again)
+    assert losses(Path(told.out)) == losses(Path(again.out))
+
+
+def test_steps_have_the_rows_of_an_epoch_once_however_they_are_parted(folders, world, tmp_path):
+    told = config(folders, world, "opt", tmp_path / "x", batch=8, seed=3)
+    rows = read_parquet(told.rows, CAPTIONS)["text"].to_pylist()
+    for step in (0, 5, 6):
+        expected = [rows[i] for i in epoch_indices(len(rows), 8, step, 3)]
+        (part,) = steps_of(told)[step]
+        assert part[1] == expected and part[0].shape == (8, 28, 28, 3)
+        parted = steps_of(replace(told, accumulation=2), (1, 2))[step]
+        assert [texts for _, texts, _ in parted] == [expected[2:4], expected[6:8]]
+
+
+def test_parts_and_processes_learn_what_one_learns(folders, world, tmp_path):
+    still = tmp_path / "still"
+    shutil.copytree(folders["opt"], still)
+    model = json.loads((still / "config.json").read_text())
+    model["qformer_config"] |= dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    (still / "config.json").write_text(json.dumps(model))
+    plain = TINY.training_config(still, world, tmp_path / "plain", steps=4, lr=2e-4, warmup=0)
+    c.train(plain)
+    parted = replace(plain, out=str(tmp_path / "parted"), accumulation=3, workers=1)
+    launch.train_one(parted, processes=2)
+    one, two = losses(Path(plain.out)), losses(Path(parted.out))
+    np.testing.assert_allclose(one, two, atol=2e-3)  # bf16, where the processor has it
+    assert np.ptp(one) > 0.05
+
+
+def test_a_loss_that_is_no_number_ends_the_training(folders, world, tmp_path):
+    told = config(folders, world, "opt", tmp_path / "x", steps=3, lr=1e36, min_lr=1e36, warmup=0)
+    with pytest.raises(FloatingPointError, match="step 2: the loss is .*lower lr"):
+        c.train(told)
+
+
+def test_a_captioner_whose_weights_are_no_numbers_is_refused(folders, tmp_path):
+    model = Blip2ForConditionalGeneration.from_pretrained(folders["t5"])
+    with torch.no_grad():
+        model.query_tokens[0, 0, 0] = torch.inf
+    model.save_pretrained(tmp_path)
+    t5_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="query_tokens holds NaN or infinity"):
+        c.load_trainable(str(tmp_path), CPU)
 
 
 def test_only_the_bridge_is_counted_as_trained_and_boxes_are_described(tmp_path):
     parts = c.parts(str(find_root() / "lskd_nb" / "mini" / "weights" / "vlm"))
     assert [trained for _, trained in parts.values()] == [False, True, False] and all(
         number > 1000 for number, _ in parts.values()
+    )
+    loaded, _ = c.load_trainable(str(find_root() / "lskd_nb/mini/weights/vlm"), CPU)
+    assert sum(number for number, _ in parts.values()) == sum(
+        weight.numel() for weight in loaded.parameters()
     )
     shown = [Image.new("RGB", (224, 224), color) for color in ("red", "blue", "green")]
     said = c.describe(

@@ -216,7 +216,6 @@ def training_config(model: Path, boxes: Path, out: Path, **changes) -> c.Caption
         warmup=5,
         max_tokens=24,
         checkpoint_every=4,
-        readers=2,
         threads=1,
     )
     return replace(base, **changes)
