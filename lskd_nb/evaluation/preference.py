@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from lskd_nb.critic.agreement import JudgementFile, krippendorff_alpha
 from lskd_nb.evaluation.choices import bootstrap
-from lskd_nb.records import CORPUS, REGION, TRIPLES, read_parquet
+from lskd_nb.records import CORPUS, REGION, read_parquet, write_parquet
 from lskd_nb.regions import LocatedImage, mentions, renumber
 from lskd_nb.run_folder import RunFolder
 from lskd_nb.students.views import View
@@ -133,16 +135,77 @@ def answers_table(
 def unseen_questions(folder: str | Path, number: int, seed: int) -> list[PointedQuestion]:
     """``number`` of the teacher's own questions about images that no student has been trained on.
 
-    The run's corpus keeps no triple about them. The questions are of the id family and mention a
-    region. ``folder`` is the run's.
+    The run's corpus keeps no triple about them: the critic believed none. So these are not the
+    teacher's best questions, and of a large corpus, with many triples about each image, few images
+    are left; ``set_aside`` asks better ones. The questions are of the id family and mention a
+    region. ``folder`` is the run's. Raises ``ValueError`` saying what is missing where there are
+    none.
     """
     run = RunFolder(folder)
-    taught = set(read_parquet(run.folder / "corpus.parquet", CORPUS)["image_id"].to_pylist())
-    triples = [
-        t
-        for t in read_parquet(run.folder / "triples.parquet", TRIPLES).to_pylist()
-        if t["family"] == "id" and t["image_id"] not in taught and mentions(t["question"])
-    ]
+    taught = _columns(run, "corpus.parquet", "04", ["image_id"])["image_id"]
+    told = _columns(run, "triples.parquet", "02", ["triple_id", "image_id", "question", "family"])
+    pointing = [t for t in told.filter(pc.field("family") == "id").to_pylist() if _points(t)]
+    images = set(taught.to_pylist())
+    unseen = [t for t in pointing if t["image_id"] not in images]
+    if not unseen:
+        raise ValueError(
+            f"{run.folder} has no question about an image unseen: of {len(told)} triples"
+            f" {len(pointing)} are of the id family and point at a region, and the corpus keeps"
+            " triples about the images of all of these. Set some of its images aside (held_out),"
+            " or verbalize more images than it is to keep (notebooks 01 to 04)"
+        )
+    return _drawn(run, unseen, number, seed)
+
+
+def set_aside(
+    folder: str | Path, images: int, number: int, seed: int, corpus: str | Path
+) -> list[PointedQuestion]:
+    """``number`` questions of the run's corpus about so many of its ``images``, drawn at random; a
+    corpus without these images, to be trained on, is written to ``corpus``.
+
+    Other than ``unseen_questions`` they are as good as those that the student learns from. Raises
+    ``ValueError`` where nothing would be left, to ask or to learn from.
+    """
+    run = RunFolder(folder)
+    whole = read_parquet(run.folder / "corpus.parquet", CORPUS)
+    names = pc.unique(whole["image_id"])
+    if not 0 < images < len(names):
+        raise ValueError(
+            f"held_out is {images} of the corpus' {len(names)} images: expected 1 to"
+            f" {len(names) - 1}, some to ask about and some to learn from"
+        )
+    drawn = np.random.default_rng([seed, 12]).permutation(len(names))[:images]
+    chosen = pc.is_in(whole["image_id"], names.take(pa.array(np.sort(drawn))))
+    asked = whole.filter(chosen).select(["triple_id", "image_id", "question", "family"])
+    pointing = [t for t in asked.to_pylist() if t["family"] == "id" and _points(t)]
+    if not pointing:
+        raise ValueError(
+            f"no triple about the {images} images that were set aside is of the id family and"
+            " points at a region: set more of them aside (held_out)"
+        )
+    write_parquet(whole.filter(pc.invert(chosen)), corpus, CORPUS)
+    return _drawn(run, pointing, number, seed)
+
+
+def _columns(run: RunFolder, name: str, notebook: str, columns: list[str]) -> pa.Table:
+    """Some columns of a run's file: whole triples by the million would not fit."""
+    if not (path := run.folder / name).exists():
+        raise FileNotFoundError(f"{path} is not there: run notebook {notebook} first")
+    try:
+        return pq.read_table(path, columns=columns).select(columns)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, KeyError) as error:
+        raise ValueError(f"{path} can't be read, or lacks one of {columns}: {error}") from error
+
+
+def _points(triple: Mapping) -> bool:
+    return bool(mentions(triple["question"]))
+
+
+def _drawn(
+    run: RunFolder, triples: Sequence[Mapping], number: int, seed: int
+) -> list[PointedQuestion]:
+    if number < 1:
+        raise ValueError(f"questions is {number}: expected at least 1")
     drawn = np.random.default_rng([seed, 11]).permutation(len(triples))[:number]
     return [
         PointedQuestion(t["triple_id"], run.image(t["image_id"]), t["question"])
@@ -150,10 +213,33 @@ def unseen_questions(folder: str | Path, number: int, seed: int) -> list[Pointed
     ]
 
 
+def lines_about(folder: str | Path, questions: Sequence[PointedQuestion]) -> list[dict]:
+    """What was said of the questions' images: their rows of VERBALIZATIONS, and no others.
+
+    Raises ``ValueError`` where nothing was said of any of them.
+    """
+    path = RunFolder(folder).folder / "verbalizations.parquet"
+    asked = pa.array(sorted({q.image.image_id for q in questions}), pa.string())
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: run notebook 01 first")
+    lines = pq.read_table(path, filters=pc.field("image_id").isin(asked)).to_pylist()
+    if not lines:
+        raise ValueError(
+            f"{path} says nothing of the {len(asked)} images that are asked about: they are of"
+            " another run of notebook 01"
+        )
+    return lines
+
+
 def answers_from_images(
-    student: str | Path, questions: Sequence[PointedQuestion], image_root: str | Path, system: str
+    student: str | Path,
+    questions: Sequence[PointedQuestion],
+    image_root: str | Path,
+    system: str,
+    batch: int = 32,
 ) -> pa.Table:
-    """ANSWERS rows of a generative student (a folder or hub name).
+    """ANSWERS rows of a generative student (a folder or hub name), on a GPU if there is one,
+    ``batch`` questions at a time.
 
     It looks at the highlighted images: the counterpart of ``verbal_baseline.answers_from_words``.
     """
@@ -161,7 +247,8 @@ def answers_from_images(
     from lskd_nb.students.loading import load_generative
 
     views = [View(q.image.path, q.image.regions) for q in questions]
-    texts = answer(load_generative(student), image_root, views, [q.question for q in questions])
+    asked = [q.question for q in questions]
+    texts = answer(load_generative(str(student)), image_root, views, asked, batch)
     return answers_table(questions, system, texts)
 
 
@@ -175,10 +262,15 @@ def blinded_pairs(
 
     ``number`` questions are drawn (None: all). A pair's id is a hash of its texts, so a judgement
     can't be taken for one of other texts. Raises ``ValueError`` where a table has a question twice,
-    or the two ask something else under one id.
+    the two ask something else under one id, or no question has been answered by both.
     """
     first, second = _by_question(one), _by_question(other)
     shared = sorted(set(first) & set(second))
+    if not shared:
+        raise ValueError(
+            f"no question was answered by both systems, {len(first)} by one and {len(second)} by"
+            " the other: there is no pair to judge"
+        )
     rng = np.random.default_rng([seed, 8])
     drawn = [shared[i] for i in rng.permutation(len(shared))[:number]]
     pairs, key = [], []

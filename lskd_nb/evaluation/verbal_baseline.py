@@ -50,7 +50,7 @@ def answers_from_words(
     the reason, and the client's report.
 
     Raises ``ValueError`` where two questions have one id, ``RuntimeError`` where the LLM can't be
-    reached.
+    reached, and where it answered none of them, with the reasons.
     """
     if len({q.question_id for q in questions}) < len(questions):
         raise ValueError("two questions have the same question_id")
@@ -73,5 +73,12 @@ def answers_from_words(
         for q in questions
         if f"{q.question_id}-{FAMILY}-0" in said
     ]
+    if questions and not answered:
+        first = "; ".join(f"{r['reason']}: {r['detail']}" for r in (rejects + more)[:1])
+        raise RuntimeError(
+            f"{settings.model} at {settings.base_url} answered none of {len(questions)} questions:"
+            f" {dict(report.rejects)}, the first: {first}. Its replies are kept in {cache_path};"
+            " try another model, or one that can answer in JSON"
+        )
     texts = [answer_text(t["answer"], t["rationale"]) for _, t in answered]
     return answers_table([q for q, _ in answered], system, texts), rejects + more, report

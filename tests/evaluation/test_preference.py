@@ -97,6 +97,15 @@ def test_questions_that_one_did_not_answer_are_told():
     assert alone == ["q003", "q005", "q006"] and len(pairs) == len(key) == 4
 
 
+def test_where_nothing_was_answered_by_both_it_is_said():
+    with pytest.raises(ValueError, match="answered by both systems, 1 by one and 2 by the other"):
+        p.blinded_pairs(
+            answers("lskd", 3, missing=(0, 1)), answers("chatgpt", 3, missing=(2,)), seed=0
+        )
+    with pytest.raises(ValueError, match="no pair to judge"):
+        p.blinded_pairs(answers("lskd", 3), p.ANSWERS.empty_table(), seed=0)
+
+
 def test_answers_to_something_else_are_refused():
     other = answers("chatgpt", 4).to_pylist()
     other[2]["question"] = "How is [0]?"

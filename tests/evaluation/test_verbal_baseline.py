@@ -1,5 +1,9 @@
 """The baseline that answers from words alone."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from lskd_nb.evaluation import preference as p
@@ -131,3 +135,34 @@ def test_the_request_has_what_is_known_and_the_question_last():
         prompt.offered == tuple(r.id for r in question.image.regions)
         and "word for word" in prompt.messages[0]["content"]
     )
+
+
+class Chatting(BaseHTTPRequestHandler):
+    """A server that answers, and never in the form that was asked for."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        said = dict(role="assistant", content="I can't see any image.")
+        choice = dict(index=0, message=said, finish_reason="stop")
+        usage = dict(prompt_tokens=3, completion_tokens=3, total_tokens=6)
+        told = json.dumps(
+            dict(id="1", object="chat.completion", created=1, model="m", usage=usage)
+            | dict(choices=[choice])
+        ).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+def test_who_answers_nothing_is_told_with_the_reasons(tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chatting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = TeacherSettings(f"http://127.0.0.1:{server.server_port}/v1", "mini-chatting")
+        with pytest.raises(RuntimeError, match="mini-chatting at .* answered none of 2"):
+            answers_from_words(asked_of(SCENES)[:2], [], settings, tmp_path / "c.sqlite", "words")
+        server.shutdown()
