@@ -48,18 +48,6 @@ def after_the_image(model, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([places, ids], dim=1), torch.cat([torch.ones_like(places), mask], dim=1)
 
 
-def refuse_nan(model, name: str) -> None:
-    """Raise ``ValueError`` naming a weight that holds no number: whatever it says would be nothing,
-    and it would say nothing about that.
-    """
-    for key, weight in model.named_parameters():
-        if not weight.isfinite().all():
-            raise ValueError(
-                f"{name}: {key} holds NaN or infinity. Take another checkpoint: that of a step"
-                " before its training went astray, or the published file anew"
-            )
-
-
 def freeze_all_but_the_bridge(model) -> None:
     """Of a BLIP-2, train what lies between vision encoder and language model: query tokens,
     Q-Former and projection, in float32.

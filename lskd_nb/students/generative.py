@@ -21,7 +21,7 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lskd_nb.students.blip2 import autocast
-from lskd_nb.students.bridge import freeze_all_but_the_bridge, place_image_token, refuse_nan
+from lskd_nb.students.bridge import freeze_all_but_the_bridge, place_image_token
 from lskd_nb.students.views import FrozenFeatures, View
 
 IMAGE = "<ImageHere>"  # where the projected queries stand in a prompt
@@ -33,8 +33,7 @@ MINI_GPT4_END = "###"
 class GenerativeStudent(nn.Module):
     """A BLIP-2 with a language model; one with LLaMA or Vicuna is asked in Mini-GPT4's words.
 
-    ``max_tokens`` cuts what it is taught to say. Raises ``ValueError`` for weights that are no
-    numbers.
+    ``max_tokens`` cuts what it is taught to say.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class GenerativeStudent(nn.Module):
         max_tokens: int = 128,
     ):
         super().__init__()
-        refuse_nan(blip2, blip2.config.name_or_path or type(blip2).__name__)
         self.blip2, self.tokenizer, self.max_tokens = blip2, tokenizer, max_tokens
         self.decoder_only = blip2.config.use_decoder_only_language_model
         mini_gpt4 = blip2.config.text_config.model_type == "llama"

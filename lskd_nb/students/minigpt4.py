@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from lskd_nb.students.blip2 import dtype_of
 from lskd_nb.students.generative import GenerativeStudent
-from lskd_nb.students.lavis_weights import read_checkpoint
+from lskd_nb.students.lavis_weights import check_numbers, read_checkpoint
 
 # Mini-GPT4's names to Hugging Face's
 PROJECTION_KEYS = {"llama_proj.weight": "weight", "llama_proj.bias": "bias"}
@@ -85,6 +85,7 @@ def mini_gpt4(
         model.language_projection.load_state_dict(
             read_projection(projection, tuple(model.language_projection.weight.shape))
         )
+    check_numbers(dict(model.named_parameters()), f"{blip2} with {language_model}")
     return GenerativeStudent(
         model.to(device), AutoTokenizer.from_pretrained(language_model), max_tokens
     ).eval()
@@ -104,13 +105,10 @@ def read_projection(path: str | Path, shape: tuple[int, int]) -> dict[str, Tenso
     """Weight and bias of Mini-GPT4's projection, (language model's width, Q-Former's width) and
     (language model's width,).
 
-    Nothing but tensors is unpickled; "module.", which training on several GPUs puts before each
-    key, is taken off. Raises ``ValueError`` naming missing keys, a key with its shape and the one
-    expected, or one that holds no numbers.
+    Nothing but tensors is unpickled. Raises ``ValueError`` naming missing keys, or a key with its
+    shape and the one expected, and as ``read_checkpoint``.
     """
-    weights = {
-        key.removeprefix("module."): weight for key, weight in read_checkpoint(path)[0].items()
-    }
+    weights, _ = read_checkpoint(path)
     if missing := sorted(set(PROJECTION_KEYS) - set(weights)):
         raise ValueError(
             f"{path} lacks {missing}; it has {sorted(weights)[:8]}. Expected Mini-GPT4's own"
@@ -125,6 +123,4 @@ def read_projection(path: str | Path, shape: tuple[int, int]) -> dict[str, Tenso
                 f"{path}: {key} is {tuple(weights[key].shape)}, expected {expected[name]}: that of"
                 " the 7B model goes with Vicuna 7B, that of the 13B with Vicuna 13B"
             )
-        if not weights[key].isfinite().all():
-            raise ValueError(f"{path}: {key} holds NaN or infinity; get the file anew")
     return {name: weights[key].float() for key, name in PROJECTION_KEYS.items()}

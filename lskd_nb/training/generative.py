@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from lskd_nb.records import hash_of
 from lskd_nb.students.blip2 import autocast
 from lskd_nb.students.generative import GenerativeStudent, add_lora, checkpoint_layers
-from lskd_nb.students.loading import load_generative
+from lskd_nb.students.loading import load_generative, whole_checkpoint
 from lskd_nb.students.minigpt4 import mini_gpt4
 from lskd_nb.students.views import FrozenFeatures, drawn_pixels, encode_drawn
 from lskd_nb.training import distributed, word_loss
@@ -138,7 +138,7 @@ def train(config: GenerativeConfig) -> Path:
     """Train, or go on training, and save the student under ``config.out``; returns that folder.
 
     A line of metrics has the loss of its step, and how many of its targets were cut at
-    ``max_tokens``. Raises ``ValueError`` for a corpus without rows, and where ``batch`` can't be
+    ``max_tokens``. Raises ``ValueError`` for a corpus without triples, and where ``batch`` can't be
     cut into ``accumulation`` equal parts for the processes; ``FloatingPointError`` as
     ``word_loss.learn``.
     """
@@ -149,11 +149,6 @@ def train(config: GenerativeConfig) -> Path:
         torch.set_num_threads(config.threads)
     accelerator = word_loss.training_processes(config)
     rows = [whole(row) for row in corpus_rows(config.corpus)]
-    if not rows:
-        raise ValueError(
-            f"{config.corpus} holds no triple to learn from: notebook 04 keeps those that the"
-            " critic scores highest, and has kept none"
-        )
     torch.manual_seed(config.seed)  # of what starts fresh: adapters, a projection that is not given
     student = base_of(config, accelerator.device)
     if config.lora_rank:
@@ -201,9 +196,10 @@ def base_of(config: GenerativeConfig, device: torch.device | None = None) -> Gen
         if config.projection is not None:
             raise ValueError("a projection is Mini-GPT4's: it needs a language_model")
         return load_generative(config.student, config.max_tokens, device)
-    return mini_gpt4(
-        config.student, config.language_model, config.projection, config.max_tokens, device
-    )
+    with whole_checkpoint(f"{config.student} or {config.language_model}"):
+        return mini_gpt4(
+            config.student, config.language_model, config.projection, config.max_tokens, device
+        )
 
 
 def whole(row: Row) -> Row:

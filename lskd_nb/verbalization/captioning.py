@@ -15,7 +15,6 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -29,15 +28,11 @@ from torch.utils.data import Dataset
 
 from lskd_nb.records import hash_of, read_parquet
 from lskd_nb.students.blip2 import autocast
-from lskd_nb.students.bridge import (
-    after_the_image,
-    freeze_all_but_the_bridge,
-    place_image_token,
-    refuse_nan,
-)
+from lskd_nb.students.bridge import after_the_image, freeze_all_but_the_bridge, place_image_token
 from lskd_nb.students.loading import load_model
 from lskd_nb.students.views import normalised, open_image
 from lskd_nb.training import distributed, word_loss
+from lskd_nb.training.batches import epoch_indices
 from lskd_nb.training.loop import optimizer_of, read_config, train_resumably, trained
 from lskd_nb.verbalization.caption_rows import CAPTIONS
 from lskd_nb.verbalization.describe import boxes_view
@@ -157,7 +152,6 @@ def load_trainable(name: str, device: torch.device):
 
     model = load_model(Blip2ForConditionalGeneration, name, device)
     tokenizer = AutoTokenizer.from_pretrained(name)
-    refuse_nan(model, name)
     place_image_token(model, tokenizer)
     freeze_all_but_the_bridge(model)
     return model, tokenizer
@@ -206,12 +200,6 @@ def _rows(config: CaptioningConfig) -> pa.Table:
     return table.drop_columns(["origin"]).combine_chunks()
 
 
-@lru_cache(maxsize=2)
-def _epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch's rows, that of ``batches.epoch_indices``: one drawn for all steps."""
-    return np.random.default_rng([seed, 2, epoch]).permutation(size)
-
-
 @dataclass(frozen=True)
 class Steps(Dataset):
     """A process's own parts of each step's batch: (K, S, S, 3) uint8, drawn, their texts, and what
@@ -230,22 +218,22 @@ class Steps(Dataset):
 
     def __getitem__(self, step: int) -> list[tuple[Tensor, list[str], list[str]]]:
         told = self.config
+        drawn = epoch_indices(len(self.table), told.batch, step, told.seed)
         return [
-            self._part(step, places)
+            self._part(step, places, self._taken([drawn[place] for place in places]))
             for places in word_loss.own_places(told.batch, told.accumulation, *self.place)
         ]
 
-    def _part(self, step: int, places: Sequence[int]) -> tuple[Tensor, list[str], list[str]]:
-        size, seed = len(self.table), self.config.seed
-        positions = [step * self.config.batch + place for place in places]
-        rows = self._taken([_epoch_order(size, seed, p // size)[p % size] for p in positions])
+    def _part(
+        self, step: int, places: Sequence[int], rows: list[dict]
+    ) -> tuple[Tensor, list[str], list[str]]:
         drawn, texts, troubles = [], [], []
         for place, row in zip(places, rows, strict=True):
             try:
                 picture = self._view(row)
             except (OSError, ValueError) as error:
                 troubles.append(str(error))
-                picture, row = self._stand_in([seed, 4, step, place], error)
+                picture, row = self._stand_in([self.config.seed, 4, step, place], error)
             drawn.append(picture)
             texts.append(row["text"])
         return torch.from_numpy(np.stack(drawn)), texts, troubles

@@ -189,7 +189,7 @@ def test_mini_gpt4_is_made_of_its_parts_and_loads_as_a_whole(world, students, tm
         ),
         (
             lambda w: w.update({"llama_proj.bias": torch.full((40,), torch.nan)}),
-            "llama_proj.bias holds NaN or infinity",
+            "40 of 40 values of llama_proj.bias are no numbers",
         ),
     ],
 )
@@ -217,7 +217,7 @@ def test_weights_that_are_no_numbers_are_refused(world, students, tmp_path):
             model.get_parameter(name).view(-1)[3] = torch.nan
         model.save_pretrained(tmp_path / "m")
         students["t5"].tokenizer.save_pretrained(tmp_path / "m")
-        with pytest.raises(ValueError, match=f"{tmp_path / 'm'}: {name} holds NaN"):
+        with pytest.raises(ValueError, match=f"{tmp_path / 'm'}: 1 of .* values of {name} are no"):
             load_generative(str(tmp_path / "m"))
 
 

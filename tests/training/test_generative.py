@@ -1,6 +1,7 @@
 """Generative students are trained: what learns, what stays, adapters, and a killed training."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lskd_nb import mini
 from lskd_nb.regions import Region
@@ -145,6 +147,20 @@ def test_the_rationale_is_always_taught():
         and training.whole(row).rationale == ""
     )
     assert training.whole(replace(row, rationale="")) == replace(row, rationale="")
+
+
+def test_a_vicuna_that_is_damaged_or_holds_no_numbers_is_named(world, tmp_path):
+    told = config(world, tmp_path / "s", language_model=str(tmp_path / "vicuna"))
+    shutil.copytree(world / "vicuna", tmp_path / "vicuna")
+    weights = tmp_path / "vicuna/model.safetensors"
+    whole = load_file(weights)
+    whole["model.norm.weight"][2] = torch.nan
+    save_file(whole, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="vicuna: 1 of 40 values of .*norm.weight are no numbers"):
+        training.base_of(told)
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="vicuna can't be read: its files are damaged"):
+        training.base_of(told)
 
 
 def test_config_errors_name_the_key(tmp_path):

@@ -139,7 +139,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_spoils_no_checkpoint(wor
 
 def test_what_can_not_be_learned_from_is_named(world, tmp_path):
     write_parquet([], tmp_path / "none.parquet", CORPUS)
-    with pytest.raises(ValueError, match="none.parquet holds no triple to learn from: notebook 04"):
+    with pytest.raises(ValueError, match="none.parquet holds no triples: there is nothing"):
         training.train(still(world, tmp_path / "s", corpus=str(tmp_path / "none.parquet")))
     with pytest.raises(ValueError, match="batch is 4: expected a multiple .* 3 × 1"):
         training.train(still(world, tmp_path / "s", accumulation=3))

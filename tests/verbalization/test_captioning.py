@@ -342,7 +342,7 @@ def test_a_captioner_whose_weights_are_no_numbers_is_refused(folders, tmp_path):
         model.query_tokens[0, 0, 0] = torch.inf
     model.save_pretrained(tmp_path)
     t5_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="query_tokens holds NaN or infinity"):
+    with pytest.raises(ValueError, match="1 of .* values of query_tokens are no numbers"):
         c.load_trainable(str(tmp_path), CPU)
 
 
