@@ -71,7 +71,7 @@ def test_what_saves_memory_or_time_changes_no_number(world, plain, tmp_path, cha
 
 
 def test_two_processes_learn_what_one_learns(world, plain, tmp_path):
-    told = still(world, tmp_path / "s", accumulation=2)
+    told = still(world, tmp_path / "s", accumulation=2, gradient_checkpointing=True)
     launch.train_one(told, processes=2)
     assert_same(plain, told)
     assert [line["cut"] for line in launch.loss_curve(told)] == [0] * 4
