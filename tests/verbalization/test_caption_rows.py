@@ -207,6 +207,9 @@ def test_a_whole_set_tells_what_it_left_out_once_it_is_read(tmp_path):
     (tmp_path / "vg" / "region_descriptions.json").write_text(
         json.dumps([dict(id=1, regions=regions)])
     )
+    (tmp_path / "vg" / "image_data.json").write_text(
+        json.dumps([dict(image_id=1, width=100, height=80, url="https://x/VG_100K/a.jpg")])
+    )
     told = visual_genome_set(tmp_path, "vg", [PICTURE])
     assert told.rejected == [] and len(list(told.rows)) == 1
     assert [r.reason for r in told.rejected] == ["missing field"]
