@@ -134,7 +134,7 @@ def varied(tmp_path_factory):
             ),
         ),
     ],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),  # the same in each process
 )
 @pytest.mark.parametrize("order", index.ORDERS)
 def test_what_fits_is_found_in_order(varied, wanted, fits, order):
