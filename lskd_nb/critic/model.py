@@ -1,23 +1,27 @@
 """The critic: a BLIP-2 stage 1 that tells acceptable triples from others (LSKD, section 3.2).
 
-The image with its regions drawn and the whole triple go through the Q-Former together; the mean of
-the query outputs feeds a two-way head (reject, accept) and two regression heads that predict the
-annotators' scores of the question-answer pair and of the rationale:
+The image with its regions drawn and the whole triple go through the Q-Former together; the mean
+over the query outputs is what a two-way head (reject, accept) says, and what two regression heads
+say that predict the annotators' scores of the question-answer pair and of the rationale:
 
     L = CE(accept) + 0.5 MSE(qa score) + 0.5 MSE(rationale score)
 
 (the reference release trains the rationale head on the question-answer score; each head has its own
 target here). Class 1 is *accept* wherever a label, a probability or a metric is meant.
+
+Which of the regions that a triple was offered are drawn is a ``Drawing``: all of them under their
+own numbers, or few of them, numbered anew, as in the reference release.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,30 +31,24 @@ from lskd_nb.students.loading import load_student, whole_checkpoint
 from lskd_nb.students.qformer import ImageKeysValues
 from lskd_nb.students.views import FrozenFeatures, View, scoring_passes
 from lskd_nb.training.batches import answer_text
-from lskd_nb.training.loop import clip_gradients, learning_rate, optimizer_of, set_learning_rate
 
 HEADS = "critic_heads.safetensors"
 AUXILIARY_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
-class CriticConfig:
-    """How the critic is trained."""
+class Drawing:
+    """Which of the regions that a triple was offered are drawn.
 
-    steps: int
-    batch: int = 64
-    lr: float = 1e-5
-    min_lr: float = 0.0
-    weight_decay: float = 0.05
-    warmup: int = 0
-    seed: int = 0
-    swaps: float = (
-        0.0  # share of a batch replaced by region swaps of accepted triples, labelled reject
-    )
-    embedding_lr: float = 1.0  # of the word embeddings, as a multiple
-    shuffles: int = (
-        0  # further fixed numberings of each image's regions; a label holds under any of them
-    )
+    With the defaults all are, under their own numbers. Else those that its texts mention come
+    first, in order of mention, then others, ``at_most`` in all (0: no limit; what is mentioned is
+    always drawn), numbered 0, 1, … in this order. ``mentioned_alone`` is the share of training's
+    draws that show nothing but the mentioned ones; where it is not 0, scoring shows them alone.
+    In the reference release these are 5 and 0.6.
+    """
+
+    at_most: int = 0
+    mentioned_alone: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,22 @@ class CriticExample:
 
 
 class Critic(nn.Module):
-    """Multi-query head and the two regressions over a stage-1 BLIP-2."""
+    """Multi-query head and the two regressions over a stage-1 BLIP-2.
 
-    def __init__(self, blip2: Student):
+    The regressions are linear, or have a hidden layer of width ``head_hidden``: Linear, ReLU,
+    Linear, of each query output, as in the reference release. ``drawing`` is what it was trained to
+    look at.
+    """
+
+    def __init__(self, blip2: Student, head_hidden: int = 0, drawing: Drawing = Drawing()):
         super().__init__()
-        self.blip2 = blip2
+        self.blip2, self.drawing = blip2, drawing
         hidden = blip2.blip2.config.qformer_config.hidden_size
         self.accept_head = nn.Linear(hidden, 2)
         # matching is where accepting starts from
         self.accept_head.load_state_dict(blip2.blip2.itm_head.state_dict())
-        self.qa_head = nn.Linear(hidden, 1)
-        self.rationale_head = nn.Linear(hidden, 1)
+        self.qa_head = _regression(hidden, head_hidden)
+        self.rationale_head = _regression(hidden, head_hidden)
 
     def forward(
         self, image: Tensor | ImageKeysValues, questions: Sequence[str], texts: Sequence[str]
@@ -86,47 +89,115 @@ class Critic(nn.Module):
         """
         tokens = self.blip2.tokenize(questions, texts)
         queries = self.blip2.blip2.query_tokens.shape[1]
-        pooled = self.blip2.fused(image, tokens.ids, tokens.mask)[:, :queries].mean(1)
+        seen_RQH = self.blip2.fused(image, tokens.ids, tokens.mask)[:, :queries]
+        pooled = seen_RQH.mean(1)
+        linear = isinstance(self.qa_head, nn.Linear)  # then the mean may as well come first
+        qa, rationale = (
+            head(pooled) if linear else head(seen_RQH).mean(1)
+            for head in (self.qa_head, self.rationale_head)
+        )
         return (
             self.accept_head(pooled).float(),
-            self.qa_head(pooled).float().squeeze(-1),
-            self.rationale_head(pooled).float().squeeze(-1),
+            qa.float().squeeze(-1),
+            rationale.float().squeeze(-1),
         )
 
     def save(self, folder: str | Path) -> None:
         self.blip2.save(folder)
         heads = {n: v for n, v in self.state_dict().items() if not n.startswith("blip2.")}
-        save_file({n: v.contiguous() for n, v in heads.items()}, Path(folder) / HEADS)
+        told = {
+            "at_most": str(self.drawing.at_most),
+            "mentioned_alone": str(self.drawing.mentioned_alone),
+        }
+        save_file({n: v.contiguous() for n, v in heads.items()}, Path(folder) / HEADS, told)
+
+
+def _regression(width: int, hidden: int) -> nn.Module:
+    if not hidden:
+        return nn.Linear(width, 1)
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
 
 def load_critic(folder: str | Path) -> Critic:
-    """Load a trained critic.
+    """Load a trained critic, with the heads and the drawing that it was trained with.
 
-    Raises ``FileNotFoundError`` where the folder has no critic's heads.
+    Raises ``FileNotFoundError`` where the folder has no critic's heads, ``ValueError`` where they
+    are damaged or those of another network.
     """
-    if not (Path(folder) / HEADS).exists():
+    path = Path(folder) / HEADS
+    if not path.exists():
         raise FileNotFoundError(f"{folder} has no {HEADS}: train the critic first (notebook 03)")
-    critic = Critic(load_student(str(folder)))
+    blip2 = load_student(str(folder))
     with whole_checkpoint(folder):
-        critic.load_state_dict(load_file(Path(folder) / HEADS), strict=False)
+        weights = load_file(path)
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
+        first = weights.get("qa_head.0.weight")
+        critic = Critic(
+            blip2,
+            0 if first is None else len(first),
+            Drawing(int(told.get("at_most", 0)), float(told.get("mentioned_alone", 0))),
+        )
+        missing, left = critic.load_state_dict(weights, strict=False)
+        lost = [name for name in missing if not name.startswith("blip2.")]
+        if lost or left:
+            raise ValueError(f"{path} is not a critic's: it lacks {lost} and has {left} besides")
     return critic.eval()
 
 
 def critic_example(
     image: str, regions: Sequence[Region], triple: dict, label: dict | None = None
 ) -> CriticExample:
-    """A triple row about the regions it was offered, with the mean of its labels, if any."""
-    offered = tuple(r for r in regions if r.id in set(triple["regions_offered"]))
+    """A triple row about the regions it was offered, with the mean of its labels, if any.
+
+    One that mentions no region is about the plain image.
+    """
+    text = answer_text(triple["answer"], triple["rationale"])
+    offered = set(triple["regions_offered"]) if mentions(f"{triple['question']} {text}") else ()
     if label is None:
         scores = {}
     else:
         scores = {k: float(label[k]) for k in ("accept", "qa_score", "rationale_score")}
-    return CriticExample(
-        View(image, offered),
-        triple["question"],
-        answer_text(triple["answer"], triple["rationale"]),
-        **scores,
+    view = View(image, tuple(r for r in regions if r.id in offered))
+    return CriticExample(view, triple["question"], text, **scores)
+
+
+def as_drawn(
+    row: CriticExample, drawing: Drawing, rng: np.random.Generator | None = None
+) -> CriticExample:
+    """A triple with the regions that are drawn of it, and its texts renumbered to match.
+
+    Without ``rng`` as scoring draws them, the same each time; with it as a step of training does,
+    which of the others are drawn, and in which order, being random.
+
+    Raises ``ValueError`` for a mentioned region that the triple was not offered.
+    """
+    regions = {r.id: r for r in row.view.regions}
+    if not regions or (rng is None and drawing == Drawing()):
+        return row
+    told = [i for i in mentions(f"{row.question} {row.text}") if i in regions]
+    if rng is None:
+        alone = drawing.mentioned_alone > 0
+    else:
+        alone = rng.random() < drawing.mentioned_alone
+    others = [i for i in regions if i not in told]
+    if rng is not None and not alone:
+        others = [others[i] for i in rng.permutation(len(others))]
+    chosen = told + ([] if alone else others[: _room(drawing, len(told), len(others))])
+    if rng is not None and not alone:
+        chosen = [chosen[i] for i in rng.permutation(len(chosen))]
+    mapping = {old: new for new, old in enumerate(chosen)}
+    drawn = tuple(replace(regions[old], id=new) for old, new in mapping.items())
+    return replace(
+        row,
+        view=View(row.view.image, drawn),
+        question=renumber(row.question, mapping),
+        text=renumber(row.text, mapping),
     )
+
+
+def _room(drawing: Drawing, told: int, others: int) -> int:
+    return max(drawing.at_most - told, 0) if drawing.at_most else others
 
 
 def ids_shuffled(row: CriticExample, which: int) -> CriticExample:
@@ -145,13 +216,6 @@ def ids_shuffled(row: CriticExample, which: int) -> CriticExample:
     )
 
 
-def training_views(rows: Iterable[CriticExample], shuffles: int = 0) -> list[View]:
-    """Every view that training may ask for: each example's own, and those of its further
-    numberings.
-    """
-    return [ids_shuffled(row, which).view for row in rows for which in range(shuffles + 1)]
-
-
 def region_swapped(row: CriticExample, rng: np.random.Generator) -> CriticExample | None:
     """An accepted triple told of the wrong region: two drawn ids exchanged.
 
@@ -168,56 +232,31 @@ def region_swapped(row: CriticExample, rng: np.random.Generator) -> CriticExampl
     )
 
 
-def critic_loss(critic: Critic, image: Tensor, batch: Sequence[CriticExample]) -> Tensor:
-    """The loss above, on a batch of labelled triples."""
+def critic_losses(
+    critic: Critic, image: Tensor, batch: Sequence[CriticExample]
+) -> dict[str, Tensor]:
+    """The three parts of the loss above on a batch of labelled triples: "accept", "qa_score" and
+    "rationale_score".
+    """
     logits, qa, rationale = critic(image, [r.question for r in batch], [r.text for r in batch])
     target = {
         k: torch.tensor([getattr(r, k) for r in batch], device=image.device)
         for k in ("accept", "qa_score", "rationale_score")
     }
+    return {
+        "accept": F.cross_entropy(logits, (target["accept"] >= 0.5).long()),
+        "qa_score": F.mse_loss(qa, target["qa_score"]),
+        "rationale_score": F.mse_loss(rationale, target["rationale_score"]),
+    }
+
+
+def critic_loss(parts: Mapping[str, Tensor]) -> Tensor:
+    """Their sum, the two regressions weighted."""
     return (
-        F.cross_entropy(logits, (target["accept"] >= 0.5).long())
-        + AUXILIARY_WEIGHT * F.mse_loss(qa, target["qa_score"])
-        + AUXILIARY_WEIGHT * F.mse_loss(rationale, target["rationale_score"])
+        parts["accept"]
+        + AUXILIARY_WEIGHT * parts["qa_score"]
+        + AUXILIARY_WEIGHT * parts["rationale_score"]
     )
-
-
-def train_critic(
-    critic: Critic,
-    rows: Sequence[CriticExample],
-    views: FrozenFeatures,
-    config: CriticConfig,
-    on_step: Callable[[int, float], None] = lambda step, loss: None,
-) -> list[float]:
-    """Train on labelled triples, the vision encoder frozen; returns the loss of each step."""
-    torch.manual_seed(config.seed)
-    optimizer = optimizer_of(
-        critic, critic.blip2.word_embeddings, config.weight_decay, config.embedding_lr
-    )
-    history = []
-    critic.train()
-    for step in range(config.steps):
-        rng = np.random.default_rng([config.seed, 4, step])
-        drawn = zip(
-            rng.integers(len(rows), size=config.batch),
-            rng.integers(config.shuffles + 1, size=config.batch),
-            strict=True,
-        )
-        batch = [ids_shuffled(rows[row], int(which)) for row, which in drawn]
-        for place in range(round(config.swaps * config.batch)):
-            if batch[place].accept and (wrong := region_swapped(batch[place], rng)) is not None:
-                batch[place] = wrong
-        set_learning_rate(optimizer, learning_rate(step, config))
-        with autocast(critic.blip2.device):
-            loss = critic_loss(critic, views.features([r.view for r in batch]), batch)
-        loss.backward()
-        clip_gradients(optimizer)
-        optimizer.step()
-        optimizer.zero_grad()
-        history.append(loss.item())
-        on_step(step + 1, history[-1])
-    critic.eval()
-    return history
 
 
 @torch.no_grad()
@@ -226,9 +265,11 @@ def score(
 ) -> dict[str, np.ndarray]:
     """``score`` (of accept), ``qa_score`` and ``rationale_score``: (N,) float32 in 0..1.
 
-    Each view is encoded once, whatever the number of triples about it, and ``batch`` triples go
-    through the Q-Former at a time.
+    Of each triple is drawn what the critic was trained to look at. Each view is encoded once,
+    whatever the number of triples about it, and ``batch`` triples go through the Q-Former at a
+    time. Raises ``ValueError`` where a score is no number.
     """
+    rows = [as_drawn(row, critic.drawing) for row in rows]
     out = {k: np.zeros(len(rows), np.float32) for k in ("score", "qa_score", "rationale_score")}
     for looked, turns in scoring_passes(
         [r.view.key for r in rows], [len(r.question) + len(r.text) for r in rows], batch
@@ -242,6 +283,13 @@ def score(
                 out["score"][part] = logits.softmax(-1)[:, 1].cpu()
                 out["qa_score"][part] = qa.clamp(0, 1).cpu()
                 out["rationale_score"][part] = rationale.clamp(0, 1).cpu()
+    if lost := [n for n in range(len(rows)) if not all(np.isfinite(v[n]) for v in out.values())]:
+        first = rows[lost[0]]
+        raise ValueError(
+            f"the critic's scores of {len(lost):,} of {len(rows):,} triples are no numbers, the"
+            f" first about {first.view.image}: {first.question!r}; its weights are damaged, or its"
+            " training went astray: train it again with a lower learning rate (notebook 03)"
+        )
     return out
 
 

@@ -7,11 +7,14 @@ too, so its recipe is that of notebook 05, which trains it anew where its own pa
 the paper there is no such step.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from lskd_nb.students.loading import load_student
-from lskd_nb.training.distillation import DistillationConfig, train
-from lskd_nb.training.launch import store_features
+from lskd_nb.training.distillation import DistillationConfig
+from lskd_nb.training.launch import Curves, store_features, train_one
 
 
 def reading_config(
@@ -26,9 +29,11 @@ def reading_config(
     embedding_lr: float,
     seed: int,
     image_size: int | None = None,
+    store_views: bool = True,
+    workers: int = 0,
 ) -> DistillationConfig:
     """How ``student`` reads ``unfiltered.parquet`` and rehearses ``rehearsal.parquet``, both in the
-    run's ``folder``.
+    run's ``folder``; where ``store_views``, from features that are computed once.
     """
     home = Path(folder)
     return DistillationConfig(
@@ -57,19 +62,29 @@ def reading_config(
         checkpoint_every=50,
         image_size=image_size,
         views=2,
-        view_store=str(home / "views"),
+        view_store=str(home / "views") if store_views else None,
+        workers=workers,
     )
 
 
-def read_unjudged(config: DistillationConfig) -> Path:
-    """Store the features of all views, then read; returns the folder of the reader."""
-    base = load_student(config.student, image_size=config.image_size).eval()
-    store_features(
-        base,
-        config.image_root,
-        config.view_store,
-        [config.corpus],
-        config.views,
-        rehearsal=config.rehearsal,
-    )
-    return train(config)
+def read_unjudged(
+    config: DistillationConfig,
+    processes: int = 1,
+    on_steps: Callable[[Curves], None] = lambda curves: None,
+) -> Path:
+    """Read, in ``processes`` processes of their own; returns the folder of the reader.
+
+    Where features are to be stored, those of all views are computed before.
+    """
+    if config.view_store is not None:
+        base = load_student(config.student, image_size=config.image_size).eval()
+        store_features(
+            base.to("cuda" if torch.cuda.is_available() else "cpu"),
+            config.image_root,
+            config.view_store,
+            [config.corpus],
+            config.views,
+            rehearsal=config.rehearsal,
+        )
+    train_one(config, processes, on_steps)
+    return Path(config.out)
