@@ -5,6 +5,7 @@ critic deserves that trust is measured: the share of acceptable triples among th
 bootstrap interval over images.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,21 +30,52 @@ def kept(scores: np.ndarray, threshold: float) -> np.ndarray:
     return np.asarray(scores) >= threshold
 
 
-def threshold_for_share(scores: np.ndarray, share: float) -> float:
-    """The lowest threshold that keeps at most ``share`` of the triples, ties together.
+def best_share(
+    scores: np.ndarray, triple_ids: Sequence[str], share: float
+) -> tuple[np.ndarray, float]:
+    """The best ``share`` of the triples, rounded down but at least one: (N,) bool, and the
+    threshold, which is the lowest score kept.
 
-    Raises ``ValueError`` for a share outside 0..1 or no scores.
+    Where several share the lowest score and not all of them fit in, those are kept whose id has the
+    smallest hash (SHA-256): as good as drawn at random, and the same in every run. Raises
+    ``ValueError`` for a share outside 0..1, no scores, or scores that are no numbers.
     """
-    return _threshold(np.sort(np.asarray(scores, dtype=float))[::-1], share)
+    scores = np.asarray(scores, dtype=float)
+    if lost := int(np.isnan(scores).sum()):
+        raise ValueError(f"{lost:,} of {len(scores):,} scores are no numbers: none can be filtered")
+    number = _number(len(scores), share)
+    threshold = float(np.partition(scores, len(scores) - number)[len(scores) - number])
+    best = scores > threshold
+    tied = np.flatnonzero(scores == threshold)
+    hashes = [hashlib.sha256(str(triple_ids[i]).encode()).hexdigest() for i in tied]
+    best[tied[np.argsort(hashes, kind="stable")[: number - int(best.sum())]]] = True
+    return best, threshold
+
+
+def ties_apart(scores: np.ndarray, best: np.ndarray, threshold: float) -> np.ndarray:
+    """Scores (float64) of which those that reach the threshold without being among the ``best``
+    lie just below it: what a threshold keeps of these is what ``best_share`` has kept.
+    """
+    scores = np.asarray(scores, dtype=float)
+    return np.where(
+        ~np.asarray(best) & kept(scores, threshold), np.nextafter(threshold, -1), scores
+    )
+
+
+def _number(scores: int, share: float) -> int:
+    """How many of so many ``share`` keeps."""
+    if not 0 < share <= 1 or scores == 0:
+        raise ValueError(
+            f"share is {share} of {scores} scores; expected a share in (0, 1] of at least one"
+        )
+    return max(int(np.floor(share * scores)), 1)
 
 
 def _threshold(ordered: np.ndarray, share: float) -> float:
-    """The same for scores that fall."""
-    if not 0 < share <= 1 or len(ordered) == 0:
-        raise ValueError(
-            f"share is {share} of {len(ordered)} scores; expected a share in (0, 1] of at least one"
-        )
-    number = max(int(np.floor(share * len(ordered))), 1)
+    """The lowest threshold that keeps at most ``share`` of scores that fall, ties together; the
+    highest score where more than that tie with it.
+    """
+    number = _number(len(ordered), share)
     above = ordered[number - 1]
     if number == len(ordered) or above != ordered[number]:
         return float(above)
@@ -141,7 +173,9 @@ class Acceptability:
         return points
 
     def by_share(self, shares: Sequence[float]) -> list[Point]:
-        """Acceptability of the best ``shares`` of the triples."""
+        """Acceptability of the best ``shares`` of the triples; those with equal scores are kept or
+        dropped together, and each point tells its own share.
+        """
         return self.at([_threshold(self.scores, min(share, 1.0)) for share in shares])
 
 

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lskd_nb.critic.agreement import JudgementFile, krippendorff_alpha
-from lskd_nb.records import LABELS, PARQUET
+from lskd_nb.records import LABELS, PARQUET, read_parquet
 
-BY_PEOPLE = "labels_by_people.parquet"  # in a run's folder
+# in a run's folder: what people said; what notebook 03 used of it, and the part it held out
+BY_PEOPLE, USED, HELD_OUT = "labels_by_people.parquet", "labels.parquet", "labels_held_out.parquet"
 LEVEL = {"accept": "nominal", "qa_score": "interval", "rationale_score": "interval"}
 
 
@@ -71,6 +72,50 @@ def read_labels(path: str | Path, triple_ids: Collection[str]) -> pa.Table:
             " annotation widget or `lskd labels import`"
         )
     return label_file(path, triple_ids).read()
+
+
+@dataclass(frozen=True)
+class RunLabels:
+    """Labels of a run's triples, and of those that the run does not have, as records.REJECTS."""
+
+    labels: pa.Table
+    rejects: list[dict]
+
+
+def labels_of_run(path: str | Path, triple_ids: Collection[str], stage: str) -> RunLabels:
+    """Labels by people of any triples, parted into those of this run and others, which ``stage``
+    rejects.
+
+    Raises as ``read_labels`` does for what is no label, and ``ValueError`` where not one of them is
+    of this run.
+    """
+    path, known = Path(path), dict.fromkeys(triple_ids)
+    if not path.exists():
+        read_labels(path, known)
+    if path.suffix != ".parquet":
+        raise ValueError(
+            f"{path}: labels are read from Parquet with the columns {LABELS.names}, as the"
+            " annotation widget and `lskd labels import` write it; convert the file first"
+        )
+    ids = read_parquet(path, LABELS)["triple_id"].to_pylist()
+    table = read_labels(path, known.keys() | set(ids))
+    here = np.array([i in known for i in ids], dtype=bool)
+    if not here.any():
+        told = f"none of its {len(ids):,} labels is of this run's {len(known):,} triples"
+        raise ValueError(
+            f"{path}: {told if ids else 'it has no labels yet'}; label them with the annotation"
+            " widget of notebook 07 or `lskd labels export`"
+        )
+    rejects = [
+        dict(
+            stage=stage,
+            record=str(row["triple_id"]),
+            reason="label of a triple that this run does not have",
+            detail=f"{path.name}, by {row['annotator']}",
+        )
+        for row in table.filter(pa.array(~here)).to_pylist()
+    ]
+    return RunLabels(table.filter(pa.array(here)), rejects)
 
 
 def consensus(labels: pa.Table) -> list[dict]:
@@ -124,6 +169,58 @@ def agreement(labels: pa.Table) -> Agreement:
     return Agreement(len({r["annotator"] for group in shared for r in group}), len(shared), **told)
 
 
+# --------------------------------------------------------- what is learned from, and what measures
+
+
+def images_held_out(image_ids: Collection[str], share: float, seed: int) -> set[str]:
+    """A share of the labelled images, drawn by the seed: at least one, and never all.
+
+    Raises ``ValueError`` for a share that is not between 0 and 1, or fewer than two images.
+    """
+    images = sorted(set(image_ids))
+    if not 0 < share < 1 or len(images) < 2:
+        raise ValueError(
+            f"{len(images)} labelled images, a share of {share} to hold out; expected labels about"
+            " two images or more, and a share above 0 and below 1: without labels that it has not"
+            " learned from nobody knows what the critic is worth"
+        )
+    order = np.random.default_rng([seed, 8]).permutation(images)
+    number = min(max(round(share * len(images)), 1), len(images) - 1)
+    return {str(image) for image in order[:number]}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What notebook 03 knows of a run: triples that the critic has learned from, and the labels
+    that were held out (accepted or not, by triple).
+    """
+
+    learned: frozenset[str]
+    held_out: dict[str, bool]
+
+    def fresh(self, accepted: Mapping[str, bool]) -> dict[str, bool]:
+        """Those that the critic has not learned from.
+
+        Raises ``ValueError`` saying what to do where none is left.
+        """
+        left = {t: good for t, good in accepted.items() if t not in self.learned}
+        if not left:
+            raise ValueError(
+                f"of {len(accepted):,} labels none is left to measure with: notebook 03 has learned"
+                " from all of their triples. Label others, into a file of their own:"
+                ' Annotator(run, name, labels="labels_to_measure.parquet") asks only for those;'
+                " or name no labels_file, then the labels that notebook 03 held out are used"
+            )
+        return left
+
+
+def known_labels(folder: str | Path) -> Known:
+    """The labels that notebook 03 has used in a run's folder."""
+    used, held = (read_parquet(Path(folder) / name, LABELS) for name in (USED, HELD_OUT))
+    kept = dict(zip(held["triple_id"].to_pylist(), held["accept"].to_pylist(), strict=True))
+    return Known(frozenset(used["triple_id"].to_pylist()) - kept.keys(), kept)
+
+
 # ------------------------------------------------------------------ who labels what, in which order
 
 
@@ -132,6 +229,19 @@ def run_triple_ids(folder: str | Path) -> list[str]:
     if not (path := Path(folder) / "triples.parquet").exists():
         raise FileNotFoundError(f"{path} is not there: run notebook 02 first")
     return pq.read_table(path, columns=["triple_id"])["triple_id"].to_pylist()
+
+
+def labelled_elsewhere(folder: str | Path, own: str | Path) -> set[str]:
+    """Triples that have a label in another label file of a run's folder (labels*.parquet) than
+    ``own``: whoever measures what a critic learned needs others.
+    """
+    found: set[str] = set()
+    for path in sorted(Path(folder).glob("labels*.parquet")):
+        if path.resolve() == Path(own).resolve():
+            continue
+        if set(LABELS.names) <= set(pq.read_schema(path).names):  # not what an import has rejected
+            found.update(pq.read_table(path, columns=["triple_id"])["triple_id"].to_pylist())
+    return found
 
 
 def run_triple(folder: str | Path, triple_id: str) -> dict:

@@ -9,11 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lskd_nb.critic.model import Critic, critic_example, load_critic, score
+from lskd_nb.critic.model import Critic, as_drawn, critic_example, load_critic, score
 from lskd_nb.records import REGIONS, SCORES, hash_of, write_parquet
 from lskd_nb.regions import located_images
 from lskd_nb.shards import LOCAL, Engine, Work, in_shards
 from lskd_nb.students.views import FrozenFeatures
+from lskd_nb.training.loop import IDENTITY, METRICS
+
+# of a critic's folder: on these no score depends
+LOGS = (IDENTITY, METRICS)
 
 
 def score_triples(
@@ -28,15 +32,17 @@ def score_triples(
 ) -> pa.Table:
     """Scores of all triples, written to ``out`` (records.SCORES) in the order of the triples.
 
-    ``regions`` (Parquet) has their images, of which a part reads only its own. ``view_store`` keeps
-    the vision encoder's features, in this process only. Raises ``ValueError`` for a triple whose
-    image has no regions there.
+    ``regions`` (Parquet) has their images, of which a part reads only its own. Each view is encoded
+    once, and its features are not kept, unless ``view_store`` names a folder for them: in this
+    process only, and of use only where trainings look at the same views. Raises ``ValueError`` for
+    a triple whose image has no regions there, and for a score that is no number.
     """
     out = Path(out)
     order = np.argsort(triples["image_id"].to_numpy(zero_copy_only=False), kind="stable")
+    weights = sorted(f for f in Path(critic).iterdir() if f.is_file() and f.name not in LOGS)
     told = json.dumps(
         [
-            hash_of(sorted(f for f in Path(critic).iterdir() if f.is_file())),
+            hash_of(weights),
             hash_of([Path(regions)]),
             str(image_root),
             part,
@@ -78,7 +84,7 @@ def _judge(
         critic_example(images[r["image_id"]].path, images[r["image_id"]].regions, r) for r in rows
     ]
     if views.folder is not None:
-        views.prepare(t.view for t in told)
+        views.prepare(as_drawn(t, critic.drawing).view for t in told)
     found = score(critic, told, views)
     return [
         dict(triple_id=r["triple_id"], **{k: float(v[n]) for k, v in found.items()})

@@ -20,7 +20,7 @@ from million import write_rows
 
 from lskd_nb.corpus.index import CorpusIndex, Filter
 from lskd_nb.corpus.released import convert_released
-from lskd_nb.critic.filtering import Acceptability, kept, threshold_for_share
+from lskd_nb.critic.filtering import Acceptability, best_share
 
 ROWS = 1_000_000
 SLOWEST = 0.3  # seconds a query may take
@@ -147,7 +147,7 @@ def judging(index: CorpusIndex) -> list[Measured]:
         ),
         below(
             "the filter: threshold of a share, and what it keeps",
-            slowest(lambda: kept(scores, threshold_for_share(scores, 0.2))),
+            slowest(lambda: best_share(scores, images, 0.2)),
             SLOWEST,
         ),
     ]

@@ -20,19 +20,32 @@ def test_a_perfect_critic_and_a_coin():
     assert coin[0].low < accepted.mean() < coin[0].high
 
 
-@given(st.lists(st.integers(0, 10), min_size=1, max_size=60), st.floats(0.01, 1.0))
-def test_a_share_keeps_at_most_that_much_and_never_tears_ties(values, share):
-    scores = np.array(values) / 10
-    threshold = f.threshold_for_share(scores, share)
-    keep = f.kept(scores, threshold)
-    top = scores == scores.max()
-    assert keep.sum() <= max(np.floor(share * len(scores)), top.sum())
-    assert keep.any() and not (set(scores[keep]) & set(scores[~keep]))
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.floats(0.01, 1.0))
+def test_a_share_is_kept_exactly_and_ties_go_by_the_hash_of_the_id(values, share):
+    scores, ids = np.array(values) / 4, [f"t{n}" for n in range(len(values))]
+    best, threshold = f.best_share(scores, ids, share)
+    assert best.sum() == max(int(share * len(scores)), 1)
+    assert threshold == scores[best].min() and threshold >= scores[~best].max(initial=-1)
+    turned, again = f.best_share(scores[::-1], ids[::-1], share)  # whatever the order of the rows
+    assert (turned[::-1] == best).all() and again == threshold
+    apart = f.ties_apart(scores, best, threshold)
+    assert (f.kept(apart, threshold) == best).all()
+    assert np.abs(apart - scores).max() < 1e-12
+
+
+def test_three_of_ten_that_tie_at_the_top_are_not_all_of_the_best_fifth():
+    scores = np.array([1, 1, 1, *np.linspace(0.5, 0.1, 7)])
+    best, threshold = f.best_share(scores, list("abcdefghij"), 0.2)
+    assert best.sum() == 2 and not best[3:].any() and threshold == 1.0
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="share is 0"):
-        f.threshold_for_share(np.array([0.5]), 0)
+    with pytest.raises(ValueError, match="share is 0 of 1 scores"):
+        f.best_share(np.array([0.5]), ["a"], 0)
+    with pytest.raises(ValueError, match="share is 0.2 of 0 scores"):
+        f.best_share(np.array([]), [], 0.2)
+    with pytest.raises(ValueError, match="1 of 2 scores are no numbers"):
+        f.best_share(np.array([0.5, np.nan]), ["a", "b"], 0.5)
     with pytest.raises(ValueError, match="expected as many of each"):
         f.acceptability([0.1, 0.2], [True], ["a", "b"], [0.5])
 

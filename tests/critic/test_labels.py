@@ -8,7 +8,7 @@ import pytest
 from lskd_nb.critic import labels as lb
 from lskd_nb.critic.agreement import krippendorff_alpha
 from lskd_nb.critic.model import critic_example
-from lskd_nb.records import LABELS, SCORES, write_parquet
+from lskd_nb.records import LABELS, REJECTS, SCORES, write_parquet
 
 IDS = [f"t{n:03d}" for n in range(100)]
 
@@ -165,3 +165,74 @@ def test_a_runs_triples_are_read_one_at_a_time(small_run):
     (small_run / "triples.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="run notebook 02 first"):
         lb.run_triple_ids(small_run)
+
+
+# --------------------------------------------------------- what is learned from, and what measures
+
+
+def test_labels_of_other_triples_are_counted_and_left_out(tmp_path):
+    path = tmp_path / "l.parquet"
+    write_parquet([label("t001"), label("gone", "bob"), label("t002")], path, LABELS)
+    found = lb.labels_of_run(path, IDS, "03")
+    assert found.labels["triple_id"].to_pylist() == ["t001", "t002"]
+    (reject,) = write_parquet(found.rejects, tmp_path / "r.parquet", REJECTS).to_pylist()
+    assert (reject["record"], reject["detail"]) == ("gone", "l.parquet, by bob")
+    with pytest.raises(ValueError, match=r"l.parquet: none of its 3 labels is of this run's 1 tri"):
+        lb.labels_of_run(path, ["other"], "03")
+    write_parquet([label("gone"), label("t001", qa=7.0)], path, LABELS)
+    with pytest.raises(ValueError, match="row 1: qa_score is 7.0"):
+        lb.labels_of_run(path, IDS, "03")
+    write_parquet([], path, LABELS)
+    with pytest.raises(ValueError, match="it has no labels yet; label them with the annotation w"):
+        lb.labels_of_run(path, IDS, "03")
+
+
+def test_labels_of_another_kind_of_file_are_named(tmp_path):
+    (tmp_path / "l.csv").write_text("triple_id,accept\nt001,1\n")
+    with pytest.raises(ValueError, match=r"l.csv: labels are read from Parquet with the columns"):
+        lb.labels_of_run(tmp_path / "l.csv", IDS, "03")
+    with pytest.raises(FileNotFoundError, match="none.parquet is not there: people's labels"):
+        lb.labels_of_run(tmp_path / "none.parquet", IDS, "03")
+    (tmp_path / "l.parquet").write_text("triple_id,accept\nt001,1\n")
+    with pytest.raises(ValueError, match="l.parquet is not a readable Parquet file"):
+        lb.labels_of_run(tmp_path / "l.parquet", IDS, "03")
+
+
+def test_some_images_are_held_out_and_never_all():
+    images = [f"m{n // 3}" for n in range(30)]
+    held = lb.images_held_out(images, 0.2, 0)
+    assert len(held) == 2 and held < set(images)
+    assert held == lb.images_held_out(images[::-1], 0.2, 0) != lb.images_held_out(images, 0.2, 1)
+    assert len(lb.images_held_out(["a", "b", "a"], 0.01, 0)) == 1
+    assert len(lb.images_held_out(["a", "b", "a"], 0.99, 0)) == 1
+    for few, share in ((["a", "a"], 0.2), (["a", "b"], 0.0), (["a", "b"], 1.0), ([], 0.5)):
+        with pytest.raises(
+            ValueError, match=f"{len(set(few))} labelled images, a share of {share}"
+        ):
+            lb.images_held_out(few, share, 0)
+
+
+def test_what_is_measured_is_nothing_that_was_learned_from(tmp_path):
+    used = [label("t000"), label("t001", accept=False), label("t002")]
+    write_parquet(used, tmp_path / "labels.parquet", LABELS)
+    write_parquet(used[1:2], tmp_path / "labels_held_out.parquet", LABELS)
+    known = lb.known_labels(tmp_path)
+    assert known.learned == {"t000", "t002"} and known.held_out == {"t001": False}
+    assert known.fresh({"t000": True, "t001": False, "t009": True}) == {"t001": False, "t009": True}
+    with pytest.raises(ValueError, match=r"of 2 labels none is left .*labels_to_measure.parquet"):
+        known.fresh({"t000": True, "t002": True})
+
+
+def test_labels_of_other_files_of_the_folder_are_known(tmp_path):
+    for name, triple in (
+        ("labels.parquet", "t000"),
+        (lb.BY_PEOPLE, "t001"),
+        ("mine.parquet", "t2"),
+    ):
+        write_parquet([label(triple)], tmp_path / name, LABELS)
+    write_parquet([], tmp_path / "labels_by_people.rejects.parquet", REJECTS)
+    own = tmp_path / "labels_to_measure.parquet"
+    write_parquet([label("t003")], own, LABELS)
+    assert lb.labelled_elsewhere(tmp_path, own) == {"t000", "t001"}
+    assert lb.labelled_elsewhere(tmp_path, tmp_path / lb.BY_PEOPLE) == {"t000", "t003"}
+    assert lb.labelled_elsewhere(tmp_path, tmp_path / "mine.parquet") == {"t000", "t001", "t003"}

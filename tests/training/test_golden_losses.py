@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lskd_nb.critic.model import Critic, CriticConfig, critic_example, train_critic
+from lskd_nb.critic import training as critic_training
+from lskd_nb.critic.model import critic_example
 from lskd_nb.mini.pretraining.base import fresh_student
 from lskd_nb.records import CORPUS, read_parquet
 from lskd_nb.regions import Region
 from lskd_nb.students.blip2 import Student
 from lskd_nb.students.generative import GenerativeStudent
-from lskd_nb.students.views import FrozenFeatures
 from lskd_nb.training import distillation, generative
 from lskd_nb.verbalization import captioning
 
@@ -106,13 +106,13 @@ def student() -> Student:
     return fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
 
 
-def recorded(monkeypatch, where: object, name: str) -> Losses:
+def recorded(monkeypatch, where: object, name: str, called: str = "lm") -> Losses:
     """The losses that a function returns from now on: those in the log are rounded."""
     losses, function = [], getattr(where, name)
 
     def recording(*arguments, **named):
         found = function(*arguments, **named)
-        told = found if isinstance(found, dict) else {"lm": found}
+        told = found if isinstance(found, dict) else {called: found}
         losses.append({loss: value.item() for loss, value in told.items()})
         return found
 
@@ -147,16 +147,30 @@ def test_distillation(world, tmp_path, monkeypatch):
     compare("distillation", losses)
 
 
-def test_critic(world):
+def test_critic(world, tmp_path, monkeypatch):
     examples = []
     for number, row in enumerate(read_parquet(world / "corpus.parquet", CORPUS).to_pylist()):
         regions = [Region(r["id"], tuple(r["box"]), r["label"]) for r in row["references"]]
         label = dict(accept=number % 3 > 0, qa_score=number / 8, rationale_score=1 - number / 8)
         examples.append(critic_example(row["image"], regions, row, label))
-    critic = Critic(student())
-    config = CriticConfig(STEPS, batch=4, lr=1e-3, warmup=2, swaps=0.3, shuffles=1)
-    found = train_critic(critic, examples, FrozenFeatures(critic.blip2, world), config)
-    compare("critic", [{"critic": loss} for loss in found])
+    student().save(tmp_path / "base")
+    losses = recorded(monkeypatch, critic_training, "critic_loss", "critic")
+    critic_training.train(
+        critic_training.CriticConfig(
+            student=str(tmp_path / "base"),
+            examples=str(critic_training.write_examples(examples, tmp_path / "examples.parquet")),
+            image_root=str(world),
+            out=str(tmp_path / "critic"),
+            steps=STEPS,
+            batch=4,
+            lr=1e-3,
+            warmup=2,
+            swaps=0.3,
+            shuffles=1,
+            threads=1,
+        )
+    )
+    compare("critic", losses)
 
 
 @pytest.mark.parametrize("kind", ["opt", "t5"])

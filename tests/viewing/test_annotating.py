@@ -230,3 +230,29 @@ def test_what_goes_wrong_is_said(small_run):
     )
     with pytest.raises(ValueError, match="labels_by_people.parquet, row 0: triple 'other'"):
         Annotator(small_run, "ada")
+
+
+def test_a_file_of_its_own_gets_triples_that_no_other_has(small_run):
+    first = Annotator(small_run, "ada", number=5)
+    label_all(first, "a55")
+    second = small_run / "labels_to_measure.parquet"
+    more = Annotator(small_run, "ada", labels=second, number=4)
+    assert len(more.triple_ids) == 4 and not set(more.triple_ids) & set(first.triple_ids)
+    label_all(more, "r11")
+    again = Annotator(small_run, "ada", labels=second, number=5)
+    assert again.triple_ids[:4] == more.triple_ids and "4 of 5" in again.progress.value
+    assert Annotator(small_run, "ada", number=5).triple_ids == first.triple_ids
+    asked = Annotator(small_run, "ada", triple_ids=first.triple_ids[:1], labels=second)
+    assert asked.triple_ids == first.triple_ids[:1]  # by name, by all means
+
+
+def test_what_points_at_nothing_is_shown_on_the_plain_image(small_run):
+    rows = read_parquet(small_run / "triples.parquet", TRIPLES).to_pylist()
+    plain = dict(question="Why is the man here?", answer="To rest.", rationale="He sits.")
+    rows[0] |= plain
+    write_parquet(rows, small_run / "triples.parquet", TRIPLES)
+    told = Annotator(small_run, "ada", triple_ids=[rows[0]["triple_id"], rows[1]["triple_id"]])
+    assert "highlighted" not in told.body.value and not told.accept.disabled
+    for key in "a55n":
+        told.press(key)
+    assert "highlighted" in told.body.value

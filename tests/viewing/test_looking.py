@@ -14,6 +14,7 @@ from lskd_nb.records import (
     SCORES,
     TRIPLES,
     VERBALIZATIONS,
+    read_parquet,
     write_parquet,
 )
 from lskd_nb.viewing import widgets
@@ -328,6 +329,17 @@ def test_threshold_explorer_of_a_run_shows_pictures_at_the_border(judged):
         explorer.press("PageDown")
     assert explorer.slider.value == 0.0 and "kept 9 of 9" in explorer.summary.value
     assert 'role="img"' in explorer.static_html() and "55.6%" in explorer.static_html()
+
+
+def test_threshold_explorer_keeps_at_the_threshold_what_the_run_has_kept_of_ties(judged):
+    scores = read_parquet(judged / "scores.parquet", SCORES).to_pylist()
+    for row in scores[5:8]:  # as good as the last one kept, and dropped
+        row["score"] = scores[8]["score"]
+    write_parquet(scores, judged / "scores.parquet", SCORES)
+    explorer = widgets.ThresholdExplorer.of_run(judged)
+    assert explorer.slider.value == pytest.approx(0.4) and "kept 4 of 9" in explorer.summary.value
+    explorer.slider.value -= 1e-9
+    assert "kept 4 of 9" not in explorer.summary.value
 
 
 def test_threshold_explorer_follows_the_slider():

@@ -14,12 +14,14 @@ from lskd_nb.critic.labels import (
     agreement,
     assign_annotators,
     label_file,
+    labelled_elsewhere,
     nearest,
     run_triple,
     run_triple_ids,
     shuffled,
 )
 from lskd_nb.records import SCORES, read_parquet
+from lskd_nb.regions import mentions
 from lskd_nb.run_folder import RunFolder
 from lskd_nb.viewing.markup import sample_html, triple_html
 from lskd_nb.viewing.widgets.frame import STATIC, Frame, attempt, button, picture, row
@@ -39,7 +41,9 @@ class Annotator(Frame):
     back one's last label and shows its triple again. The first ``number`` triples (None: all) are
     labelled in an order that the seed alone decides; those nearest to the critic's score ``near``
     first where it is given; or ``triple_ids``, in their own order. With ``annotators``, a share
-    ``overlap`` of them goes to all, the rest is dealt out. No score of the critic is shown, nor
+    ``overlap`` of them goes to all, the rest is dealt out. With ``labels`` of its own, it asks for
+    no triple that another label file of the run's folder (labels*.parquet) has: labels to measure
+    with are those that the critic does not learn from. No score of the critic is shown, nor
     what others said.
 
     Raises ``ValueError`` for a name that is empty or not among ``annotators``, for triples that are
@@ -64,12 +68,15 @@ class Annotator(Frame):
             raise ValueError(
                 f"triple {unknown[0]!r} is not among the {len(known):,} of {self.run.folder}"
             )
-        self.file = label_file(labels or self.run.folder / BY_PEOPLE, known)
+        path = Path(labels or self.run.folder / BY_PEOPLE)
+        self.file = label_file(path, known)
         if number is not None and number < 1:
             raise ValueError(f"number is {number}, expected at least 1 triple")
-        ordered = (
-            shuffled(list(known), seed) if triple_ids is None else list(dict.fromkeys(triple_ids))
-        )
+        if triple_ids is None:
+            elsewhere = labelled_elsewhere(self.run.folder, path) if labels else ()
+            ordered = [t for t in shuffled(list(known), seed) if t not in elsewhere]
+        else:
+            ordered = list(dict.fromkeys(triple_ids))
         if near is not None:
             ordered = nearest(
                 ordered, read_parquet(self.run.folder / "scores.parquet", SCORES), near
@@ -218,13 +225,11 @@ class Annotator(Frame):
             return
         shown = run_triple(self.run.folder, triple_id)
         image = self.run.image(shown["image_id"])
-        drawn = [r for r in image.regions if r.id in set(shown["regions_offered"])]
-        told, self._seen = picture(
-            self.run.image_root,
-            image.path,
-            drawn,
-            [shown[part] for part in ("question", "answer", "rationale")],
-        )
+        texts = [shown[part] for part in ("question", "answer", "rationale")]
+        # as the critic and the students see it: plain, where nothing is pointed at
+        offered = set(shown["regions_offered"]) if mentions(" ".join(texts)) else ()
+        drawn = [r for r in image.regions if r.id in offered]
+        told, self._seen = picture(self.run.image_root, image.path, drawn, texts)
         self.body.value, self.shown = sample_html(told, triple_html(shown)), shown
 
     def static_html(self) -> str:

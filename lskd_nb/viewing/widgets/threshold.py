@@ -8,8 +8,8 @@ import duckdb
 import ipywidgets as w
 import numpy as np
 
-from lskd_nb.corpus.index import CorpusIndex
-from lskd_nb.critic.filtering import Acceptability, Point
+from lskd_nb.corpus.index import CorpusIndex, Filter
+from lskd_nb.critic.filtering import Acceptability, Point, ties_apart
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET
 from lskd_nb.regions import regions_of
 from lskd_nb.viewing.markup import DROPPED_COLOR, KEPT_COLOR, sample_html, triple_html
@@ -34,7 +34,8 @@ class ThresholdExplorer(Frame):
 
     ``scores`` (N,) are the critic's, ``accepted`` (N,) whether each triple is acceptable, ``rows``
     (N,) the triples or a function from a place to one; where ``image_root`` is given, their images
-    are shown. ``of_run`` takes all of that from a run's folder. Raises ``ValueError`` unless there
+    are shown. ``of_run`` takes all of that from a run's folder; at the run's own threshold it keeps
+    what the run has kept, ties included. Raises ``ValueError`` unless there
     are as many of each.
     """
 
@@ -114,14 +115,16 @@ class ThresholdExplorer(Frame):
                 known = db.execute(MEASURED, files).fetchnumpy()
         except duckdb.Error as error:
             raise ValueError(f"{record} can't be read: {str(error).splitlines()[0]}") from error
-        if threshold is None:
-            threshold = index.one("SELECT min(score) FROM triples WHERE kept")[0]
+        cut, scores = index.one("SELECT min(score) FROM triples WHERE kept")[0], known["score"]
+        if cut is not None:
+            corpus = index.places(Filter(kept=True), "as written")
+            scores = ties_apart(scores, np.isin(known["place"], corpus), cut)
         return cls(
-            known["score"],
+            scores,
             known["accepted"],
             known["image_id"],
             lambda i: index.rows([known["place"][i]])[0],
-            threshold,
+            cut if threshold is None else threshold,
             run.image_root,
         )
 
