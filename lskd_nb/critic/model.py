@@ -42,13 +42,13 @@ class Drawing:
 
     With the defaults all are, under their own numbers. Else those that its texts mention come
     first, in order of mention, then others, ``at_most`` in all (0: no limit; what is mentioned is
-    always drawn), numbered 0, 1, … in this order. ``mentioned_alone`` is the share of training's
+    always drawn), numbered 0, 1, … in this order. ``mentioned_share`` is the share of training's
     draws that show nothing but the mentioned ones; where it is not 0, scoring shows them alone.
     In the reference release these are 5 and 0.6.
     """
 
     at_most: int = 0
-    mentioned_alone: float = 0.0
+    mentioned_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Critic(nn.Module):
     """Multi-query head and the two regressions over a stage-1 BLIP-2.
 
     The regressions are linear, or have a hidden layer of width ``head_hidden``: Linear, ReLU,
-    Linear, of each query output, as in the reference release. ``drawing`` is what it was trained to
-    look at.
+    Linear, of each query output, as in the reference release, where it is as wide as the Q-Former.
+    ``drawing`` is what it was trained to look at.
     """
 
     def __init__(self, blip2: Student, head_hidden: int = 0, drawing: Drawing = Drawing()):
@@ -107,7 +107,7 @@ class Critic(nn.Module):
         heads = {n: v for n, v in self.state_dict().items() if not n.startswith("blip2.")}
         told = {
             "at_most": str(self.drawing.at_most),
-            "mentioned_alone": str(self.drawing.mentioned_alone),
+            "mentioned_share": str(self.drawing.mentioned_share),
         }
         save_file({n: v.contiguous() for n, v in heads.items()}, Path(folder) / HEADS, told)
 
@@ -136,7 +136,7 @@ def load_critic(folder: str | Path) -> Critic:
         critic = Critic(
             blip2,
             0 if first is None else len(first),
-            Drawing(int(told.get("at_most", 0)), float(told.get("mentioned_alone", 0))),
+            Drawing(int(told.get("at_most", 0)), float(told.get("mentioned_share", 0))),
         )
         missing, left = critic.load_state_dict(weights, strict=False)
         lost = [name for name in missing if not name.startswith("blip2.")]
@@ -177,9 +177,9 @@ def as_drawn(
         return row
     told = [i for i in mentions(f"{row.question} {row.text}") if i in regions]
     if rng is None:
-        alone = drawing.mentioned_alone > 0
+        alone = drawing.mentioned_share > 0
     else:
-        alone = rng.random() < drawing.mentioned_alone
+        alone = rng.random() < drawing.mentioned_share
     others = [i for i in regions if i not in told]
     if rng is not None and not alone:
         others = [others[i] for i in rng.permutation(len(others))]

@@ -167,6 +167,8 @@ def test_critic(world, tmp_path, monkeypatch):
             warmup=2,
             swaps=0.3,
             shuffles=1,
+            beta2=0.98,
+            clip_norm=1.0,
             threads=1,
         )
     )
