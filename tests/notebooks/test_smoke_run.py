@@ -164,16 +164,17 @@ def delete(run_dir: Path, *names: str) -> None:
 
 @pytest.fixture
 def half_done(smoke, tmp_path) -> Path:
-    """A copy of the smoke run in which 02, 04 and the LSKD student of 05 have yet to be done."""
+    """A copy of the smoke run in which 02, 03's critic, 04 and the LSKD student of 05 have yet to
+    be done.
+    """
     run_dir = shutil.copytree(smoke, tmp_path / "run", ignore=shutil.ignore_patterns(".lock"))
     delete(run_dir, "triples.parquet", "rejects_02.parquet", "teacher_cache.sqlite", "metrics.json")
-    delete(
-        run_dir, "scores.*", "corpus.*", "student/lskd", "student/lskd.*", "0[245]_*.metrics.json"
-    )
+    delete(run_dir, "critic", "critic.*", "labels*.parquet", "scores.*", "corpus.*")
+    delete(run_dir, "student/lskd", "student/lskd.*", "0[2-5]_*.metrics.json")
     manifest = run_dir / "manifest.json"
     told = json.loads(manifest.read_text(encoding="utf-8"))
     told["notebooks"] = {
-        n: e for n, e in told["notebooks"].items() if n[:3] not in ("02_", "04_", "05_")
+        n: e for n, e in told["notebooks"].items() if n[:3] not in ("02_", "03_", "04_", "05_")
     }
     manifest.write_text(json.dumps(told))
     return run_dir
@@ -211,15 +212,17 @@ def test_killed_while_asking_scoring_and_training_a_run_ends_with_the_same_stude
     command += ("-p", "02.concurrency=1")
     answered = ask_until_killed_midway(run_dir, whole, *command)
     frugal = (*command, "-p", f"02.budget_requests={whole - answered}")
+    kill_when((run_dir / "critic.training" / "checkpoint.pt").exists, *frugal)
+    assert replies(run_dir) == whole and not (run_dir / "critic").exists()
     kill_when(lambda: (run_dir / "scores.parts").exists(), *frugal)
-    assert replies(run_dir) == whole
     kill_when(lambda: any((run_dir / "student").glob("lskd.training/metrics.jsonl")), *frugal)
     assert not (run_dir / "metrics.json").exists() and not (run_dir / "student" / "lskd").exists()
     done = lskd(ROOT, *frugal, "--only", "02", "--only", "03", "--only", "04", "--only", "05")
     assert done.returncode == 0, done.stderr[-2000:]
     for skipped in ("02_prompting", "03_critic_training", "04_filtering"):
         assert f"{skipped} … nothing it reads has changed" in done.stdout
-    for name in ("scores.parquet", "corpus.parquet", "student/lskd/model.safetensors"):
+    trained = [f"{folder}/model.safetensors" for folder in ("critic", "student/lskd")]
+    for name in ("scores.parquet", "corpus.parquet", "labels_held_out.parquet", *trained):
         assert (run_dir / name).read_bytes() == (smoke / name).read_bytes(), name
     assert replies(run_dir) == whole
 
@@ -244,7 +247,7 @@ def figures(run_dir: Path) -> dict:
 def test_killed_at_twenty_random_moments_a_run_ends_with_the_same_figures(smoke, half_done, lskd):
     run_dir, rng, kills = half_done, np.random.default_rng(0), 0
     command = ("run", "smoke", "--out", str(run_dir), "-p", "02.concurrency=1")
-    for number, times, longest in (("02", 6, 5), ("04", 6, 6), ("05", 8, 9)):
+    for number, times, longest in (("02", 5, 5), ("03", 5, 12), ("04", 5, 6), ("05", 5, 9)):
         for _ in range(times):
             end = time.monotonic() + rng.uniform(1, longest)
             if not kill_when(
