@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from lskd_nb.critic.training import CriticConfig
-from lskd_nb.training.published import BASE, Difference
+from lskd_nb.training.published import Difference
+
+BASE = "LAVIS's blip2_pretrained.pth"
 
 
 def _number(value: object) -> str:

@@ -86,5 +86,7 @@ def read_unjudged(
             config.views,
             rehearsal=config.rehearsal,
         )
+        del base  # training needs a GPU's memory
+        torch.cuda.empty_cache()
     train_one(config, processes, on_steps)
     return Path(config.out)
