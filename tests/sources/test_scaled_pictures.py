@@ -14,7 +14,7 @@ from lskd_nb.sources.sherlock import CORPUS, picture_path, read_comparison, read
 from lskd_nb.sources.vcr import read_vcr
 from lskd_nb.sources.visual_genome import read_human_texts, read_visual_genome, stated_sizes
 from lskd_nb.sources.visualcomet import read_visualcomet
-from lskd_nb.verbalization.caption_rows import visual_genome_rows
+from lskd_nb.verbalization.caption_rows import CaptionSet, visual_genome_rows
 
 TEXTS = ("region_descriptions", "question_answers", "attributes", "relationships")
 
@@ -83,7 +83,7 @@ def test_visual_genome_and_its_texts_are_scaled(edit, world_copy):
     plain, _ = read_visual_genome(folder)
     texts, captions = (
         read_human_texts(folder, plain, TEXTS)[0],
-        visual_genome_rows(folder, plain)[0],
+        list(visual_genome_rows(folder, plain, CaptionSet("plain"))),
     )
     for path in (folder / "VG_100K").iterdir():
         resize(path, 160, 120)
@@ -96,7 +96,7 @@ def test_visual_genome_and_its_texts_are_scaled(edit, world_copy):
             assert region.box == tuple(v / 2 for v in before.box)
     assert read_human_texts(folder, images, TEXTS) == (texts, [])  # about the same regions
     assert set(stated_sizes(folder).values()) == {(320, 240)}
-    half = visual_genome_rows(folder, images)[0]
+    half = list(visual_genome_rows(folder, images, CaptionSet("half")))
     assert [r["boxes"] for r in half] == [[[v / 2 for v in r["boxes"][0]]] for r in captions]
 
 
