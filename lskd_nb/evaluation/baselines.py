@@ -2,12 +2,13 @@
 
 CLIP (Radford et al. 2021) scores a text by the cosine of image and text times its temperature, BLIP
 (Li et al. 2022) by its matching head, BLIP-2 as the student does (``choices.match_scores``). All
-see the same: the image squeezed to their own square, the regions drawn on it afterwards, and
-"question choice" as the text. CLIP and BLIP are small, so they run in full precision. Weights are
-read in Hugging Face's layout (CLIP: MIT, e.g. ``openai/clip-vit-base-patch16``,
-``openai/clip-vit-large-patch14-336``; BLIP and BLIP-2: BSD-3-Clause, e.g.
-``Salesforce/blip-itm-large-coco``, ``Salesforce/blip2-itm-vit-g``); BLIP-2 in all layouts that
-``load_student`` reads.
+see the same: the image squeezed to a square, the regions drawn on it afterwards, and "question
+choice" as the text. BLIP-2's square may be given, so that a ViT-L of 224 pixels looks as closely
+as the students do; CLIP's and BLIP's are those of their own processors. CLIP and BLIP are small, so
+they run in full precision. Weights are read in Hugging Face's layout (CLIP: MIT, e.g.
+``openai/clip-vit-base-patch16``, ``openai/clip-vit-large-patch14-336``; BLIP and BLIP-2:
+BSD-3-Clause, e.g. ``Salesforce/blip-itm-large-coco``, ``Salesforce/blip2-itm-vit-g``); BLIP-2 in
+all layouts that ``load_student`` reads.
 
 Not run here with published weights, only with random ones in the same layout.
 """
@@ -17,8 +18,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +34,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lskd_nb.evaluation.choices import Item, items_of, items_table, match_scores
+from lskd_nb.evaluation.choices import Item, check_finite, items_of, items_table, match_scores
 from lskd_nb.records import hash_of
 from lskd_nb.shards import LOCAL, Engine, Work, in_shards
 from lskd_nb.students.blip2 import pixels
@@ -41,20 +43,28 @@ from lskd_nb.students.views import FrozenFeatures, View, draw
 
 TEXTS_AT_ONCE = 256
 SCORED = pa.schema(
-    [("item_id", pa.string()), ("scores", pa.list_(pa.float32())), ("cut", pa.int32())]
+    [
+        ("item_id", pa.string()),
+        ("scores", pa.list_(pa.float32())),
+        ("cut", pa.int32()),
+        ("pixels", pa.int32()),
+    ]
 )
 BLIP_WORDS, BLIP_ENC = 30524, 30523  # BLIP's text encoder is BERT's with [DEC] and [ENC] added
+PREPARED = ("clip", "blip")  # kinds that keep the image size of their own processor
+Places = Mapping[str, str | Path]  # folders by task
 
 
 @dataclass(frozen=True)
 class ItemScores:
-    """Scores of each item's choices, float32, and how many of ``texts`` were longer than the
-    system reads and lost their end.
+    """Scores of each item's choices, float32; how many of ``texts`` were longer than the system
+    reads and lost their end; and the side of the square it saw, in pixels.
     """
 
     scores: list[np.ndarray]
     cut: int
     texts: int
+    pixels: int
 
 
 def score_items(
@@ -62,103 +72,170 @@ def score_items(
     items: Sequence[Item],
     image_root: str | Path,
     prefix: str = "",
+    view_store: str | Path | None = None,
+    **how: Any,
+) -> ItemScores:
+    """Score items whose images lie in one root, their features in ``view_store`` if given.
+
+    ``how`` are further arguments of ``score_tasks``, which says more.
+    """
+    stores = {"": view_store} if view_store else None
+    return score_tasks(
+        system, {"": items}, {"": image_root}, prefix=prefix, view_stores=stores, **how
+    )[""]
+
+
+def score_tasks(
+    system: str,
+    items: Mapping[str, Sequence[Item]],
+    image_roots: Places,
+    prefix: str = "",
     batch: int = 32,
     max_tokens: int = 128,
-    view_store: str | Path | None = None,
+    view_stores: Places | None = None,
     loading: Mapping[str, object] | None = None,
     engine: Engine = LOCAL,
     parts: str | Path | None = None,
     part: int = 2000,
-) -> ItemScores:
-    """Score items by the system at a hub name, folder or LAVIS checkpoint.
+) -> dict[str, ItemScores]:
+    """Score items by the system at a hub name, folder or LAVIS checkpoint, loaded once for all
+    tasks. Its ``model_type`` says which kind it is.
 
-    Its ``model_type`` says which kind it is.
-
-    ``prefix`` goes before each question; the reference release evaluates with "question: ".
-    ``batch`` images are encoded at a time. The next three are for BLIP-2, ``loading`` being further
-    arguments of ``load_student``; CLIP and BLIP read as much as they have positions for (CLIP: 77
-    tokens). Ray's workers do ``part`` items at a time and leave their scores in the folder
+    ``items``, the roots of their images and the stores of their views are given by task.
+    ``prefix`` goes before each question; the reference release trains and evaluates with "question:
+    ". ``batch`` images are encoded at a time. The next three are for BLIP-2, ``loading`` being
+    further arguments of ``load_student`` (its ``image_size`` among them); CLIP and BLIP keep the
+    size that they were trained with, and read as much as they have positions for (CLIP: 77 tokens).
+    Other processes than this one do ``part`` items at a time and leave their scores in the folder
     ``parts``, in order of image; they store no features. Raises ``ValueError`` for another kind of
-    model, or where Ray is not told where to leave the parts.
+    model, for scores that are no finite numbers, or where other processes are not told where to
+    leave the parts.
     """
-    items = [
-        replace(item, question=prefix + item.question) if item.question else item for item in items
+    asked = [
+        (task, replace(item, question=prefix + item.question) if item.question else item)
+        for task, of_task in items.items()
+        for item in of_task
     ]
+    told = dict(loading or {})
+    stores = dict(view_stores or {})
     if engine.name == "local":
-        ready = _load(system, image_root, batch, max_tokens, view_store, dict(loading or {}))
-        return ItemScores(ready.score(items), *_count_cut(ready.tokenizer, ready.longest, items))
-    if parts is None:
-        raise ValueError("engine 'ray' needs a folder for its parts")
-    order = sorted(range(len(items)), key=lambda i: (items[i].view.image, i))
-    table = items_table([items[i] for i in order])
+        rows = _work(_load(system, batch, max_tokens, told), asked, image_roots, stores)
+    else:
+        if parts is None:
+            raise ValueError(f"engine {engine.name!r} needs a folder for its parts")
+        rows = _in_parts(
+            system, asked, image_roots, batch, max_tokens, told, engine, Path(parts), part
+        )
+    found: dict[str, list[dict]] = {task: [] for task in items}
+    for (task, _), row in zip(asked, rows, strict=True):
+        found[task].append(row)
+    return {
+        task: ItemScores(
+            [np.array(row["scores"], np.float32) for row in of_task],
+            sum(row["cut"] for row in of_task),
+            sum(len(row["scores"]) for row in of_task),
+            of_task[0]["pixels"] if of_task else 0,
+        )
+        for task, of_task in found.items()
+    }
+
+
+def _in_parts(
+    system: str,
+    asked: Sequence[tuple[str, Item]],
+    image_roots: Places,
+    batch: int,
+    max_tokens: int,
+    loading: dict,
+    engine: Engine,
+    parts: Path,
+    part: int,
+) -> list[dict]:
+    """SCORED rows of the items, in their order, by other processes."""
+    roots = {task: str(root) for task, root in image_roots.items()}
+    order = sorted(range(len(asked)), key=lambda n: (roots[asked[n][0]], asked[n][1].view.image, n))
+    table = items_table([asked[n][1] for n in order])
+    table = table.append_column("root", pa.array([roots[asked[n][0]] for n in order], pa.string()))
     # of a hub name: of nothing
     weights = hash_of(sorted(f for f in (*Path(system).glob("*"), Path(system)) if f.is_file()))
-    told = [
-        system,
-        weights,
-        str(image_root),
-        batch,
-        max_tokens,
-        loading,
-        part,
-        hashlib.sha256(str(table.to_pydict()).encode()).hexdigest(),
-    ]
-    folder = Path(parts) / hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
+    content = hashlib.sha256(str(table.to_pydict()).encode()).hexdigest()
+    told = [system, weights, SCORED.names, batch, max_tokens, loading, part, content]
+    folder = parts / hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()[:12]
     found, _ = in_shards(
         table,
         folder,
         part,
-        partial(_scoring, system, str(image_root), batch, max_tokens, dict(loading or {})),
+        partial(_scoring, system, batch, max_tokens, loading),
         SCORED,
         engine=engine,
     )
-    scores: list[np.ndarray] = [np.zeros(0, np.float32)] * len(items)
-    for place, row in zip(order, found["scores"].to_pylist(), strict=True):
-        scores[place] = np.array(row, np.float32)
-    return ItemScores(
-        scores, found["cut"].to_numpy().sum().item(), sum(len(i.choices) for i in items)
-    )
+    rows: list[dict] = [{}] * len(asked)
+    for place, row in zip(order, found.to_pylist(), strict=True):
+        rows[place] = row
+    return rows
 
 
-def _scoring(system: str, image_root: str, batch: int, max_tokens: int, loading: dict) -> Work:
-    ready = _load(system, image_root, batch, max_tokens, None, loading)
+def _scoring(system: str, batch: int, max_tokens: int, loading: dict) -> Work:
+    ready = _load(system, batch, max_tokens, loading)
 
     def work(table: pa.Table) -> tuple[list[dict], list[dict]]:
-        items = items_of(table)
-        cut = [_count_cut(ready.tokenizer, ready.longest, [item])[0] for item in items]
-        return [
-            dict(item_id=i.item_id, scores=s.tolist(), cut=c)
-            for i, s, c in zip(items, ready.score(items), cut, strict=True)
-        ], []
+        roots = table["root"].to_pylist()
+        asked = list(zip(roots, items_of(table.drop_columns("root")), strict=True))
+        return _work(ready, asked, {root: root for root in roots}, {}), []
 
     return work
 
 
+def _work(
+    ready: "LoadedBaseline", asked: Sequence[tuple[str, Item]], roots: Places, stores: Places
+) -> list[dict]:
+    """SCORED rows of items, each with the key of its folders."""
+    rows: list[dict] = [{}] * len(asked)
+    for key in dict.fromkeys(key for key, _ in asked):
+        numbers = [n for n, (of, _) in enumerate(asked) if of == key]
+        items = [asked[n][1] for n in numbers]
+        scores = ready.score(items, roots[key], stores.get(key))
+        for n, item, of_item in zip(numbers, items, scores, strict=True):
+            check_finite(of_item, ready.name, f"item {item.item_id}")
+            cut, _ = _count_cut(ready.tokenizer, ready.longest, [item])
+            rows[n] = dict(
+                item_id=item.item_id, scores=of_item.tolist(), cut=cut, pixels=ready.pixels
+            )
+    return rows
+
+
 @dataclass(frozen=True)
 class LoadedBaseline:
-    """A system that is loaded: its scores of items, its tokenizer, and how many tokens it reads."""
+    """A system that is loaded: its scores of items (with the root of their images, and the store of
+    their views if there is one), its tokenizer, how many tokens it reads and how many pixels.
+    """
 
-    score: Callable[[Sequence[Item]], list[np.ndarray]]
+    name: str
+    score: Callable[[Sequence[Item], str | Path, str | Path | None], list[np.ndarray]]
     tokenizer: PreTrainedTokenizerBase
     longest: int
+    pixels: int
 
 
-def _load(
-    system: str,
-    image_root: str | Path,
-    batch: int,
-    max_tokens: int,
-    view_store: str | Path | None,
-    loading: dict,
-) -> LoadedBaseline:
+def _load(system: str, batch: int, max_tokens: int, loading: dict) -> LoadedBaseline:
     kind = model_type(system)
     if kind == "blip-2":
         student = load_student(system, max_tokens, **loading).eval().to(_device())
-        views = FrozenFeatures(student, image_root, view_store)
+
+        @cache  # to find a store is to hash the vision encoder
+        def views(root: str | Path, store: str | Path | None) -> FrozenFeatures:
+            return FrozenFeatures(student, root, store)
+
         return LoadedBaseline(
-            lambda items: match_scores(student, items, views, batch), student.tokenizer, max_tokens
+            system,
+            lambda items, root, store: match_scores(
+                student, items, views(root, store), batch, system
+            ),
+            student.tokenizer,
+            max_tokens,
+            student.image_size,
         )
-    if kind not in ("clip", "blip"):
+    if kind not in PREPARED:
         raise ValueError(f"{system} is a {kind!r} model; expected clip, blip or blip-2")
     tokenizer = AutoTokenizer.from_pretrained(system)
     network, scores = (
@@ -166,9 +243,11 @@ def _load(
     )
     model = network.from_pretrained(system, dtype=torch.float32).eval().to(_device())
     return LoadedBaseline(
-        lambda items: scores(model, tokenizer, items, image_root, batch),
+        system,
+        lambda items, root, _: scores(model, tokenizer, items, root, batch),
         tokenizer,
         model.config.text_config.max_position_embeddings,
+        model.config.vision_config.image_size,
     )
 
 

@@ -100,13 +100,17 @@ def items_of(table: pa.Table) -> list[Item]:
 
 @torch.no_grad()
 def match_scores(
-    student: Student, items: Sequence[Item], views: FrozenFeatures, batch: int = 96
+    student: Student,
+    items: Sequence[Item],
+    views: FrozenFeatures,
+    batch: int = 96,
+    system: str = "the student",
 ) -> list[np.ndarray]:
     """ITM scores, log P(match) - log P(no match), of every item's choices.
 
     Each view is encoded once, whatever the number of items and choices about it, and its keys and
     values are shared by all of them; 4 ``batch`` texts of like length go through the Q-Former at a
-    time.
+    time. Raises ``ValueError`` naming ``system`` and item where a score is no finite number.
     """
     texts = [
         (number, place) for number, item in enumerate(items) for place in range(len(item.choices))
@@ -128,7 +132,21 @@ def match_scores(
                 for row, match in zip(rows, (logits[:, 1] - logits[:, 0]).tolist(), strict=True):
                     number, place = texts[row]
                     scores[number][place] = match
+    for item, of_item in zip(items, scores, strict=True):
+        check_finite(of_item, system, f"item {item.item_id}")
     return scores
+
+
+def check_finite(scores: Sequence[float] | np.ndarray, system: str, what: str) -> None:
+    """Raise ``ValueError`` unless all scores are finite: the largest of some NaN is the first of
+    them, which would count as an answer, and as a right one where the first choice is right.
+    """
+    if not np.isfinite(np.asarray(scores, float)).all():
+        raise ValueError(
+            f"{system}, {what}: scores are {np.asarray(scores).tolist()}, expected finite numbers."
+            " Its weights are damaged (NaN) or overflow in the precision they are run in: train or"
+            " fetch it again, or leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -152,13 +170,16 @@ def text_scores(
     """Scores of B texts (question, rest), each about its image's features (B, patches + 1, width).
 
     With ``conditioned`` the queries see the question before they look, and the LM counts the rest
-    alone.
+    alone. Raises ``ValueError`` naming the text where a score is no finite number.
     """
     told = student.tokenize(*zip(*texts, strict=True))
     match = student.itm_logits(image_BPD, told)
     log_p, counted = student.lm_log_probabilities(image_BPD, told, conditioned)
     of_words = log_p.gather(-1, told.ids[:, 1:, None]).squeeze(-1)
-    return TextScores(itm=match[:, 1] - match[:, 0], lm=(of_words * counted).sum(1))
+    itm, lm = match[:, 1] - match[:, 0], (of_words * counted).sum(1)
+    for text, *found in zip(texts, itm.tolist(), lm.tolist(), strict=True):
+        check_finite(found, "the student", f"match logit and LM of the text {' '.join(text)!r}")
+    return TextScores(itm=itm, lm=lm)
 
 
 def predictions(
@@ -166,8 +187,11 @@ def predictions(
 ) -> pa.Table:
     """PREDICTIONS rows: the choice with the highest score is taken.
 
-    Items without label are scored elsewhere (``metrics``).
+    Items without label are scored elsewhere (``metrics``). Raises ``ValueError`` naming system and
+    item where a score is no finite number.
     """
+    for item, of_item in zip(items, scores, strict=True):
+        check_finite(of_item, system, f"item {item.item_id}")
     rows = [
         dict(
             item_id=item.item_id,
@@ -226,7 +250,7 @@ def grounding(q_a: pd.DataFrame, swaps: Mapping[str, int]) -> pd.DataFrame:
 
 def entailment_by_thresholds(predictions: pa.Table, train: int) -> pd.DataFrame:
     """Classes 0, 1, 2 from one score each, falling: two thresholds are fitted on the first
-    ``train`` rows and applied to the others.
+    ``train`` rows and applied to the others. So it has seen labels: this is not zero-shot.
 
     A matching score says how well a hypothesis fits an image: best where it is entailed, worst
     where it is contradicted.
@@ -252,6 +276,8 @@ def bootstrap(
     values = np.asarray(values, dtype=float)
     if len(values) == 0:
         raise ValueError("no items to average")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{(~np.isfinite(values)).sum()} of {len(values)} values are no numbers")
     _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
     sums, counts = np.bincount(inverse, values), np.bincount(inverse)
     rng = np.random.default_rng(seed)

@@ -4,12 +4,17 @@ The student was taught "question Answer: ... Rationale: ..."; what a set asks in
 worded so that it fits. Wordings follow the reference release where it has one (SNLI-VE, A-OKVQA);
 those of Sherlock and VisualCOMET, whose evaluation files are not public, are this project's, and so
 scores on them differ from the paper's for that alone.
+
+Drawn are the regions that an item *mentions*, numbered in order of mention, as the reference has
+it: the question first, then all choices. A still of VCR may have thirty detections, a student has
+learned ten colours; what nobody speaks of would only be in the way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from lskd_nb.evaluation.choices import Item
-from lskd_nb.regions import mentions
+from lskd_nb.regions import Region, mentions, renumber
 from lskd_nb.sources import MultipleChoice
 from lskd_nb.students.views import View
 
@@ -22,9 +27,10 @@ INFERENCE_QUESTIONS = {  # VisualCOMET's relations, asked of the event's subject
 
 
 def student_items(items: Iterable[MultipleChoice]) -> list[Item]:
-    """Items with all their regions drawn.
+    """Items with the regions drawn that they mention (``numbered_by_mention``).
 
-    Choices read "Answer: ...", those of QA→R "Rationale: ...".
+    Choices read "Answer: ...", those of QA→R "Rationale: ...". Of Sherlock, which has no text that
+    mentions, all boxes of the clue are drawn under [0].
 
     Raises ``ValueError`` naming a task that is none of the six sets'.
     """
@@ -33,20 +39,50 @@ def student_items(items: Iterable[MultipleChoice]) -> list[Item]:
         if item.task not in (*ANSWER_TASKS, "vcr.qa_r"):
             raise ValueError(f"item {item.item_id}: no wording for the task {item.task!r}")
         prefix = "Rationale: " if item.task == "vcr.qa_r" else "Answer: "
-        view = View(item.image.path, item.image.regions)
+        texts = question(item), *(prefix + choice for choice in item.choices)
+        drawn, (asked, *choices) = numbered_by_mention(item.image.regions, texts)
         found.append(
             Item(
                 item.item_id,
                 item.image.image_id,
-                view,
-                question(item),
-                tuple(prefix + c for c in item.choices),
+                View(item.image.path, drawn),
+                asked,
+                tuple(choices),
                 item.label,
                 item.task,
                 item.slice,
             )
         )
     return found
+
+
+def numbered_by_mention(
+    regions: Sequence[Region], texts: Sequence[str]
+) -> tuple[tuple[Region, ...], list[str]]:
+    """The regions that ``texts`` mention, numbered 0, 1, … in order of mention, and the texts
+    with these numbers. Texts that mention nothing draw nothing.
+
+    VCR's Q→A asks "Why is [11] smiling?" on a still with twelve people; two answers name others:
+
+    >>> people = [Region(i, (10.0 * i, 0.0, 10.0 * i + 9, 30.0)) for i in range(12)]
+    >>> texts = ["Why is [11] smiling?", "[3] told [11] a joke.", "[7, 3] wave.", "It is late."]
+    >>> drawn, told = numbered_by_mention(people, texts)
+    >>> [(r.id, r.box[0]) for r in drawn]
+    [(0, 110.0), (1, 30.0), (2, 70.0)]
+    >>> told
+    ['Why is [0] smiling?', '[1] told [0] a joke.', '[2, 1] wave.', 'It is late.']
+
+    Where more than ten are mentioned ("everyone" in a crowd) all of them are drawn; the ids from
+    ten on have colours and words that no training has shown. Several regions of one id stay
+    together. What stands in brackets and is no region's id is left as it is: VCR's reader rejects
+    it, in the other sets it is no mention.
+    """
+    known = {r.id for r in regions}
+    order = [i for i in mentions(" ".join(texts)) if i in known]
+    mapping = {old: new for new, old in enumerate(order)}
+    drawn = tuple(replace(r, id=mapping[i]) for i in order for r in regions if r.id == i)
+    unknown = {i: i for i in mentions(" ".join(texts)) if i not in known}
+    return drawn, [renumber(text, unknown | mapping) for text in texts]
 
 
 def question(item: MultipleChoice) -> str:
@@ -62,8 +98,13 @@ def question(item: MultipleChoice) -> str:
 
 
 def hypothesis_items(items: Iterable[MultipleChoice]) -> list[Item]:
-    """SNLI-VE another way: one text to each image, the hypothesis alone, whose match score
-    thresholds cut into three classes.
+    """SNLI-VE another way, which is not zero-shot: one text to each image, the hypothesis alone,
+    whose match score two thresholds cut into three classes. They are fitted on training labels
+    (``choices.entailment_by_thresholds``).
+
+    Zero-shot it is asked by ``student_items``: three texts, "Does the image describe HYPOTHESIS?
+    Answer: LABEL", with the labels' own words, as the reference release has them (entailment,
+    neutral, contradiction).
     """
     return [
         Item(
@@ -73,7 +114,7 @@ def hypothesis_items(items: Iterable[MultipleChoice]) -> list[Item]:
             "",
             (i.question,),
             i.label,
-            i.task,
+            "snli_ve_fitted",
             i.slice,
         )
         for i in items

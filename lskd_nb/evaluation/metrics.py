@@ -73,8 +73,8 @@ def comparison_agreement(scores: Sequence[float], ratings: Sequence[float]) -> f
     alike are left out, 0 where no pair is left; ties of scores are broken by noise below 1e-9, the
     same in every call (NumPy's generator, seed 1).
     """
-    if len(scores) != len(ratings):
-        raise ValueError(f"{len(scores)} scores for {len(ratings)} ratings")
+    if len(scores) != len(ratings) or not np.isfinite(np.asarray(scores, float)).all():
+        raise ValueError(f"scores are {list(scores)}, expected {len(ratings)} finite numbers")
     noisy = (
         np.asarray(scores, float)
         + np.random.RandomState(1).random_sample(max(10, len(scores)))[: len(scores)] / 1e9
@@ -167,9 +167,10 @@ def r_precision(scores: Sequence[float], gold: Sequence[bool]) -> float:
     the authors' sort gives whichever came first, and their right candidates come first.
     """
     scores, gold = np.asarray(scores, float), np.asarray(gold, bool)
-    if scores.shape != gold.shape or not gold.any():
+    if scores.shape != gold.shape or not gold.any() or not np.isfinite(scores).all():
         raise ValueError(
-            f"{scores.size} scores for {gold.size} candidates, {int(gold.sum())} of them right"
+            f"{np.isfinite(scores).sum()} finite scores for {gold.size} candidates,"
+            f" {int(gold.sum())} of them right"
         )
     k = int(gold.sum())
     last = np.sort(scores)[-k]

@@ -2,14 +2,16 @@
 
     folders    --read_benchmarks-->   Benchmarks, the sets' own records
     Benchmarks --benchmark_items-->   {task: items}, what a system is asked
-    items      --predict-->           {task: predictions}, of one system
+    items      --predict-->           Predicted: {task: predictions}, of one system
     both       --official_metrics-->  {task: rows}, what each item adds to the figure
 
-Tasks are those of ``benchmark_items``; VCR has two, and two more that are made of these: Q→AR and
-grounding.
+Tasks are those of ``benchmark_items``; VCR has two, and two more that are made of these: Q→AR and,
+where the files say which wrong answer is true of another region, grounding. SNLI-VE has two as
+well: ``snli_ve`` is zero-shot, ``snli_ve_fitted`` is not. A set that has no folder, or nothing that
+can be read, is left out; ``coverage`` says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +20,28 @@ import pandas as pd
 import pyarrow as pa
 
 from lskd_nb.evaluation import metrics
-from lskd_nb.evaluation.baselines import score_items
+from lskd_nb.evaluation.baselines import score_tasks
 from lskd_nb.evaluation.choices import Item, entailment_by_thresholds, grounding, predictions
 from lskd_nb.evaluation.items import hypothesis_items, student_items
+from lskd_nb.regions import mentions
 from lskd_nb.shards import LOCAL, Engine
-from lskd_nb.sources import MultipleChoice, Rejected, aokvqa, sherlock, snli_ve, vcr
+from lskd_nb.sources import (
+    MultipleChoice,
+    Rejected,
+    aokvqa,
+    count_reasons,
+    reject_rows,
+    sherlock,
+    snli_ve,
+    vcr,
+)
 from lskd_nb.sources import visual7w as v7w
 from lskd_nb.sources import visualcomet as comet
 from lskd_nb.students.blip2 import Student
 from lskd_nb.students.views import FrozenFeatures
 
 SETS = ("vcr", "sherlock", "visualcomet", "aokvqa", "snli_ve", "visual7w")
+FITTED = 10_000  # rows of SNLI-VE's training file: two thresholds need no more
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -36,7 +49,7 @@ SETS = ("vcr", "sherlock", "visualcomet", "aokvqa", "snli_ve", "visual7w")
 
 @dataclass(frozen=True)
 class BenchmarkFolders:
-    """Where each set's files are, and its images."""
+    """Where each set's files are, and its images. A set that is not here is not evaluated."""
 
     files: dict[str, Path]
     images: dict[str, Path]
@@ -47,31 +60,41 @@ def benchmark_folders(
 ) -> BenchmarkFolders:
     """The folders that are ``given`` by set, below ``root`` or absolute.
 
-    Where one is empty, it is the set's folder in the mini world at ``world``. Sherlock's images are
-    VCR's and Visual Genome's: in ``sherlock_images``, or in VCR's folder where that is empty.
-    VisualCOMET's are VCR's.
+    Where one is empty, it is the set's folder in the run's own mini world, if there is one at
+    ``world``; in any other run the set is left out. Sherlock's images are VCR's and Visual
+    Genome's: in ``sherlock_images``, or in VCR's folder where that is empty. VisualCOMET's are
+    VCR's. Raises ``ValueError`` where these two are given and their images are nowhere.
     """
-    root = Path(root)
-    files = {name: root / home if home else Path(world) / name for name, home in given.items()}
-    stills = files["vcr"]
-    images = files | dict(
-        sherlock=root / sherlock_images if sherlock_images else stills, visualcomet=stills
-    )
+    root, mini = Path(root), Path(world).is_dir()
+    files = {
+        name: root / home if home else Path(world) / name
+        for name, home in given.items()
+        if home or mini
+    }
+    images = dict(files)
+    for name in {"sherlock", "visualcomet"} & files.keys():
+        if name == "sherlock" and sherlock_images:
+            images[name] = root / sherlock_images
+        elif "vcr" in files:
+            images[name] = files["vcr"]
+        else:
+            also = " or sherlock_images" if name == "sherlock" else ""
+            raise ValueError(f"{name}_folder is given, its stills are VCR's: give vcr_folder{also}")
     return BenchmarkFolders(files, images)
 
 
 @dataclass(frozen=True)
 class Benchmarks:
-    """The sets' own records: all that their official metrics need to know."""
+    """The sets' own records: all that their official metrics need to know. Any may be empty."""
 
-    vcr: list[vcr.VcrQuestion]
-    sherlock: list[sherlock.Comparison]
-    visualcomet: list[comet.Ranking]
-    aokvqa: list[aokvqa.AokvqaQuestion]
-    visual7w: list[MultipleChoice]
-    snli_ve: list[MultipleChoice]
-    snli_ve_fitted: int  # so many of them, the first, are for fitting thresholds
-    rejected: dict[str, list[Rejected]]  # what was left out of each set
+    vcr: Sequence[vcr.VcrQuestion]
+    sherlock: Sequence[sherlock.Comparison]
+    visualcomet: Sequence[comet.Ranking]
+    aokvqa: Sequence[aokvqa.AokvqaQuestion]
+    snli_ve: Sequence[MultipleChoice]
+    visual7w: Sequence[MultipleChoice]
+    snli_ve_train: Sequence[MultipleChoice]  # for fitting thresholds
+    rejected: dict[str, list[Rejected]]  # what was left out of each set that was read
 
 
 def read_benchmarks(
@@ -81,62 +104,138 @@ def read_benchmarks(
     ranked_units: int | None = None,
     limit: int | None = None,
 ) -> Benchmarks:
-    """All six sets' validation splits, ``limit`` items of each; of SNLI-VE also the training split.
+    """The validation splits of the sets that have a folder, ``limit`` items of each; of SNLI-VE
+    also the training split, where it is there.
 
     VisualCOMET's ``candidates`` are those of a file, or drawn anew and written to ``record``;
-    ``ranked_units`` of its units are drawn (None: all). Raises as the readers do.
+    ``ranked_units`` of its units are drawn (None: all). An item whose id was there before is
+    rejected. Raises ``FileNotFoundError`` for ``candidates`` that are not there, ``ValueError``
+    where no set has an item, and as the readers do.
     """
-    questions, bad_vcr = vcr.read_vcr(folders.files["vcr"], "val", limit)
-    fitted, bad_train = snli_ve.read_snli_ve(folders.files["snli_ve"], "train", limit=limit)
-    applied, bad_dev = snli_ve.read_snli_ve(folders.files["snli_ve"], "dev", limit=limit)
-    told, bad_told = v7w.read_visual7w(folders.files["visual7w"], "val", limit=limit)
-    knowledge, bad_knowledge = aokvqa.read_aokvqa(folders.files["aokvqa"], "val", limit=limit)
-    compared, bad_compared, _ = sherlock.read_comparison(
-        folders.files["sherlock"], "val", folders.images["sherlock"]
-    )
-    home = folders.files["visualcomet"]
-    units, bad_units, _ = comet.read_visualcomet(
-        home, "val", folders.images["visualcomet"], limit=limit
-    )
+    if candidates is not None and not Path(candidates).is_file():
+        raise FileNotFoundError(
+            f"candidates: {candidates} is not there. Leave the parameter empty to have them drawn"
+            " and recorded, or name a file that a run has recorded or VisualCOMET's authors' own"
+        )
+    readers: dict[str, Callable] = {
+        "vcr": lambda home, _: vcr.read_vcr(home, "val", limit),
+        "sherlock": lambda home, pictures: sherlock.read_comparison(home, "val", pictures),
+        "visualcomet": lambda home, pictures: comet.read_visualcomet(
+            home, "val", pictures, limit=limit
+        ),
+        "aokvqa": lambda home, _: aokvqa.read_aokvqa(home, "val", limit=limit),
+        "snli_ve": lambda home, _: snli_ve.read_snli_ve(home, "dev", limit=limit),
+        "visual7w": lambda home, _: v7w.read_visual7w(home, "val", limit=limit),
+    }
+    found: dict[str, list] = {name: [] for name in (*SETS, "snli_ve_train")}
+    rejected: dict[str, list[Rejected]] = {}
+    for name, home in folders.files.items():
+        read, bad = readers[name](home, folders.images[name])[:2]
+        if name == "visualcomet":
+            read = _ranked(read, home, record, candidates, ranked_units)
+        found[name], repeated = _once(read[:limit])
+        rejected[name] = [*bad, *repeated]
+    training = folders.files.get("snli_ve", Path()) / "snli_ve_train.jsonl"
+    if "snli_ve" in folders.files and training.exists():
+        most = min(limit or FITTED, FITTED)
+        found["snli_ve_train"], bad = snli_ve.read_snli_ve(training.parent, "train", limit=most)
+        rejected["snli_ve_train"] = bad
+    sets = Benchmarks(**found, rejected=rejected)
+    if not any(found[name] for name in SETS):
+        told = "; ".join(f"{name}: {_why(sets, name)}" for name in SETS)
+        raise ValueError(f"no benchmark has an item to evaluate on. {told}")
+    return sets
+
+
+def _ranked(
+    units: Sequence[comet.Unit],
+    home: Path,
+    record: str | Path,
+    candidates: str | Path | None,
+    number: int | None,
+) -> list[comet.Ranking]:
     if candidates is None:
         comet.write_candidates(comet.draw_candidates(home), record)
-    some = [units[i] for i in np.random.default_rng(0).permutation(len(units))[:ranked_units]]
     drawn = comet.read_candidates(candidates or record, home)
-    return Benchmarks(
-        vcr=questions,
-        sherlock=compared,
-        visualcomet=comet.rankings(some, drawn, comet.flat_inferences(home)),
-        aokvqa=knowledge,
-        visual7w=told,
-        snli_ve=fitted + applied,
-        snli_ve_fitted=len(fitted),
-        rejected=dict(
-            vcr=bad_vcr,
-            sherlock=bad_compared,
-            visualcomet=bad_units,
-            aokvqa=bad_knowledge,
-            snli_ve=bad_train + bad_dev,
-            visual7w=bad_told,
-        ),
-    )
+    some = [units[i] for i in np.random.default_rng(0).permutation(len(units))[:number]]
+    return comet.rankings(some, drawn, comet.flat_inferences(home))
+
+
+def _once(records: Iterable) -> tuple[list, list[Rejected]]:
+    """Records with different ids, and those whose id was there before."""
+    found: dict[str, object] = {}
+    repeated = []
+    for record in records:
+        item = getattr(record, "item", record)
+        name = item.annot_id if isinstance(item, vcr.VcrQuestion) else item.item_id
+        if name in found:
+            repeated.append(Rejected(name, "repeated id", "an item before it has the same id"))
+        found.setdefault(name, record)
+    return list(found.values()), repeated
+
+
+def coverage(sets: Benchmarks) -> dict[str, dict]:
+    """How much of each set a figure rests on: ``items``, how many records (or boxes of them) were
+    ``left_out``, and ``why``, in words. Of VisualCOMET some ``items`` may be drawn.
+    """
+    return {
+        name: dict(
+            items=len(getattr(sets, name)),
+            left_out=len(sets.rejected.get(name, ())),
+            why=_why(sets, name),
+        )
+        for name in (*SETS, "snli_ve_train")
+    }
+
+
+def _why(sets: Benchmarks, name: str) -> str:
+    if name not in sets.rejected:
+        if name == "snli_ve_train":
+            return "snli_ve_train.jsonl is not there: no thresholds are fitted"
+        return f"{name}_folder is empty: not evaluated"
+    bad = sets.rejected[name]
+    told = ", ".join(f"{reason}: {n:,}" for reason, n in count_reasons(bad).items())
+    if not getattr(sets, name):
+        first = f" (the first: {bad[0].detail})" if bad else ""
+        return f"NOTHING LEFT, not evaluated. {told or 'the file has no rows'}{first}"
+    return told
+
+
+def rejects_of(sets: Benchmarks) -> list[dict]:
+    """What was left out, as rows of records.REJECTS, the stage being "evaluation.SET"."""
+    return [
+        row for name, bad in sets.rejected.items() for row in reject_rows(bad, f"evaluation.{name}")
+    ]
+
+
+def question_to_show(questions: Sequence[vcr.VcrQuestion]) -> vcr.VcrQuestion | None:
+    """A question that says which answer is true of another region; where the files say that of
+    none (the published ones don't), the first that mentions a region; None where there is none.
+    """
+    swapped = (q for q in questions if q.swap is not None)
+    pointing = (q for q in questions if mentions(q.question))
+    return next(swapped, next(pointing, next(iter(questions), None)))
 
 
 def benchmark_items(sets: Benchmarks) -> dict[str, list[Item]]:
-    """What a system is asked, by task: VCR's two, then a task for each of the other sets."""
-    return {
+    """What a system is asked, by task; of tasks that have items."""
+    fitted = [*sets.snli_ve_train, *sets.snli_ve] if sets.snli_ve_train and sets.snli_ve else []
+    found = {
         "vcr.q_a": student_items(map(vcr.q_a, sets.vcr)),
         "vcr.qa_r": student_items(map(vcr.qa_r, sets.vcr)),
         "sherlock": student_items(c.item for c in sets.sherlock),
         "visualcomet": student_items(r.item for r in sets.visualcomet),
         "aokvqa": student_items(q.item for q in sets.aokvqa),
         "visual7w": student_items(sets.visual7w),
-        "snli_ve": hypothesis_items(sets.snli_ve),
+        "snli_ve": student_items(sets.snli_ve),
+        "snli_ve_fitted": hypothesis_items(fitted),
     }
+    return {task: of_task for task, of_task in found.items() if of_task}
 
 
 def set_of(task: str) -> str:
-    """The set that a task belongs to: "vcr" for "vcr.q_a"."""
-    return task.split(".")[0]
+    """The set that a task belongs to: "vcr" for "vcr.q_a", "snli_ve" for "snli_ve_fitted"."""
+    return task.split(".")[0].removesuffix("_fitted")
 
 
 # ------------------------------------------------------------------------------------------ scoring
@@ -146,9 +245,9 @@ def set_of(task: str) -> str:
 class Scoring:
     """How systems are asked, the same for all.
 
-    ``prefix`` goes before each question, ``seed`` is on record, ``engine`` does the work. In the
-    run's ``folder`` lie features of views (``views/SET``) and the shards of Ray's workers
-    (``scored``).
+    ``prefix`` goes before each question, as in training; ``seed`` is on record, ``engine`` does the
+    work. In the run's ``folder`` lie features of views, where they are kept (``views/SET``), and
+    the parts of other processes (``scored``).
     """
 
     folder: Path
@@ -156,6 +255,19 @@ class Scoring:
     seed: int = 0
     engine: Engine = LOCAL
     batch: int = 96
+    stored_views: bool = True  # look for features in ``views``; without, nothing is looked up
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """PREDICTIONS of one system by task, the side of the square it saw in pixels, and how many of
+    its ``texts`` were ``cut``: longer than it reads.
+    """
+
+    tables: dict[str, pa.Table]
+    pixels: int
+    texts: int
+    cut: int
 
 
 def store_features(
@@ -181,27 +293,31 @@ def predict(
     images: Mapping[str, Path],
     scoring: Scoring,
     loading: Mapping[str, object] | None = None,
-) -> dict[str, pa.Table]:
-    """PREDICTIONS of one system by task: every item's choices scored, the best one taken.
+) -> Predicted:
+    """One system on all tasks: every item's choices scored, the best one taken.
 
-    ``weights`` are a hub name, a folder or a checkpoint; ``loading`` is said to ``load_student``.
+    ``weights`` are a hub name, a folder or a checkpoint, loaded once; ``loading`` is said to
+    ``load_student``. Raises ``ValueError`` naming the system and an item whose scores are no finite
+    numbers.
     """
-    found = {}
-    for task, of_task in items.items():
-        name = set_of(task)
-        scored = score_items(
-            weights,
-            of_task,
-            images[name],
-            scoring.prefix,
-            batch=scoring.batch,
-            view_store=scoring.folder / "views" / name,
-            loading=loading,
-            engine=scoring.engine,
-            parts=scoring.folder / "scored",
-        )
-        found[task] = predictions(of_task, scored.scores, system, scoring.seed)
-    return found
+    stores = {task: scoring.folder / "views" / set_of(task) for task in items}
+    scored = score_tasks(
+        weights,
+        items,
+        {task: images[set_of(task)] for task in items},
+        scoring.prefix,
+        batch=scoring.batch,
+        view_stores=stores if scoring.stored_views else None,
+        loading=loading,
+        engine=scoring.engine,
+        parts=scoring.folder / "scored",
+    )
+    tables = {
+        task: predictions(of_task, scored[task].scores, system, scoring.seed)
+        for task, of_task in items.items()
+    }
+    texts, cut = (sum(getattr(s, name) for s in scored.values()) for name in ("texts", "cut"))
+    return Predicted(tables, max((s.pixels for s in scored.values()), default=0), texts, cut)
 
 
 # ------------------------------------------------------------------------------------------ metrics
@@ -212,13 +328,19 @@ def official_metrics(
 ) -> dict[str, pd.DataFrame]:
     """Rows by task, whose ``correct`` is what an item adds to its set's official metric.
 
-    ``predicted`` has VCR's two tasks, and the others or not.
+    ``predicted`` has VCR's two tasks or neither, and the others or not. Grounding is there where
+    the files say which wrong answer is true of another region.
     """
-    rows = metrics.vcr(predicted["vcr.q_a"], predicted["vcr.qa_r"])
-    swaps = {q.annot_id: q.swap for q in sets.vcr if q.swap is not None}
-    rows["grounding"] = grounding(rows["vcr.q_a"], swaps)
+    rows: dict[str, pd.DataFrame] = {}
+    if "vcr.q_a" in predicted:
+        rows |= metrics.vcr(predicted["vcr.q_a"], predicted["vcr.qa_r"])
+        if swaps := {q.annot_id: q.swap for q in sets.vcr if q.swap is not None}:
+            rows["grounding"] = grounding(rows["vcr.q_a"], swaps)
     official = {
-        "snli_ve": lambda found: entailment_by_thresholds(found, sets.snli_ve_fitted),
+        "snli_ve": lambda found: metrics.snli_ve(
+            sets.snli_ve, metrics.chosen_texts(sets.snli_ve, found), *_system_and_seed(found)
+        ),
+        "snli_ve_fitted": lambda found: entailment_by_thresholds(found, len(sets.snli_ve_train)),
         "visual7w": lambda found: metrics.visual7w(
             sets.visual7w, metrics.chosen_texts(sets.visual7w, found), *_system_and_seed(found)
         ),

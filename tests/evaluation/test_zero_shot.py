@@ -35,7 +35,7 @@ def told(sets: zero_shot.Benchmarks, task: str) -> list[Sequence[float]]:
     if task == "visualcomet":
         return [np.array(r.gold, float) for r in sets.visualcomet]
     items = zero_shot.benchmark_items(sets)[task]
-    if task == "snli_ve":
+    if task == "snli_ve_fitted":
         return [np.array([-float(i.label)]) for i in items]
     return [np.eye(len(i.choices))[i.label] for i in items]
 
@@ -45,27 +45,38 @@ def knowing(sets: zero_shot.Benchmarks, tasks: Sequence[str]) -> dict[str, pa.Ta
     return {task: choices.predictions(items[task], told(sets, task), "it", 3) for task in tasks}
 
 
-def test_an_empty_folder_is_the_mini_worlds():
-    places = zero_shot.benchmark_folders("root", "run/world", GIVEN | {"aokvqa": "sets/aokvqa"})
-    assert places.files["vcr"] == Path("run/world/vcr")
+def test_an_empty_folder_is_the_mini_worlds_where_the_run_has_one(tmp_path):
+    given, world = GIVEN | {"aokvqa": "sets/aokvqa"}, tmp_path / "world"
+    assert zero_shot.benchmark_folders("root", world, given).files == {
+        "aokvqa": Path("root/sets/aokvqa")
+    }
+    world.mkdir()
+    places = zero_shot.benchmark_folders("root", world, given)
+    assert places.files["vcr"] == world / "vcr"
     assert places.files["aokvqa"] == places.images["aokvqa"] == Path("root/sets/aokvqa")
     assert places.images["sherlock"] == places.images["visualcomet"] == places.files["vcr"]
-    assert places.files["sherlock"] == Path("run/world/sherlock")
+    assert places.files["sherlock"] == world / "sherlock"
 
 
-def test_sherlocks_images_may_lie_elsewhere():
-    places = zero_shot.benchmark_folders("root", "w", GIVEN | {"vcr": "vcr"}, "genome")
+def test_sherlocks_images_may_lie_elsewhere_and_must_lie_somewhere():
+    given = GIVEN | {"vcr": "vcr", "sherlock": "s", "visualcomet": "c"}
+    places = zero_shot.benchmark_folders("root", "w", given, "genome")
     assert places.images["sherlock"] == Path("root/genome")
     assert places.images["visualcomet"] == Path("root/vcr")
-    assert zero_shot.benchmark_folders("root", "w", GIVEN | {"vcr": "/v"}).files["vcr"] == Path(
-        "/v"
-    )
+    assert zero_shot.benchmark_folders("root", "w", GIVEN | {"vcr": "/v"}).files == {
+        "vcr": Path("/v")
+    }
+    with pytest.raises(ValueError, match="sherlock_folder is given.*vcr_folder or sherlock_images"):
+        zero_shot.benchmark_folders("root", "w", GIVEN | {"sherlock": "s"})
+    with pytest.raises(ValueError, match="visualcomet_folder is given, its stills are VCR's"):
+        zero_shot.benchmark_folders("root", "w", GIVEN | {"visualcomet": "c"}, "genome")
 
 
 def test_all_sets_are_read_and_candidates_recorded(sets, world):
     assert all(getattr(sets, name) for name in zero_shot.SETS)
-    assert 0 < sets.snli_ve_fitted < len(sets.snli_ve)
-    assert set(sets.rejected) == set(zero_shot.SETS) and not any(sets.rejected.values())
+    assert sets.snli_ve_train
+    assert set(sets.rejected) == {*zero_shot.SETS, "snli_ve_train"}
+    assert not any(sets.rejected.values())
     places = zero_shot.benchmark_folders(world, world, GIVEN)
     again = zero_shot.read_benchmarks(
         places, world / "unused.json", world / "candidates.json", ranked_units=2, limit=3
@@ -83,7 +94,8 @@ def test_who_knows_the_answers_has_the_best_figures(sets):
     best = {task: of_task["correct"].astype(float).mean() for task, of_task in rows.items()}
     assert best.pop("sherlock") > 0.5  # people do not agree with each other wholly
     assert best == dict.fromkeys(best, 1.0)
-    assert len(rows["snli_ve"]) == len(sets.snli_ve) - sets.snli_ve_fitted
+    assert len(rows["snli_ve"]) == len(rows["snli_ve_fitted"]) == len(sets.snli_ve)
+    assert {t for t in rows["snli_ve_fitted"]["task"]} == {"snli_ve_fitted"}
     assert {s for of_task in rows.values() for s in of_task["system"]} == {"it"}
     assert {s for of_task in rows.values() for s in of_task["seed"]} == {3}
 
@@ -98,7 +110,8 @@ def test_stored_features_score_like_those_made_on_the_way(sets, world, tmp_path)
     student.eval().save(tmp_path / "student")
     images = zero_shot.benchmark_folders(world, world, GIVEN).images
     items = {task: of_task[:3] for task, of_task in zero_shot.benchmark_items(sets).items()}
-    fresh, kept = (zero_shot.Scoring(tmp_path / name) for name in ("fresh", "kept"))
+    fresh = zero_shot.Scoring(tmp_path, stored_views=False)
+    kept = zero_shot.Scoring(tmp_path / "kept")
     zero_shot.store_features(student, items, images, kept.folder / "views")
     views = [i.view for i in items["sherlock"]]
     store = FrozenFeatures(student, images["sherlock"], kept.folder / "views" / "sherlock")
@@ -107,8 +120,13 @@ def test_stored_features_score_like_those_made_on_the_way(sets, world, tmp_path)
         zero_shot.predict("tiny", str(tmp_path / "student"), items, images, how)
         for how in (fresh, kept)
     )
-    assert list(one) == list(other) == list(items)
-    for task, table in one.items():
-        pairs = zip(table["scores"].to_pylist(), other[task]["scores"].to_pylist(), strict=True)
+    assert not (tmp_path / "views").exists()
+    assert list(one.tables) == list(other.tables) == list(items)
+    assert (one.pixels, one.cut) == (32, 0)
+    assert one.texts == sum(len(i.choices) for of_task in items.values() for i in of_task)
+    for task, table in one.tables.items():
+        pairs = zip(
+            table["scores"].to_pylist(), other.tables[task]["scores"].to_pylist(), strict=True
+        )
         assert all(np.allclose(a, b, atol=2e-2) for a, b in pairs)
         assert table["item_id"].to_pylist() == [i.item_id for i in items[task]]
