@@ -52,6 +52,18 @@ def predict() -> Callable[..., pa.Table]:
 
 
 @pytest.fixture(scope="session")
+def with_scores() -> Callable[..., pa.Table]:
+    """A table of predictions with one row's scores replaced: what a file may hold."""
+
+    def make(table: pa.Table, place: int, scores: list[float]) -> pa.Table:
+        rows = table.to_pylist()
+        rows[place]["scores"] = scores
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def mean() -> Callable[..., float]:
     def make(rows: pd.DataFrame) -> float:
         return choices.accuracy(rows)["mean"]

@@ -243,6 +243,40 @@ def test_blip2_is_scored_as_the_student_is(world):
     )
 
 
+def test_the_size_of_the_image_is_a_blip2s_alone(world):
+    """A BLIP-2 of 32 pixels looks at 64 where it is told so; CLIP and BLIP keep their own."""
+    told = dict(image_size=64)
+    given, own = (
+        baselines.score_items(str(world / "blip2"), items(), world, loading=how)
+        for how in (told, None)
+    )
+    assert (given.pixels, own.pixels) == (64, 32)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(given.scores, own.scores, strict=True))
+    for system, size in (("clip-l14-336", 56), ("blip", 48)):
+        assert baselines.score_items(str(world / system), items(), world, loading=told).pixels == (
+            size
+        )
+
+
+def test_one_loading_serves_all_tasks(world, monkeypatch):
+    """Tasks of other roots and of other stores, as those of the six sets."""
+    loaded = []
+    real = baselines.load_student
+    monkeypatch.setattr(
+        baselines, "load_student", lambda *told, **how: loaded.append(told[0]) or real(*told, **how)
+    )
+    (world / "deeper").mkdir(exist_ok=True)
+    for name in "abc":
+        (world / "deeper" / f"{name}.png").write_bytes((world / f"{name}.png").read_bytes())
+    by_task = {"one": items(), "other": items()[::-1]}
+    found = baselines.score_tasks(
+        str(world / "blip2"), by_task, {"one": world, "other": world / "deeper"}
+    )
+    assert len(loaded) == 1 and list(found) == ["one", "other"]
+    for one, other in zip(found["one"].scores, found["other"].scores[::-1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
 def test_texts_that_lose_their_end_are_counted(world):
     long = [
         Item(

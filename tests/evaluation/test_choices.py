@@ -37,6 +37,17 @@ def test_best_score_is_chosen():
     assert table.schema == PREDICTIONS
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_no_answer(odd):
+    """argmax of NaN is 0: every item whose first choice is right would count as answered."""
+    with pytest.raises(ValueError, match="^broken, item i1: scores are .* expected finite numbers"):
+        choices.predictions(
+            [item(0, 0), item(1, 0)], [np.array([0.1, 0.9]), np.array([odd, odd])], "broken", 0
+        )
+    with pytest.raises(ValueError, match="1 of 2 values are no numbers"):
+        choices.bootstrap(np.array([0.5, odd]), np.arange(2))
+
+
 def test_answer_and_rationale_must_both_be_right():
     answers = choices.predictions(
         [item(i, 0) for i in range(4)],
@@ -178,6 +189,25 @@ def test_a_view_is_encoded_once_and_scores_are_those_of_one_text_at_a_time(
     assert [len(s) for s in scores] == [len(i.choices) for i in items]
     np.testing.assert_allclose(np.concatenate(scores), found, atol=1e-5)
     assert len(encoded) == len(set(encoded)) == 3
+
+
+def test_weights_that_are_no_numbers_are_named_with_the_item(looked):
+    import copy
+
+    import torch
+
+    from lskd_nb.evaluation import baselines
+    from lskd_nb.students.views import FrozenFeatures
+
+    student, folder, items = looked
+    broken = copy.deepcopy(student)
+    with torch.no_grad():
+        broken.blip2.itm_head.weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="^the student, item i0: scores are .*nan"):
+        choices.match_scores(broken, items, FrozenFeatures(broken, folder))
+    broken.save(folder / "broken")
+    with pytest.raises(ValueError, match="broken, item i0: scores are"):
+        baselines.score_items(str(folder / "broken"), items, folder)
 
 
 def test_no_predictions_is_named(tmp_path):

@@ -60,7 +60,9 @@ def test_vcr_perfect_reversed_constant(item, mean, predict, scores, expected):
     )  # of equals the first is taken
 
 
-def test_vcr_refuses_other_questions_hidden_labels_and_numbers_that_are_none(item, predict):
+def test_vcr_refuses_other_questions_hidden_labels_and_numbers_that_are_none(
+    item, predict, with_scores
+):
     items = [item(n) for n in range(4)]
     good = predict(items, [[1, 0, 0, 0]] * 4)
     for wrong, message in (
@@ -69,7 +71,7 @@ def test_vcr_refuses_other_questions_hidden_labels_and_numbers_that_are_none(ite
             predict([item(n, label=None) for n in range(4)], [[1, 0, 0, 0]] * 4),
             "vcr.qa_r: item i0 has no label",
         ),
-        (predict(items, [[1, 0, 0, 0]] * 3 + [[1, np.nan, 0, 0]]), "item i3: scores are"),
+        (with_scores(good, 3, [1, np.nan, 0, 0]), "item i3: scores are"),
         (
             pa.concat_tables([good, predict(items[:1], [[1, 0, 0, 0]], "lskd")]),
             "item i0 is predicted twice",
@@ -299,11 +301,9 @@ def test_a_student_takes_all_six_benchmarks(item, mean, tmp_path):
         len(told),
     ]
     shown = benchmark_items.student_items([comparisons[0].item, ranked[0].item, premises[0]])
-    assert [s.question.split()[0] for s in shown] == [
-        "What",
-        ranked[0].item.question.split()[0],
-        "Does",
-    ] and shown[0].view.regions
+    assert [s.question.split()[0] for s in shown] == ["What", "[0]", "Does"]
+    assert shown[0].view.regions and shown[1].view.regions[0].id == 0
+    assert shown[2].choices == tuple(f"Answer: {label}" for label in LABELS)
     assert benchmark_items.hypothesis_items(premises[:1])[0].choices == (premises[0].question,)
     with pytest.raises(ValueError, match="no wording for the task 'lvis'"):
         benchmark_items.student_items([item(0, task="lvis")])

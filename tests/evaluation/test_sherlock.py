@@ -128,7 +128,7 @@ def test_comparison_needs_every_score_and_rating(compared, predict):
         metrics.sherlock_ceilings([])
 
 
-def test_sherlock_array_is_ordered_by_sorted_id(compared, predict, tmp_path):
+def test_sherlock_array_is_ordered_by_sorted_id(compared, predict, with_scores, tmp_path):
     rated = [compared([1.0, 2, 3], [1.0, 2, 3], n) for n in (1, 0)]
     table = predict([c.item for c in rated], [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     ids = sorted(i for c in rated for i in c.test_ids)
@@ -148,10 +148,7 @@ def test_sherlock_array_is_ordered_by_sorted_id(compared, predict, tmp_path):
         submissions.write_sherlock(tmp_path / "other.npy", rated, table.slice(1), ids)
     with pytest.raises(ValueError, match="id0-00: its score is not finite"):
         submissions.write_sherlock(
-            tmp_path / "other.npy",
-            rated,
-            predict([c.item for c in rated], [[0.1, 0.2, 0.3], [np.inf, 0.5, 0.6]]),
-            ids,
+            tmp_path / "other.npy", rated, with_scores(table, 1, [np.inf, 0.5, 0.6]), ids
         )
     assert not (tmp_path / "other.npy").exists()
 

@@ -37,3 +37,10 @@ def test_the_lm_counts_the_question_only_where_it_has_not_been_seen(student, ima
     )
     torch.testing.assert_close(conditioned.itm, published.itm)
     assert (published.lm < conditioned.lm).all() and (conditioned.lm < 0).all()
+
+
+def test_a_text_whose_score_is_no_number_is_named(student, image):
+    broken = image.clone()
+    broken[1] = float("nan")
+    with pytest.raises(ValueError, match="text 'what is it [?] Answer: a dog.': scores are"):
+        text_scores(student, broken, TEXTS)
