@@ -4,7 +4,6 @@ Colours of charts can be told apart with any of the usual kinds of colour vision
 enough for lines on white. Each figure has a text that says in words what it shows.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -16,6 +15,9 @@ from matplotlib.figure import Figure
 from lskd_nb.critic.filtering import Point
 from lskd_nb.viewing.alt_text import describe as describe
 from lskd_nb.viewing.alt_text import show_with_alt_text
+from lskd_nb.viewing.result_table import COLUMNS as COLUMNS
+from lskd_nb.viewing.result_table import PAPER as PAPER
+from lskd_nb.viewing.result_table import result_table as result_table
 
 STAGES = ("verbalization", "prompting", "critic", "filtering", "distillation", "evaluation")
 INK, BLUE, ORANGE = "#2b2d42", "#0072b2", "#d55e00"
@@ -23,15 +25,6 @@ GREEN, PURPLE, GREY = "#00664a", "#aa3377", "#8a8a8a"
 SYSTEM_COLORS = {"base": GREY, "unfiltered": ORANGE, "lskd": BLUE}
 # of further systems, each with a dash of its own
 OTHER_COLORS = ((GREEN, "--"), (PURPLE, "-."), (INK, ":"))
-# zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE,
-# Visual7W
-PAPER = {
-    "CLIP ViT-B-16": (54.8, 48.6, 26.6, 9.9, 33.0, 58.3, 36.0, 65.9),
-    "CLIP ViT-L-14x336": (56.3, 51.3, 29.9, 10.9, 34.8, 61.0, 31.9, 66.7),
-    "BLIP-2 ViT-L": (52.3, 48.1, 25.3, 18.7, 36.7, 65.0, 31.7, 73.6),
-    "BLIP-2 ViT-G": (56.1, 49.8, 28.0, 19.5, 39.0, 68.0, 33.4, 77.1),
-    "BLIP-2 ViT-G + LSKD": (59.0, 56.4, 33.4, 29.7, 40.3, 68.9, 40.3, 79.5),
-}
 
 
 def style() -> None:
@@ -281,6 +274,9 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: 
 def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = None) -> Figure:
     """VCR Q→AR against the number of triples distilled, with 95% intervals."""
     figure, ax = plt.subplots(figsize=(5, 3.8))
+    if not points:
+        ax.set(xlabel="VCR: not evaluated", ylabel="VCR Q→AR (%)")
+        return describe(figure, "An empty panel: no student was evaluated on VCR")
     xs, means = [p["triples"] for p in points], np.array([p["q_ar"]["mean"] for p in points]) * 100
     low, high = (np.array([p["q_ar"][end] for p in points]) * 100 for end in ("low", "high"))
     spread = [means - low, high - means]
@@ -326,29 +322,39 @@ def preference_bars(found: Mapping[str, Mapping]) -> Figure:
     )
 
 
-def accuracy_bars(metrics: Mapping) -> Figure:
-    """VCR's three accuracies by system, with intervals and the chance levels."""
-    figure, ax = plt.subplots(figsize=(6.6, 3.8))
-    parts, systems = ("q_a", "qa_r", "q_ar"), [s for s in SYSTEM_COLORS if s in metrics]
+def accuracy_bars(metrics: Mapping, grounding: Mapping | None = None) -> Figure:
+    """VCR's three accuracies by system, with intervals and the chance levels; and ``grounding``,
+    half of which is chance. Where there is none of it the figure says so.
+    """
+    systems = [s for s in SYSTEM_COLORS if s in metrics]
     names = {s: {"lskd": "LSKD"}.get(s, s) for s in systems}
+    groups = [  # name, chance in percent, figures by system
+        (name, chance, {s: metrics[s][part] for s in systems})
+        for part, name, chance in (("q_a", "Q→A", 25), ("qa_r", "QA→R", 25), ("q_ar", "Q→AR", 6.25))
+        if systems
+    ]
+    missing = "" if systems else "VCR: not evaluated"
+    if grounding:
+        groups.append(("grounding", 50, {s: grounding[s] for s in systems if s in grounding}))
+    elif systems:
+        missing = "grounding: not measured"
+    figure, ax = plt.subplots(figsize=(6.6, 3.8))
     for place, system in enumerate(systems):
-        values = [metrics[system][p] for p in parts]
-        xs = np.arange(3) + (place - (len(systems) - 1) / 2) * 0.26
-        means = np.array([v["mean"] for v in values]) * 100
-        error = [
-            means - [100 * v["low"] for v in values],
-            [100 * v["high"] for v in values] - means,
-        ]
+        shown = [(x, of[system]) for x, (_, _, of) in enumerate(groups) if system in of]
+        means = np.array([100 * v["mean"] for _, v in shown])
         ax.bar(
-            xs,
+            [x + (place - (len(systems) - 1) / 2) * 0.26 for x, _ in shown],
             means,
             0.24,
-            yerr=error,
+            yerr=[
+                means - [100 * v["low"] for _, v in shown],
+                [100 * v["high"] for _, v in shown] - means,
+            ],
             capsize=2.5,
             color=SYSTEM_COLORS[system],
             label=names[system],
         )
-    for x, chance in enumerate((25, 25, 6.25)):
+    for x, (_, chance, _) in enumerate(groups):
         ax.plot(
             [x - 0.42, x + 0.42],
             [chance, chance],
@@ -357,58 +363,17 @@ def accuracy_bars(metrics: Mapping) -> Figure:
             lw=1.4,
             label="chance" if x == 0 else None,
         )
-    ax.set_xticks(range(3), ["Q→A", "QA→R", "Q→AR"])
-    ax.set(ylabel="accuracy (%)", ylim=(0, 100))
-    ax.legend(frameon=False, ncols=4, loc="upper center", fontsize=9)
+    ax.set_xticks(range(len(groups)), [name for name, _, _ in groups])
+    ax.set(ylabel="accuracy (%)", ylim=(0, 100), xlabel=missing)
+    if groups:
+        ax.legend(frameon=False, ncols=4, loc="upper center", fontsize=9)
     ax.grid(axis="x", visible=False)
-    told = "; ".join(
+    told = [
         f"{name}: "
-        + ", ".join(f"{names[s]} {_percent(metrics[s][part])}" for s in systems)
+        + ", ".join(f"{names[s]} {_percent(v)}" for s, v in of.items())
         + f", chance {chance}%"
-        for part, name, chance in zip(parts, ("Q→A", "QA→R", "Q→AR"), (25, 25, 6.25), strict=True)
+        for name, chance, of in groups
+    ] + ([missing] if missing else [])
+    return describe(
+        figure, f"Bars: VCR's accuracies by student, 95% intervals in brackets. {'; '.join(told)}"
     )
-    return describe(figure, f"Bars: VCR's accuracies by student, 95% intervals in brackets. {told}")
-
-
-COLUMNS = {  # heading -> where a system's figure is in the metrics, in the order of PAPER
-    "VCR Q→A": "vcr.{}.q_a",
-    "QA→R": "vcr.{}.qa_r",
-    "Q→AR": "vcr.{}.q_ar",
-    "Sherlock": "sherlock.{}",
-    "VisualCOMET": "visualcomet.{}",
-    "A-OKVQA": "nonlocalized.aokvqa.{}",
-    "SNLI-VE": "nonlocalized.snli_ve.{}",
-    "Visual7W": "nonlocalized.visual7w.{}",
-}
-STUDENTS = {"base": "BLIP-2", "unfiltered": "+ unfiltered, same size", "lskd": "+ LSKD"}
-
-
-def result_table(metrics: Mapping) -> str:
-    """The run's results on the six benchmarks with intervals, beside the paper's own, as HTML."""
-
-    def cell(path: str) -> str:
-        value = metrics
-        for part in path.split("."):
-            value = value.get(part, {})
-        if not value:
-            return "–"
-        return (
-            f'{100 * value["mean"]:.1f} <small style="opacity:.7">[{100 * value["low"]:.1f},'
-            f" {100 * value['high']:.1f}]</small>"
-        )
-
-    smaller = {p["system"] for p in metrics.get("scaling", ())} | {
-        s for s in metrics.get("vcr", {}) if s.startswith("lskd_")
-    }
-    others = [s for s in metrics.get("vcr", {}) if s not in STUDENTS and s not in smaller]
-    rows = [(html.escape(s), [cell(p.format(s)) for p in COLUMNS.values()]) for s in others]
-    rows += [(name, [cell(p.format(s)) for p in COLUMNS.values()]) for s, name in STUDENTS.items()]
-    rows += [(f"paper: {name}", [str(v) for v in values]) for name, values in PAPER.items()]
-    head = "".join(f"<th>{h}</th>" for h in ("", *COLUMNS))
-    body = "".join(
-        f'<tr><td style="text-align:left">{name}</td>'
-        + "".join(f"<td>{c}</td>" for c in cells)
-        + "</tr>"
-        for name, cells in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
