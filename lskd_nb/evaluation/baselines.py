@@ -118,7 +118,9 @@ def score_tasks(
     ]
     told = dict(loading or {})
     stores = dict(view_stores or {})
-    if engine.name == "local":
+    if not asked:
+        rows = []
+    elif engine.name == "local":
         rows = _work(_load(system, batch, max_tokens, told), asked, image_roots, stores)
     else:
         if parts is None:

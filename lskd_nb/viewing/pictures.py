@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from lskd_nb.regions import Region, highlight, highlight_colors, text_color
+from lskd_nb.regions import Region, highlight, highlight_colors, mentions, text_color
 from lskd_nb.viewing.alt_text import describe
 from lskd_nb.viewing.markup import described, mention_html, picture_html, sample_html, triple_html
 
@@ -132,6 +132,27 @@ def triples_html(
     texts = [t[part] for t in triples for part in ("question", "answer", "rationale")]
     picture = picture_html(image, regions, described(regions, what), texts, width=360)
     return sample_html(picture, "<hr/>".join(told or map(triple_html, triples)))
+
+
+def choices_html(
+    image: Image.Image,
+    regions: Sequence[Region],
+    question: str,
+    choices: Sequence[str],
+    notes: Mapping[int | None, str],
+) -> str:
+    """A question with its choices beside the image, the regions highlighted that they mention.
+
+    ``notes`` are put beside choices, by their number.
+    """
+    texts = [question, *choices]
+    drawn = [r for r in regions if r.id in mentions(" ".join(texts))]
+    lines = [f"<b>{mention_html(question)}</b>"] + [
+        f"{mention_html(choice)} <small style='opacity:.7'>{html.escape(notes.get(n, ''))}</small>"
+        for n, choice in enumerate(choices)
+    ]
+    picture = picture_html(image, drawn, described(drawn), texts, width=360)
+    return sample_html(picture, "<br/>".join(lines))
 
 
 def request_html(messages: Sequence[Mapping[str, str]]) -> str:
