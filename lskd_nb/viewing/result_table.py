@@ -87,6 +87,8 @@ def _items(counts: Mapping[str, Mapping], path: str) -> str:
     """How many items a column's figures rest on, and how many records were left out."""
     name = path.removeprefix("nonlocalized.").split(".")[0].removesuffix("_fitted")
     told = counts.get(name, {"items": 0, "left_out": 0})
+    if not told["items"] + told["left_out"]:
+        return "–"
     return f"{told['items']:,} ({told['left_out']:,} left out)"
 
 
