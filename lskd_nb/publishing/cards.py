@@ -61,6 +61,7 @@ BENCHMARKS = (  # what a student is measured by: name, task, the place of its fi
     ("VisualCOMET Acc@50", "visualcomet", "visualcomet.{}"),
     ("A-OKVQA", "aokvqa", "nonlocalized.aokvqa.{}"),
     ("SNLI-VE", "snli_ve", "nonlocalized.snli_ve.{}"),
+    ("SNLI-VE with fitted thresholds (not zero-shot)", "snli_ve", "nonlocalized.snli_ve_fitted.{}"),
     ("Visual7W", "visual7w", "nonlocalized.visual7w.{}"),
 )
 

@@ -43,6 +43,8 @@ TABLE = (
     ("A-OKVQA, LSKD", "nonlocalized.aokvqa.lskd"),
     ("SNLI-VE, base", "nonlocalized.snli_ve.base"),
     ("SNLI-VE, LSKD", "nonlocalized.snli_ve.lskd"),
+    ("SNLI-VE fitted, base", "nonlocalized.snli_ve_fitted.base"),
+    ("SNLI-VE fitted, LSKD", "nonlocalized.snli_ve_fitted.lskd"),
     ("Visual7W, base", "nonlocalized.visual7w.base"),
     ("Visual7W, LSKD", "nonlocalized.visual7w.lskd"),
 )
@@ -91,8 +93,14 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
         lines += [
             f"{name:28}{own:>22}" + (f"{other:>24}" if pooled else "") for name, own, other in rows
         ]
+    left_out = [
+        f"{name}: {of['items']:,} items, {of['left_out']:,} records left out ({of['why']})"
+        for name, of in metrics.get("benchmarks", {}).items()
+        if of["left_out"]
+    ]
     return [
         *lines,
+        *(["", *left_out] if left_out else []),
         "",
         f"look at the executed notebooks in {run_dir / 'notebooks'}",
         f"and at {run_dir / 'metrics.json'}",

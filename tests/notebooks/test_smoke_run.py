@@ -46,7 +46,7 @@ MEASURED = [  # what metrics.json must hold
     ),
     *(
         f"nonlocalized.{t}.{s}.{i}"
-        for t in ("snli_ve", "visual7w", "aokvqa")
+        for t in ("snli_ve", "snli_ve_fitted", "visual7w", "aokvqa")
         for s in ("base", "lskd")
         for i in INTERVAL
     ),

@@ -11,6 +11,10 @@ def test_the_result_table_and_renderings(tiny, tmp_path, lskd):
         "vcr": {"base": {"q_a": figure}},
         "critic": {"auc": 0.91},
         "scaling": [{"triples": 300, "q_ar": figure}],
+        "benchmarks": {
+            "vcr": {"items": 9, "left_out": 0, "why": ""},
+            "snli_ve": {"items": 6, "left_out": 12, "why": "missing image: 12"},
+        },
     }
     tiny(
         "01_measure",
@@ -25,6 +29,9 @@ def test_the_result_table_and_renderings(tiny, tmp_path, lskd):
     assert done.returncode == 0, done.stderr
     lines = {line[:28].strip(): line[28:].split() for line in done.stdout.splitlines()}
     assert lines["VCR Q→A, base"] == ["50.0", "[40.0,", "62.5]", "–"]
+    assert lines["pointing right, LSKD"] == lines["SNLI-VE fitted, base"] == ["–", "–"]
+    assert "\nsnli_ve: 6 items, 12 records left out (missing image: 12)\n" in done.stdout
+    assert "vcr: 9 items" not in done.stdout
     assert lines["critic AUC"] == ["0.910", "0.880"]
     assert lines["VCR Q→AR, 300 triples"] == ["50.0", "[40.0,", "62.5]", "–"]
     assert (
