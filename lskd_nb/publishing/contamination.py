@@ -27,7 +27,7 @@ from lskd_nb.corpus.dedup import (
     share_of,
 )
 from lskd_nb.records import PARQUET
-from lskd_nb.sources import MultipleChoice
+from lskd_nb.sources import MultipleChoice, Rejected, count_reasons
 
 # of 256; measured on drawn scenes: at most 8 between two encodings of one, at least 58 between two
 # scenes
@@ -158,35 +158,64 @@ def benchmark_sets(
     homes: Mapping[str, str | Path],
     images: Mapping[str, str | Path] | None = None,
     limit: int | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> dict[str, tuple[list[MultipleChoice], Path]]:
     """The evaluation sets in ``homes`` (name to folder), as ``measure_contamination`` takes them.
 
     ``images`` names folders of images that lie elsewhere: Sherlock's and VisualCOMET's are VCR's
-    unless it says otherwise. A folder that is not there leaves its set out; ``limit`` shortens
-    each. VisualCOMET's and Sherlock's items have no single right answer.
+    unless it says otherwise. A set whose folder is not there is left out, as is one of which
+    nothing can be read; ``left_out``, where given, learns why, and then a set whose files are
+    missing or damaged is left out too. ``limit`` shortens each. VisualCOMET's and Sherlock's items
+    have no single right answer.
     """
-    from lskd_nb.sources import aokvqa, sherlock, snli_ve, vcr, visual7w, visualcomet
-
     stills = homes.get("vcr", "")
     images = dict(homes) | {"sherlock": stills, "visualcomet": stills} | dict(images or {})
-    readers = {
-        "vcr": lambda home, _: map(vcr.q_a, vcr.read_vcr(home, "val", limit)[0]),
-        "sherlock": lambda home, root: (
-            c.item for c in sherlock.read_comparison(home, "val", root)[0][:limit]
-        ),
-        "visualcomet": lambda home, root: (
+    told = {} if left_out is None else left_out
+    found = {}
+    for name, home in homes.items():
+        if not Path(home).is_dir():
+            told[name] = f"{home} is not there"
+            continue
+        try:
+            items, rejected = _read_set(name, Path(home), Path(images[name]), limit)
+        except (FileNotFoundError, ValueError) as error:
+            if left_out is None:
+                raise
+            told[name] = str(error)
+            continue
+        if items:
+            found[name] = items, Path(images[name])
+        else:
+            reasons = ", ".join(f"{why}: {n:,}" for why, n in count_reasons(rejected).items())
+            told[name] = f"nothing in {home} can be read. {reasons or 'It has no rows'}"
+    return found
+
+
+def _read_set(
+    name: str, home: Path, pictures: Path, limit: int | None
+) -> tuple[list[MultipleChoice], list[Rejected]]:
+    from lskd_nb.sources import aokvqa, sherlock, snli_ve, vcr, visual7w, visualcomet
+
+    if name == "vcr":
+        questions, rejected = vcr.read_vcr(home, "val", limit)
+        return [vcr.q_a(q) for q in questions], rejected
+    if name == "sherlock":
+        comparisons, rejected, _ = sherlock.read_comparison(home, "val", pictures)
+        return [c.item for c in comparisons[:limit]], rejected
+    if name == "visualcomet":
+        units, rejected, _ = visualcomet.read_visualcomet(home, "val", pictures, limit=limit)
+        return [
             MultipleChoice(u.unit_id, u.image, u.event, u.gold, None, "visualcomet", u.relation)
-            for u in visualcomet.read_visualcomet(home, "val", root, limit=limit)[0]
-        ),
-        "aokvqa": lambda home, _: (q.item for q in aokvqa.read_aokvqa(home, "val", limit=limit)[0]),
-        "snli_ve": lambda home, _: snli_ve.read_snli_ve(home, "dev", limit=limit)[0],
-        "visual7w": lambda home, _: visual7w.read_visual7w(home, "val", limit=limit)[0],
-    }
-    return {
-        name: (list(read(homes[name], images[name])), Path(images[name]))
-        for name, read in readers.items()
-        if name in homes and Path(homes[name]).is_dir()
-    }
+            for u in units
+        ], rejected
+    if name == "aokvqa":
+        asked, rejected = aokvqa.read_aokvqa(home, "val", limit=limit)
+        return [q.item for q in asked], rejected
+    if name == "snli_ve":
+        return snli_ve.read_snli_ve(home, "dev", limit=limit)
+    if name == "visual7w":
+        return visual7w.read_visual7w(home, "val", limit=limit)
+    raise ValueError(f"{name!r} is none of the six sets")
 
 
 # ------------------------------------------------------------------------------------------- images

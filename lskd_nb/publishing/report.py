@@ -87,6 +87,7 @@ def report_run(
         report["toxicity"] = {
             part: measure_toxicity(path, toxicity_model, toxicity_label, toxicity_sample)
             for part, path in (("raw", raw), ("kept", corpus))
+            if report[part]["triples"]  # a filter may have kept none
         }
     return report
 

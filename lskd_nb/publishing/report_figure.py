@@ -18,20 +18,25 @@ def report_figure(tables: Mapping[str, pd.DataFrame]) -> Figure:
     figure, (asked, sizes, people) = plt.subplots(
         1, 3, figsize=(12.5, 3.8), gridspec_kw=dict(width_ratios=(1, 1.1, 1))
     )
-    said = tables["attributes"][
-        tables["attributes"]["raw_mean"] + tables["attributes"]["kept_mean"] > 0
-    ]
+    said = tables["attributes"]
+    if len(said):  # an empty corpus has not even the columns
+        said = said[said["raw_mean"] + said["kept_mean"] > 0]
     words = [
         _raw_and_kept(asked, tables["question_types"], "questions that begin with"),
         _sizes(sizes, tables["region_sizes"]),
         _raw_and_kept(people, said, "words about people"),
     ]
-    asked.legend(frameon=False, loc="best", fontsize=9)
+    if asked.get_legend_handles_labels()[0]:
+        asked.legend(frameon=False, loc="best", fontsize=9)
     return describe(figure, " ".join(words))
 
 
 def _raw_and_kept(ax: plt.Axes, table: pd.DataFrame, title: str) -> str:
     """Two marks with intervals for each row; returns what is to be seen, in words."""
+    if table.empty:
+        ax.set(xlabel="of the triples (%)", xlim=(0, None), yticks=[])
+        ax.set_title(title, fontsize=11, loc="left")
+        return f"{title.capitalize()}: none."
     shown = table.iloc[:8][::-1]
     places = np.arange(len(shown))
     for part, shift, color, mark in (("raw", 0.14, GREY, "s"), ("kept", -0.14, BLUE, "o")):

@@ -1,5 +1,7 @@
 """Contamination of benchmarks: the pictures and texts that a corpus has shown, and no others."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -158,12 +160,22 @@ def test_sets_of_the_world_have_no_held_out_picture(corpus_row, written_corpus, 
     }
     sets = contamination.benchmark_sets(homes)
     assert set(sets) == set(homes) - {"nowhere"} and all(items for items, _ in sets.values())
+    left_out: dict[str, str] = {}
+    shutil.rmtree(homes["snli_ve"] / "flickr30k_images")
+    (homes["aokvqa"] / "aokvqa_v1p0_val.json").unlink()
+    rest = contamination.benchmark_sets(homes, left_out=left_out)
+    assert set(rest) == set(sets) - {"snli_ve", "aokvqa"}
+    assert left_out.keys() == {"snli_ve", "aokvqa", "nowhere"}
+    assert re.search("nothing in .*snli_ve can be read. missing image: ", left_out["snli_ve"])
+    assert "aokvqa_v1p0_val.json is not there" in left_out["aokvqa"]
+    with pytest.raises(FileNotFoundError, match="aokvqa_v1p0_val.json"):
+        contamination.benchmark_sets(homes)
     images = sorted((tmp_path / "world/visual_genome/VG_100K").glob("*.jpg"))
     folder = written_corpus(
         [corpus_row(n, "Why is [0] here?", image=path.stem) for n, path in enumerate(images)]
     )
     told = contamination.measure_contamination(
-        folder / "corpus.parquet", tmp_path / "world/visual_genome", sets
+        folder / "corpus.parquet", tmp_path / "world/visual_genome", rest
     )
     assert all(t["image"]["items"] == 0 and t["image"]["unreadable"] == 0 for t in told.values())
     from lskd_nb.sources import vcr
