@@ -24,6 +24,8 @@ class RunFacts:
     base: str = ""  # what the student was distilled from, where it has a name on the hub
     metrics: Mapping = field(default_factory=dict)
     report: Mapping | None = None
+    # trained_from.json of "student" and "critic", where they are there
+    trained: Mapping[str, Mapping] = field(default_factory=dict)
 
     @property
     def mini(self) -> bool:
@@ -32,8 +34,8 @@ class RunFacts:
 
 
 def run_facts(folder: str | Path) -> RunFacts:
-    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, and the
-    student's origin where it is there, and report.json if it is of this corpus.
+    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, how student and
+    critic were trained where it is there, and report.json if it is of this corpus.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or damaged.
     """
@@ -46,9 +48,14 @@ def run_facts(folder: str | Path) -> RunFacts:
         name: tuple(sorted(v or "unknown" for v in corpus[name].unique().to_pylist()))
         for name in ("model", "source")
     }
-    origin = folder / "student/lskd/trained_from.json"
+    origins = {"student": folder / "student/lskd", "critic": folder / "critic"}
+    trained = {
+        part: _json(told)
+        for part, home in origins.items()
+        if (told := home / "trained_from.json").exists()
+    }
     # a whole path, where it was a folder
-    base = str(_json(origin).get("student", "")) if origin.exists() else ""
+    base = str(trained.get("student", {}).get("student", ""))
     return RunFacts(
         corpus.num_rows,
         len(corpus["image_id"].unique()),
@@ -58,6 +65,7 @@ def run_facts(folder: str | Path) -> RunFacts:
         base if HUB_NAME.fullmatch(base) else "",
         _json(folder / "metrics.json"),
         report_there(folder),
+        trained,
     )
 
 

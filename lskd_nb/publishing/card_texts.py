@@ -24,6 +24,9 @@ FIELDS = {
     "references": "the regions offered: id, box (xyxy in pixels), label, score of the detector",
 }
 NO_REPORT = "Not measured: the run has no report."
+NO_RECIPE = (
+    "No record of the training lies beside the weights: what differs from the paper is not known."
+)
 IMAGES_MINI = (
     "images are drawings of an embedded synthetic world, which `lskd run mini` draws anew. **No"
     " language model wrote these texts and no photograph is behind them:** a rule-based writer did,"

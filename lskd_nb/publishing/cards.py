@@ -21,6 +21,7 @@ from lskd_nb.publishing.card_texts import (
     LIMITS,
     LIMITS_MINI,
     LOADING,
+    NO_RECIPE,
     NO_REPORT,
     USE,
     USE_MINI,
@@ -180,6 +181,7 @@ def student_card(facts: RunFacts, name: str, dataset: str | None = None, licence
         "How it was made": (
             HOW_STUDENT.format(triples=f"{facts.triples:,}") + "\n\n" + _settings(told)
         ),
+        "Beside the published recipe": _recipe(facts, "student"),
         "How to load it": LOADING.format(name=name),
         "Figures": figures,
         **_use(facts),
@@ -229,6 +231,7 @@ def critic_card(facts: RunFacts, name: str, dataset: str | None = None, licence:
             " triple about pointed regions is acceptable."
         ),
         "How it was made": made + "\n\n" + _settings(facts.parameters.get("03", {})),
+        "Beside the published recipe": _recipe(facts, "critic"),
         "How to load it": (
             "`lskd_nb.critic.model.load_critic(FOLDER)`, then `lskd_nb.critic.model.score`; FOLDER"
             " is a download of this repository."
@@ -365,6 +368,34 @@ def _settings(parameters: Mapping) -> str:
         if isinstance(v, int | float) and not isinstance(v, bool)
     ]
     return table(("parameter", "value"), told) if told else "Its parameters are not recorded."
+
+
+def _recipe(facts: RunFacts, part: str) -> str:
+    """What of a training is as published and what differs, from the record that lies beside the
+    "student" or the "critic"; what that does not tell is left out.
+    """
+    from lskd_nb.critic import published as of_critic
+    from lskd_nb.training import published as of_student
+
+    told = dict(facts.trained.get(part, {}))
+    if not told:
+        return NO_RECIPE
+    base = str(told.get("student", "not recorded"))
+    told["student"] = Path(base).name if Path(base).is_absolute() else base
+    head = str(facts.metrics.get("lm_head", ""))
+    if part == "student":
+        numbers, found = of_student.NUMBERS, of_student.differences(told, head)
+    else:
+        numbers, found = of_critic.NUMBERS, of_critic.differences(told)
+    rows = [
+        (what, "as published", code(say(value)), "")
+        for name, (what, value, say) in numbers.items()
+        if name in told and told[name] == value
+    ]
+    first, *others = found  # the base: whether it is the published one its name does not tell
+    rows.append((first.what, "", code(first.published), code(first.here)))
+    rows += [(d.what, "**differs**", code(d.published), code(d.here)) for d in others]
+    return table(("", "", "published", "here"), rows)
 
 
 def _use(facts: RunFacts) -> dict[str, str]:

@@ -2,6 +2,7 @@
 was.
 """
 
+import json
 import re
 from dataclasses import replace
 
@@ -92,6 +93,34 @@ def test_a_student_s_card_has_the_run_s_figures(facts, tmp_path):
         and "VisualCOMET" not in card.text
     )
     assert "Not for any use on photographs" in card.text and "| `steps` | 3 |" in card.text
+
+
+def test_model_cards_tell_what_is_as_published_and_what_differs(finished_run):
+    told = dict(student="/models/base", lr=1e-5, beta2=0.98, clip_norm=1.0, weight_decay=0.05)
+    (finished_run / "student/lskd/trained_from.json").write_text(
+        json.dumps(told | dict(prefix="", batch=64, steps=50_000))
+    )
+    (finished_run / "critic/trained_from.json").write_text(json.dumps(told | dict(head_hidden=768)))
+    metrics = json.loads((finished_run / "metrics.json").read_text()) | dict(lm_head="fresh")
+    (finished_run / "metrics.json").write_text(json.dumps(metrics))
+    facts = card_facts.run_facts(finished_run)
+    student, critic = (
+        str(of(facts, "me/x")).split("## Beside the published recipe")[1].split("\n## ")[0]
+        for of in (cards.student_card, cards.critic_card)
+    )
+    assert "| before each question | **differs** | `'question: '` | `nothing` |" in student
+    assert "| rows of a step, on all GPUs together | **differs** | `256` | `64` |" in student
+    assert "| steps | as published | `50,000` |" in student
+    assert "| `base, its LM head at random` |" in student and "/models" not in student
+    for table in (student, critic):
+        assert "| AdamW's second beta | **differs** | `0.999` | `0.98` |" in table
+        assert "| gradients clipped to the norm | **differs** | `not` | `1` |" in table
+        assert "| weight decay | as published | `0.05` |" in table
+        assert "arithmetic" not in table  # what the record does not tell
+    assert "| hidden layer of the two score heads | as published | `768 wide, ReLU` |" in critic
+    (finished_run / "critic/trained_from.json").unlink()
+    bare = str(cards.critic_card(card_facts.run_facts(finished_run), "me/c"))
+    assert "No record of the training lies beside the weights" in bare
 
 
 def test_a_critic_s_card(facts, tmp_path):

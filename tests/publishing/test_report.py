@@ -6,8 +6,9 @@ import pytest
 
 from lskd_nb.corpus import dedup
 from lskd_nb.publishing import report as reporting
-from lskd_nb.publishing import report_text
+from lskd_nb.publishing import report_figure, report_text
 from lskd_nb.records import TRIPLES, write_parquet
+from lskd_nb.viewing.alt_text import alt_of
 
 # -------------------------------------------------------------------------------------- composition
 
@@ -228,6 +229,11 @@ def test_an_empty_corpus_has_a_report(benchmark_item, corpus_row, written_corpus
         and report["repeats"]["exact"]["share"] == 0
     )
     assert report_text.report_tables(report)["contamination"].iloc[0]["same_text"] == 0
+    nothing = reporting.report_run(written_corpus([]), toxicity_model="no/model is asked")
+    assert nothing["toxicity"] == {}
+    figure = report_figure.report_figure(report_text.report_tables(nothing))
+    figure.canvas.draw()
+    assert "Questions that begin with: none." in alt_of(figure)
 
 
 def test_the_command_looks_for_the_sets_that_the_run_was_evaluated_on(
