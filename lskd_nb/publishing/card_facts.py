@@ -34,8 +34,8 @@ class RunFacts:
 
 
 def run_facts(folder: str | Path) -> RunFacts:
-    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, how student and
-    critic were trained where it is there, and report.json if it is of this corpus.
+    """Facts of a finished run's folder: corpus.parquet, manifest.json, metrics.json, how student
+    and critic were trained where it is there, and report.json if it is of this corpus.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file that is missing or damaged.
     """
