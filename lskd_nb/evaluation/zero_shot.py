@@ -108,9 +108,9 @@ def read_benchmarks(
     also the training split, where it is there.
 
     VisualCOMET's ``candidates`` are those of a file, or drawn anew and written to ``record``;
-    ``ranked_units`` of its units are drawn (None: all). An item whose id was there before is
-    rejected. Raises ``FileNotFoundError`` for ``candidates`` that are not there, ``ValueError``
-    where no set has an item, and as the readers do.
+    ``ranked_units`` of its units are drawn (None: all). An item without a label, or whose id was
+    there before, is rejected. Raises ``FileNotFoundError`` for ``candidates`` that are not there,
+    ``ValueError`` where no set has an item, and as the readers do.
     """
     if candidates is not None and not Path(candidates).is_file():
         raise FileNotFoundError(
@@ -133,8 +133,8 @@ def read_benchmarks(
         read, bad = readers[name](home, folders.images[name])[:2]
         if name == "visualcomet":
             read = _ranked(read, home, record, candidates, ranked_units)
-        found[name], repeated = _once(read[:limit])
-        rejected[name] = [*bad, *repeated]
+        found[name], more = _usable(read[:limit])
+        rejected[name] = [*bad, *more]
     training = folders.files.get("snli_ve", Path()) / "snli_ve_train.jsonl"
     if "snli_ve" in folders.files and training.exists():
         most = min(limit or FITTED, FITTED)
@@ -161,17 +161,32 @@ def _ranked(
     return comet.rankings(some, drawn, comet.flat_inferences(home))
 
 
-def _once(records: Iterable) -> tuple[list, list[Rejected]]:
-    """Records with different ids, and those whose id was there before."""
+def _usable(records: Iterable) -> tuple[list, list[Rejected]]:
+    """Records that a figure can be made of, and the others: an id that was there before, or no
+    label (a test split in the place of the validation split). Else it would be found after hours.
+    """
     found: dict[str, object] = {}
-    repeated = []
+    rejected = []
     for record in records:
-        item = getattr(record, "item", record)
-        name = item.annot_id if isinstance(item, vcr.VcrQuestion) else item.item_id
+        name, labelled = _name_and_label(record)
         if name in found:
-            repeated.append(Rejected(name, "repeated id", "an item before it has the same id"))
-        found.setdefault(name, record)
-    return list(found.values()), repeated
+            rejected.append(Rejected(name, "repeated id", "an item before it has the same id"))
+        elif not labelled:
+            rejected.append(Rejected(name, "no label", "nothing says what is right"))
+        else:
+            found[name] = record
+    return list(found.values()), rejected
+
+
+def _name_and_label(record: object) -> tuple[str, bool]:
+    if isinstance(record, vcr.VcrQuestion):
+        return record.annot_id, None not in (record.answer_label, record.rationale_label)
+    if isinstance(record, sherlock.Comparison):
+        return record.item.item_id, bool(record.annot1 and record.annot2)
+    if isinstance(record, comet.Ranking):
+        return record.item.item_id, any(record.gold)
+    item = getattr(record, "item", record)
+    return item.item_id, item.label is not None
 
 
 def coverage(sets: Benchmarks) -> dict[str, dict]:

@@ -131,6 +131,19 @@ def test_a_row_that_is_there_twice_counts_once(published):
     assert (told["items"], told["why"]) == (4, "missing image: 2, repeated id: 1")
 
 
+def test_a_test_split_in_the_place_of_val_has_no_labels(published):
+    file = published / "vcr" / "val.jsonl"
+    hidden = [
+        {k: v for k, v in json.loads(line).items() if k != "rationale_label"}
+        for line in file.read_text().splitlines()
+    ]
+    file.write_text("".join(json.dumps(r) + "\n" for r in (hidden[0], row(9, "b"))))
+    assert zero_shot.coverage(sets_under(published, vcr="vcr"))["vcr"]["why"] == "no label: 1"
+    file.write_text("".join(json.dumps(r) + "\n" for r in hidden))
+    with pytest.raises(ValueError, match="vcr: NOTHING LEFT, not evaluated. no label: 4"):
+        sets_under(published, vcr="vcr")
+
+
 def snli_ve(root: Path, pictures: bool, train: bool) -> None:
     home = root / "snli_ve"
     home.mkdir()
