@@ -44,7 +44,6 @@ NOT_NEGATIVE = Rule("0 or more", lambda value: value >= 0)
 ABOVE_0 = Rule("above 0", lambda value: value > 0)
 SHARE = Rule("from 0 to 1", lambda value: 0 <= value <= 1)
 KEPT = Rule("above 0 and no more than 1", lambda value: 0 < value <= 1)
-BELOW_1 = Rule("0 or more and below 1", lambda value: 0 <= value < 1)
 PART = Rule("above 0 and below 1", lambda value: 0 < value < 1)
 TEXTS = Rule("a list of texts", lambda values: _are(values, str, bool))
 SHARES = Rule(
@@ -82,7 +81,7 @@ BY_NAME: Mapping[str, Rule] = {
     "head_hidden": NOT_NEGATIVE,
     "held_out": PART,
     "01b.held_out": COUNT,
-    "08.held_out": BELOW_1,
+    "08.held_out": NOT_NEGATIVE,
     "itc": NOT_NEGATIVE,
     "keep": KEPT,
     "labels": COUNT,

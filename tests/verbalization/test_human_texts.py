@@ -78,4 +78,4 @@ def test_narratives_without_an_image_are_left_out(tmp_path):
         json.dumps(narrative) + "\n"
     )
     found = caption_rows.narrative_set(tmp_path, "narratives")
-    assert found.rows == [] and len(found.rejected) == 1
+    assert list(found.rows) == [] and len(found.rejected) == 1
