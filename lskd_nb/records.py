@@ -55,14 +55,14 @@ VERBALIZATIONS = pa.schema(
 TRIPLE_FIELDS = [
     ("triple_id", pa.string()),
     ("image_id", pa.string()),
-    ("family", pa.string()),  # prompt family: id | description
+    ("family", pa.string()),  # prompt family: id | description | words
     ("question", pa.string()),
     ("answer", pa.string()),
     ("rationale", pa.string()),
-    ("regions", IDS),  # mentioned in question, answer or rationale
+    ("regions", IDS),  # mentioned in question, answer or rationale; none in the family words
     ("regions_offered", IDS),  # shown to the teacher
     ("model", pa.string()),
-    ("prompt", pa.string()),  # name and hash of the prompt files
+    ("prompt", pa.string()),  # family, offer where it is not "all", hash of the prompt files
     ("request", pa.string()),  # hash of the request, key of the response cache
 ]
 TRIPLES = pa.schema(TRIPLE_FIELDS)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lskd_nb.teacher.cache import OpenBatch
 from lskd_nb.teacher.client import SamplingJob, raise_unreachable
 from lskd_nb.teacher.parsing import read_completion
+from lskd_nb.teacher.refusals import Refusal, read_refusal, refused
 from lskd_nb.teacher.requests import TeacherSettings, api_key, redact_key
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 MOST_REQUESTS = 50_000  # in a batch
 MOST_BYTES = 200_000_000
 ENDPOINT = "/v1/chat/completions"
+UNDER_WAY = ("validating", "in_progress", "finalizing", "cancelling")
 ENDED = ("completed", "failed", "expired", "cancelled")
+PUZZLED = 600.0  # seconds for which a batch may be in a state that the documentation does not have
 SPENT = "budget in USD used up"
 CLOCKS = 3600.0  # seconds by which the server's clock may differ from ours
 
@@ -54,14 +57,14 @@ def ask_in_batches(job: SamplingJob, keys: Sequence[str]) -> None:
             to_send = [
                 key for key in keys if key not in {k for batch in waiting for k in batch.requests}
             ]
-            pause = min(1.0, settings.poll_seconds)
+            pause, puzzling = min(1.0, settings.poll_seconds), {}
             while True:
                 to_send = _submit(client, job, to_send, waiting)
                 job.report.in_batches = sum(len(batch.requests) for batch in waiting)
                 job.tell(now=True)
                 if not waiting:
                     break
-                ended = [batch for batch in waiting if _collected(client, job, batch)]
+                ended = [batch for batch in waiting if _collected(client, job, batch, puzzling)]
                 waiting = [batch for batch in waiting if batch not in ended]
                 if not ended:
                     time.sleep(pause)
@@ -72,8 +75,8 @@ def ask_in_batches(job: SamplingJob, keys: Sequence[str]) -> None:
             raise_unreachable(error, settings)
             told = redact_key(str(error), settings)
             raise RuntimeError(
-                f"the Batch API at {settings.base_url} says: {told}; what is submitted is kept: run"
-                " it again to go on"
+                f"the Batch API at {settings.base_url}, model {settings.model!r}, says: {told};"
+                " what is submitted is kept: run it again to go on"
             ) from None
 
 
@@ -179,10 +182,14 @@ def _create(client: "openai.OpenAI", job: SamplingJob, file_id: str, name: str) 
         raise
 
 
-def _collected(client: "openai.OpenAI", job: SamplingJob, waiting: OpenBatch) -> bool:
+def _collected(
+    client: "openai.OpenAI", job: SamplingJob, waiting: OpenBatch, puzzling: dict[str, float]
+) -> bool:
     """Whether a batch has ended.
 
-    Its replies are then stored, and its requests have all ended as well.
+    Its replies are then stored, and its requests have all ended as well. ``puzzling`` remembers
+    since when a batch has a status that is not known. Raises ``RuntimeError`` where it keeps that,
+    and with the server's words where it has refused what no repetition can heal.
     """
     import openai
 
@@ -195,10 +202,20 @@ def _collected(client: "openai.OpenAI", job: SamplingJob, waiting: OpenBatch) ->
             f" again, delete it from the table batches of {job.cache.path}"
         ) from None
     if batch.status not in ENDED:
+        if batch.status in UNDER_WAY:
+            puzzling.pop(waiting.name, None)
+        elif time.monotonic() - puzzling.setdefault(waiting.name, time.monotonic()) > PUZZLED:
+            raise RuntimeError(
+                f"{job.settings.base_url} says that the batch {waiting.id} is {batch.status!r};"
+                f" expected one of {', '.join((*UNDER_WAY, *ENDED))}. It is kept: run it again to"
+                " go on waiting, or ask with mode 'async'"
+            )
         return False
     replies = _replies(client, batch, job.settings)
     failed = {"error": _failure(batch, job.settings)}
-    ended = {key: replies.get(key, failed) for key in waiting.requests}
+    refusals = [r for r in replies.values() if isinstance(r, Refusal)]
+    told = {key: r.reply if isinstance(r, Refusal) else r for key, r in replies.items()}
+    ended = {key: told.get(key, failed) for key in waiting.requests}
     job.cache.collect_batch(
         waiting.name, [(key, reply) for key, reply in ended.items() if "error" not in reply]
     )
@@ -210,12 +227,17 @@ def _collected(client: "openai.OpenAI", job: SamplingJob, waiting: OpenBatch) ->
         )
         if key in job.missing:
             job.arrived(key, reply)
+    final = next((r for r in refusals if r.final), None)
+    if final:
+        raise refused(final, job.settings)
     return True
 
 
-def _replies(client: "openai.OpenAI", batch: "Batch", settings: TeacherSettings) -> dict[str, dict]:
+def _replies(
+    client: "openai.OpenAI", batch: "Batch", settings: TeacherSettings
+) -> dict[str, dict | Refusal]:
     """Replies and errors by request, of a batch's output file and error file."""
-    found: dict[str, dict] = {}
+    found: dict[str, dict | Refusal] = {}
     for file_id in (batch.output_file_id, batch.error_file_id):
         if file_id:
             text = redact_key(
@@ -226,18 +248,21 @@ def _replies(client: "openai.OpenAI", batch: "Batch", settings: TeacherSettings)
         for line in text.split("\n"):
             try:
                 told = json.loads(line)
-                found.setdefault(str(told["custom_id"]), _reply(told))
+                found.setdefault(str(told["custom_id"]), _reply(told, settings))
             except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
                 continue  # an empty or damaged line; its request is then told to be missing
     return found
 
 
-def _reply(told: dict) -> dict:
+def _reply(told: dict, settings: TeacherSettings) -> dict | Refusal:
     error, response = told.get("error"), told.get("response")
     if error:
-        return {"error": f"batch: {error.get('code')}"}
+        return {
+            "error": f"batch: {error.get('code')}",
+            "words": redact_key(str(error.get("message"))[:300], settings),
+        }
     if response["status_code"] != 200:
-        return {"error": f"HTTP {response['status_code']}"}
+        return read_refusal(int(response["status_code"]), response.get("body"), settings)
     return read_completion(response["body"])
 
 

@@ -19,6 +19,7 @@ from lskd_nb.teacher.cache import ResponseCache
 from lskd_nb.teacher.parsing import read_completion, triples_and_rejects
 from lskd_nb.teacher.prompts import Prompt
 from lskd_nb.teacher.rate_limit import RateLimiter
+from lskd_nb.teacher.refusals import Refusal, read_refusal, refused
 from lskd_nb.teacher.requests import (
     TeacherReport,
     TeacherSettings,
@@ -37,6 +38,8 @@ TOGETHER = 0.005  # seconds in which replies gather to be committed together
 TELL_EVERY = 0.5  # seconds
 # so many requests in a row without an answer: the server has had enough, or the account is empty
 GIVE_UP = 100
+# so many in a row refused for a reason that may be one prompt's: then it is not
+PUZZLED = 10
 
 Progress = Callable[[TeacherReport, int], None]
 
@@ -114,7 +117,11 @@ class SamplingJob:
 
 
 async def ask_all(job: SamplingJob, keys: Sequence[str]) -> None:
-    """Ask for the replies to these requests, side by side, and store them as they arrive."""
+    """Ask for the replies to these requests, side by side, and store them as they arrive.
+
+    Raises ``RuntimeError`` with the server's words where it refuses what no repetition can heal;
+    what is under way then is waited for, and nothing else is sent.
+    """
     import openai
 
     settings = job.settings
@@ -127,25 +134,37 @@ async def ask_all(job: SamplingJob, keys: Sequence[str]) -> None:
         http_client=_paced_client(job, limiter),
     ) as client:
         await _check_reachable(client, settings)
-        waiting, store, silent = iter(keys), _Store(job.cache), 0
+        waiting, store = iter(keys), _Store(job.cache)
+        silent, puzzling, ended, last = 0, 0, None, ""
 
         async def worker() -> None:
-            nonlocal silent
+            nonlocal silent, puzzling, ended, last
             for key in waiting:
+                if ended:
+                    return
                 if silent >= GIVE_UP:
-                    job.arrived(key, {"unsent": f"the last {GIVE_UP} requests got no answer"})
+                    told = f"the last {GIVE_UP} requests got no answer"
+                    job.arrived(key, {"unsent": told, "words": last})
                     continue
                 reply = await _ask(client, job.body(key), settings)
-                if "error" in reply:
+                if isinstance(reply, Refusal):
+                    puzzling += reply.puzzling
+                    if reply.final or puzzling >= PUZZLED:
+                        ended = ended or reply
+                    filtered, reply = reply.filtered, reply.reply
+                    silent, last = silent + (not filtered), reply["words"]
+                elif "error" in reply:
                     silent += 1
                 elif "unsent" not in reply:
-                    silent = 0
+                    silent = puzzling = 0
                     await store.put(key, reply)
                 job.arrived(key, reply)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(settings.concurrency, len(keys))):
                 group.create_task(worker())
+        if ended:
+            raise refused(ended, settings)
 
 
 def _paced_client(job: SamplingJob, limiter: RateLimiter) -> "openai.DefaultAioHttpClient":
@@ -166,6 +185,10 @@ def _paced_client(job: SamplingJob, limiter: RateLimiter) -> "openai.DefaultAioH
                     sent = monotonic()
                     response = await super().send(request, **options)
                 limiter.saw(response.status_code, response.headers, sent, size // 4)
+                if response.status_code == 429:  # too many, or an account that is empty?
+                    told = read_refusal(429, await response.aread(), job.settings)
+                    if told.final:
+                        response.headers["x-should-retry"] = "false"  # the package obeys
                 cost = 0.0
                 if response.status_code < 300 and not budget.price.free:
                     usage = read_completion(response.content).get("usage")
@@ -208,7 +231,9 @@ async def _check_reachable(client: "openai.AsyncOpenAI", settings: TeacherSettin
     import openai
 
     try:
-        await client.with_options(max_retries=1, timeout=20).models.list()
+        asked = client.with_options(max_retries=1, timeout=20)
+        # whatever is told: not every server has OpenAI's list of models
+        await asked.get("/models", cast_to=openai.HttpxBinaryResponseContent)
     except openai.APIError as error:
         raise_unreachable(error, settings)
 
@@ -225,12 +250,12 @@ def raise_unreachable(error: Exception, settings: TeacherSettings) -> None:
             " is it running, is base_url right?"
         ) from None
     if isinstance(error, openai.AuthenticationError):
-        raise RuntimeError(
-            f"teacher at {settings.base_url} refuses the key in {settings.api_key_env}"
-        ) from None
+        raise refused(read_refusal(401, error.response.text, settings), settings) from None
 
 
-async def _ask(client: "openai.AsyncOpenAI", body: bytes, settings: TeacherSettings) -> dict:
+async def _ask(
+    client: "openai.AsyncOpenAI", body: bytes, settings: TeacherSettings
+) -> dict | Refusal:
     """A reply as it is kept; or the error after all retries, or why it was not sent."""
     import openai
 
@@ -241,7 +266,7 @@ async def _ask(client: "openai.AsyncOpenAI", body: bytes, settings: TeacherSetti
     except BudgetExceeded:
         return {"unsent": "budget in USD used up"}
     except openai.APIStatusError as error:
-        return {"error": f"HTTP {error.status_code}"}
+        return read_refusal(error.status_code, error.response.text, settings)
     except openai.APIError as error:
         return {"error": type(error).__name__}
     return read_completion(redact_key(response.content.decode("utf-8", "replace"), settings))

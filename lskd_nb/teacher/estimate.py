@@ -175,7 +175,7 @@ def estimate_profile(values: Mapping[str, object], root: Path) -> Estimate:
 
     folder = root / str(values["run_dir"])
     images = located_images(read_parquet(folder / "regions.parquet", REGIONS))
-    lines = read_parquet(folder / "verbalizations.parquet", VERBALIZATIONS).to_pylist()
+    lines = read_parquet(folder / "verbalizations.parquet", VERBALIZATIONS)
     given = {name: values[name] for name in ("model", "temperature", "seed", "mode")}
     limits = {
         name: values[name] or None
@@ -187,8 +187,9 @@ def estimate_profile(values: Mapping[str, object], root: Path) -> Estimate:
     )
     cache = ResponseCache(folder / "teacher_cache.sqlite")
     try:
-        return estimate(
-            build_prompts(images, lines, number=int(values["triples"])), settings, cache
+        prompts = build_prompts(
+            images, lines, values["families"], int(values["triples"]), values["offers"]
         )
+        return estimate(prompts, settings, cache)
     finally:
         cache.close()

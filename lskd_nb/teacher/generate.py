@@ -7,7 +7,8 @@ OpenAI, vLLM, llama.cpp or the mini world's rule-based writer; requests go out s
 (``estimate``, ``budget``).
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lskd_nb.teacher.batch_api import ask_in_batches
@@ -32,9 +33,9 @@ def generate_triples(
 
     ``on_progress`` is told twice a second and at the end, with the report so far and the number of
     requests; ``ask`` is put the question before a paid call. Raises ``RuntimeError`` naming
-    ``base_url``, the model and the key's variable when the teacher can't be reached or refuses the
-    key, and where the cost has not been agreed to; ``ValueError`` where a cost is not known, or the
-    cache is damaged.
+    ``base_url``, the model and the server's words when the teacher can't be reached or refuses what
+    no repetition can heal (``refusals``), and where the cost has not been agreed to; ``ValueError``
+    where a cost is not known, or the cache is damaged.
     """
     budget = Budget(price_of(settings))
     cache = ResponseCache(cache_path)
@@ -61,6 +62,23 @@ def generate_triples(
         [row for rows, _ in ordered for row in rows],
         [reject for _, rejects in ordered for reject in rejects],
         job.report,
+    )
+
+
+def require_triples(rows: Sequence[Mapping], rejects: Sequence[Mapping], kept: Path) -> None:
+    """Return where there is a triple. Raises ``RuntimeError`` naming the file of the rejects, the
+    most frequent reason and an example of it where there is none.
+    """
+    if rows:
+        return
+    if not rejects:
+        raise RuntimeError("no triple: there is no prompt, as no image has a region to offer")
+    (reason, number), *others = Counter(r["reason"] for r in rejects).most_common()
+    example = next(r for r in rejects if r["reason"] == reason)
+    raise RuntimeError(
+        f"no valid triple: {number:,} of {len(rejects):,} rejects are {reason!r}"
+        + (f", {len(others)} other reasons" if others else "")
+        + f"; {example['record']}: {example['detail'][:500] or '(no detail)'}. All are in {kept}"
     )
 
 

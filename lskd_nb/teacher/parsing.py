@@ -1,5 +1,8 @@
 """What makes a teacher's reply triples: a schema, and that every region mentioned was offered.
 
+A question of the families "id" and "description" points at a region at least once; a triple of the
+family "words" says what it means and has no id at all.
+
 Structured outputs are asked for and not trusted. Whatever comes back, a reply of any shape ends as
 triples or as rejects with a reason.
 """
@@ -9,11 +12,12 @@ from collections.abc import Iterable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lskd_nb.regions import mentions
+from lskd_nb.regions import MENTION, mentions
 from lskd_nb.teacher.prompts import Prompt
 
 LONGEST_DETAIL = 2000  # characters kept of what was rejected
 UNKNOWN = "mentions a region that was not offered"
+NUMBERED = "mentions a region by its id"  # in a family that has none
 
 
 class Triple(BaseModel):
@@ -115,7 +119,7 @@ def parse_reply(reply: dict | None) -> list | str:
     return content["triples"] or "no list of triples"
 
 
-def invalid(item: object, offered: Iterable[int]) -> str | None:
+def invalid(item: object, offered: Iterable[int], family: str = "id") -> str | None:
     """Why an item is not a valid triple about the regions offered, or None.
 
     >>> item = dict(question="Why is [1] here?", answer="To eat.", rationale="[3] is a cafe.")
@@ -123,12 +127,14 @@ def invalid(item: object, offered: Iterable[int]) -> str | None:
     'mentions a region that was not offered'
     >>> invalid(item, offered=[0, 1, 3]) is None
     True
+    >>> invalid(item, offered=[0, 1, 3], family="words")
+    'mentions a region by its id'
     """
-    checked = _checked(item, offered)
+    checked = _checked(item, offered, family)
     return checked if isinstance(checked, str) else None
 
 
-def _checked(item: object, offered: Iterable[int]) -> tuple[Triple, list[int]] | str:
+def _checked(item: object, offered: Iterable[int], family: str) -> tuple[Triple, list[int]] | str:
     """A triple and the regions that it mentions, or why it is none."""
     try:
         triple = Triple.model_validate(item)
@@ -136,9 +142,11 @@ def _checked(item: object, offered: Iterable[int]) -> tuple[Triple, list[int]] |
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = _storable(".".join(map(str, first["loc"]))) or "triple"
         return f"bad field {field}: {first['type']}"
+    texts = " ".join((triple.question, triple.answer, triple.rationale))
+    if family == "words":
+        return NUMBERED if MENTION.search(texts) else (triple, [])
     try:
-        asked = mentions(triple.question)
-        said = mentions(" ".join((triple.question, triple.answer, triple.rationale)))
+        asked, said = mentions(triple.question), mentions(texts)
     except ValueError:  # more digits than Python reads as a number
         return UNKNOWN
     if not asked:
@@ -150,14 +158,14 @@ def triples_and_rejects(
     prompt: Prompt, key: str, reply: dict | None, model: str
 ) -> tuple[list[dict], list[dict]]:
     """The TRIPLES and the REJECTS rows that a reply is worth; ``key``: its request's hash."""
-    record = f"{prompt.image_id}-{prompt.family}"
+    record = f"{prompt.image_id}-{prompt.source}"
     parsed = parse_reply(reply)
     if isinstance(parsed, str):
         detail = _detail(reply) if reply else ""
         return [], [dict(stage="teacher", record=record, reason=parsed, detail=detail)]
     rows, rejects = [], []
     for number, item in enumerate(parsed):
-        name, checked = f"{record}-{number}", _checked(item, prompt.offered)
+        name, checked = f"{record}-{number}", _checked(item, prompt.offered, prompt.family)
         if isinstance(checked, str):
             rejects.append(dict(stage="teacher", record=name, reason=checked, detail=_detail(item)))
             continue

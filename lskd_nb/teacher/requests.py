@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from lskd_nb.teacher.prompts import Prompt
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MODES = ("async", "batch")
+_PART_OF_A_KEY = re.compile(r"\bsk-[\w-]*\*+[\w-]*")
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,6 @@ def api_key(settings: TeacherSettings) -> str:
 
 
 def redact_key(text: str, settings: TeacherSettings) -> str:
-    """``text`` of a server, in which it may have echoed the key."""
-    key = os.environ.get(settings.api_key_env)
-    return text.replace(key, f"[{settings.api_key_env}]") if key else text
+    """``text`` of a server, in which it may have echoed the key, or some of it: "sk-abc***xyz"."""
+    key, name = os.environ.get(settings.api_key_env), f"[{settings.api_key_env}]"
+    return _PART_OF_A_KEY.sub(name, text.replace(key, name) if key else text)

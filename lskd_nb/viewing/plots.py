@@ -100,17 +100,19 @@ def error_bars(rates: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def question_variety(triples: Sequence[Mapping]) -> Figure:
-    """How often questions are worded alike, regions aside (the family "id" only), and how many
-    regions a triple mentions.
+    """How often questions are worded alike, regions aside (of the family "id" where there is one),
+    and how many regions a triple mentions.
     """
-    frame = pd.DataFrame(triples)
-    asked = frame[frame.family == "id"].question.str.lower()
+    frame = pd.DataFrame(triples, columns=["family", "question", "regions"])
+    by_id = frame[frame.family == "id"]
+    asked = (by_id if len(by_id) else frame).question.astype(str).str.lower()
     wordings = asked.str.replace(r"\[\d+\]", "…", regex=True).value_counts().head(10)
     mentioned = frame.regions.map(len).value_counts().sort_index()
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), gridspec_kw=dict(width_ratios=(2, 1)))
-    wordings[::-1].plot.barh(ax=axes[0], color=BLUE)
+    if len(frame):
+        wordings[::-1].plot.barh(ax=axes[0], color=BLUE)
+        mentioned.plot.bar(ax=axes[1], color=ORANGE, rot=0)
     axes[0].set(xlabel="triples", ylabel="")
-    mentioned.plot.bar(ax=axes[1], color=ORANGE, rot=0)
     axes[1].set(xlabel="regions mentioned", ylabel="triples")
     often = "; ".join(f"“{text}” {number:,} times" for text, number in wordings.head(5).items())
     several = "; ".join(f"{number:,} mention {regions}" for regions, number in mentioned.items())

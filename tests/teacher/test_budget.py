@@ -366,10 +366,9 @@ def test_the_command_estimates_and_sends_nothing(root, lskd, tmp_path, monkeypat
     )
     done = lskd(tmp_path, *told)
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.startswith("24 requests to gpt-3.5-turbo at https://api.openai.com/v1")
-        and "by a rule" in done.stdout
-    )
+    # 12 images, three families, and three offers where they are of different regions
+    assert done.stdout.startswith("96 requests to gpt-4.1-mini at https://api.openai.com/v1")
+    assert "by a rule" in done.stdout
     assert (
         "at 0.075 and 0.3 USD per million tokens (batch, prices of"
         in said(*told, "-p", "02.mode=batch", "-p", "02.model=gpt-4o-mini")[0]

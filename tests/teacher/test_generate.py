@@ -103,21 +103,18 @@ def test_families_share_context_and_differ_in_instruction():
 
 def test_few_shot_examples_obey_their_own_rules():
     for family in prompting.FAMILIES:
-        for example in prompting._files(family)[2]:
-            offered = mentions(
-                " ".join(
-                    line.split(" ")[0]
-                    for line in example["context"].splitlines()
-                    if line.startswith("[")
-                )
-            )
-            for triple in example["triples"]:
-                assert parsing.invalid(triple, offered) is None
+        (_, *turns), _ = prompting._instruction(family, 3)
+        assert [t["role"] for t in turns] == ["user", "assistant"] * (len(turns) // 2) and turns
+        for asked, replied in zip(turns[::2], turns[1::2], strict=True):
+            shown = (line.split(" ")[0] for line in asked["content"].splitlines())
+            offered = mentions(" ".join(word for word in shown if word.startswith("[")))
+            for triple in json.loads(replied["content"])["triples"]:
+                assert parsing.invalid(triple, offered, family) is None
 
 
 def test_image_without_regions_gets_no_prompt():
     bare = LocatedImage("b", "b.jpg", 9, 9, (), "mini", "train")
-    assert prompting.build_prompts([bare], []) == []
+    assert list(prompting.build_prompts([bare], [])) == []
 
 
 def test_triples_are_valid_and_true_when_the_words_are(server, tmp_path):

@@ -1,7 +1,8 @@
 """A rule-based writer of triples, standing in for the LLM; it does not pretend to be one.
 
 It sees the words of a prompt and nothing else: reads them back into a belief about the scene, looks
-up what follows by the world's rules of common sense, and writes that down. It is fallible as LLMs
+up what follows by the world's rules of common sense, and writes that down, pointing or in words as
+the family of the prompt has it. It is fallible as LLMs
 are: where a verbalizer was wrong it believes it, and with a probability that grows with the
 temperature it confuses regions, asserts what is typical, or exchanges ids. Of what is outside its
 world, a real photograph say, it writes plain sentences that quote the words it was given.
@@ -30,11 +31,14 @@ _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
 
 @dataclass(frozen=True)
 class Belief:
-    """What a prompt makes one believe: a scene of the regions ``ids``, and the words about each."""
+    """What a prompt makes one believe: a scene of the regions ``ids``, the words about each, and
+    the detector's ``labels``.
+    """
 
     scene: Scene
     ids: tuple[int, ...]
     said: tuple[str, ...]
+    labels: tuple[str, ...]
 
 
 def read_context(text: str) -> Belief:
@@ -43,12 +47,13 @@ def read_context(text: str) -> Belief:
     Where lines disagree, the majority is believed.
     """
     votes: tuple[Counter, ...] = (Counter(), Counter(), Counter())
-    ids, entities, said = [], [], []
+    ids, entities, said, labels = [], [], [], []
     for line in text.splitlines():
         region = _REGION.match(line)
         if region:
             ids.append(int(region[1]))
             said.append(region[3])
+            labels.append(region[2])
             entities.append(_believed_entity(region[2], region[3].split("; ")))
         elif not line.startswith("Objects"):
             for vote, value in zip(
@@ -57,7 +62,8 @@ def read_context(text: str) -> Belief:
                 if value:
                     vote[value] += 1
     place, weather, time = (v.most_common(1)[0][0] if v else "" for v in votes)
-    return Belief(Scene("", place, weather, time, tuple(entities)), tuple(ids), tuple(said))
+    scene = Scene("", place, weather, time, tuple(entities))
+    return Belief(scene, tuple(ids), tuple(said), tuple(labels))
 
 
 def _believed_entity(label: str, descriptions: list[str]) -> Entity:
@@ -81,7 +87,9 @@ def write_triples(
     """
     context, _, asked = messages[-1]["content"].partition(ASKED)
     described = "by what they are" in messages[0]["content"]
-    digest = hashlib.sha256(f"{seed}/{temperature}/{described}/{context}{asked}".encode()).digest()
+    unnumbered = "instead of numbering" in messages[0]["content"]
+    how = "words" if unnumbered else described
+    digest = hashlib.sha256(f"{seed}/{temperature}/{how}/{context}{asked}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     belief = read_context(context)
     if asked:
@@ -91,6 +99,8 @@ def write_triples(
             _triple(belief, region, kind, rng, imagination * temperature, described)
             for region, kind in _choose(belief, number, rng)
         ]
+    if unnumbered:
+        triples = [_in_words(triple, belief) for triple in triples]
     if rng.random() < BROKEN * temperature:
         return _broken(triples, rng)
     return json.dumps({"triples": triples}, ensure_ascii=False)
@@ -222,6 +232,18 @@ def _pointed(text: str, belief: Belief, described: bool) -> str:
 
     said = re.sub(r"\[(\d+)\]", mention, text)
     return said[0].upper() + said[1:] if described else said
+
+
+def _in_words(triple: dict, belief: Belief) -> dict:
+    """A triple without ids: each mention becomes what is believed to be there."""
+
+    def name(match: re.Match) -> str:
+        position = belief.ids.index(int(match[1]))
+        entity = belief.scene.entities[position]
+        return grammar.the(entity) if entity.kind else f"the {belief.labels[position].lower()}"
+
+    texts = {key: re.sub(r"\[(\d+)\]", name, text) for key, text in triple.items()}
+    return {key: text[0].upper() + text[1:] for key, text in texts.items()}
 
 
 def _plain(belief: Belief, position: int, rng: np.random.Generator) -> dict:
