@@ -155,9 +155,8 @@ def ask(url: str, folder: Path, number: int = 15, **changes):
 @pytest.mark.parametrize("who", FINAL)
 def test_what_cannot_heal_ends_the_call_at_once_with_the_servers_words(who, tmp_path):
     status, body, words = FINAL[who]
-    with stranger(lambda n, _: (status, body)) as (url, came):
-        with pytest.raises(RuntimeError) as ended:
-            ask(url, tmp_path)
+    with stranger(lambda n, _: (status, body)) as (url, came), pytest.raises(RuntimeError) as ended:
+        ask(url, tmp_path)
     told = str(ended.value)
     assert words in told and f"HTTP {status}" in told and url in told and "'faulty'" in told
     assert "To do: " in told and len(came) <= 4, "no more than were under way"
@@ -191,10 +190,8 @@ def test_what_is_about_one_prompt_is_a_reject_with_the_words(tmp_path, status, b
     assert len(came) == 30 and len(rows) == 20 and len(rejects) == report.failed == 10
     words = body if isinstance(body, str) else body["error"]["message"]
     assert all(words in json.loads(r["detail"])["words"] for r in rejects)
-    expected = (
-        "no answer: HTTP 400" if body is LONG else f"no answer: HTTP {status}, content filter"
-    )
-    assert {r["reason"] for r in rejects} == {expected}
+    what = f"HTTP {status}" if body is LONG else f"HTTP {status}, content filter"
+    assert {r["reason"] for r in rejects} == {f"no answer: {what}"}
 
 
 def test_a_filter_that_dislikes_every_prompt_does_not_end_the_call(tmp_path):
@@ -206,9 +203,11 @@ def test_a_filter_that_dislikes_every_prompt_does_not_end_the_call(tmp_path):
 
 
 def test_words_that_nobody_understands_end_the_call_when_nothing_else_comes(tmp_path):
-    with stranger(lambda n, _: (418, "I'm a teapot, KEY")) as (url, came):
-        with pytest.raises(RuntimeError, match="HTTP 418: I'm a teapot"):
-            ask(url, tmp_path)
+    with (
+        stranger(lambda n, _: (418, "I'm a teapot, KEY")) as (url, came),
+        pytest.raises(RuntimeError, match="HTTP 418: I'm a teapot"),
+    ):
+        ask(url, tmp_path)
     assert client.PUZZLED <= len(came) < client.PUZZLED + 4
 
 
@@ -217,9 +216,11 @@ def test_the_key_is_taken_out_of_the_words(tmp_path, monkeypatch):
     for number, body in enumerate(
         ({"error": {"message": "bad key KEY", "code": "invalid_api_key"}}, "key KEY is no good")
     ):
-        with stranger(lambda n, _, body=body: (401, body)) as (url, _):
-            with pytest.raises(RuntimeError, match=r"key .?\[?OPENAI_API_KEY\]?") as ended:
-                ask(url, tmp_path)
+        with (
+            stranger(lambda n, _, body=body: (401, body)) as (url, _),
+            pytest.raises(RuntimeError, match="refuses the key in OPENAI_API_KEY") as ended,
+        ):
+            ask(url, tmp_path)
         assert KEY not in str(ended.value) and "[OPENAI_API_KEY]" in str(ended.value), number
     masked = {"error": {"message": "Incorrect API key provided: sk-of-*********pays."}}
     with stranger(lambda n, _: (401, masked)) as (url, _), pytest.raises(RuntimeError) as ended:
