@@ -7,7 +7,7 @@ which is the id of the region here: ``[0, 1]`` is "[0, 1]".
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -273,3 +273,63 @@ def _label(row: dict, part: str) -> int | None:
     ):
         raise BadRecord("label disagrees", f"{part}_label is {label}, {part}_match_iter {origin!r}")
     return label
+
+
+def read_vcr_images(
+    folder: str | Path,
+    split: str,
+    image_root: str | Path | None = None,
+    limit: int | None = None,
+    check_images: bool = True,
+) -> tuple[list[LocatedImage], list[Rejected]]:
+    """The images of a split, each once, with every detection as a region, and what was left out.
+
+    No question is read, so that the file may be of any size: one line is held at a time. ``limit``
+    reads the first images only. Metadata and stills lie below ``image_root`` (default:
+    ``folder``), in vcr1images. Rejected: rows that name no image, images that are missing, damaged
+    or of another size than their metadata say, and boxes of no area. Raises ``ValueError`` for an
+    unknown split, or naming file and line of what is no JSON object; ``FileNotFoundError``.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: {split!r} is none of {SPLITS}")
+    path, root = Path(folder) / f"{split}.jsonl", Path(image_root or folder)
+    seen: set[str] = set()
+    images, rejects = [], []
+    for number, row in _rows_of(path):
+        try:
+            told = [text_of(row, name) for name in ("img_fn", "metadata_fn", "img_id")]
+            if told[0] in seen:
+                continue
+            if limit is not None and len(seen) == limit:
+                break
+            seen.add(told[0])
+            found, bad, _ = read_vcr_image(root, *told, split, check_images)
+            rejects += bad
+            if isinstance(found, BadRecord):
+                raise found
+            images.append(found[0])
+        except BadRecord as error:
+            rejects.append(error.of(f"{path.name}, row {number}"))
+    return images, rejects
+
+
+def _rows_of(path: Path) -> Iterator[tuple[int, dict]]:
+    """Line number and object, one after the other."""
+    try:
+        lines = path.open(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is not there; expected one of the data set's own files"
+        ) from error
+    with lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
+                if not isinstance(row, dict):
+                    raise ValueError(
+                        f"{path}, line {number}: expected an object, found {row!r:.80}"
+                    )
+                yield number, row

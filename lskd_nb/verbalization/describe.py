@@ -13,6 +13,7 @@ A ``dataset`` verbalizer passes on what humans wrote about the image instead, an
 """
 
 import base64
+import gc
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -69,7 +70,8 @@ def verbalize(
     Works in parts of ``part`` images, each written when it is done, so that a killed call goes on
     where it was. ``human`` are ready rows, of a dataset verbalizer or of ``external_captions``.
     ``loaded`` are these verbalizers with these settings, where they are loaded already. ``engine``
-    says who does the parts. Returns the paths of both files.
+    says who does the parts; where those are workers, ``loaded`` makes room for theirs. Returns the
+    paths of both files.
     """
     settings, out = settings or Settings(), Path(out)
     settings = replace(settings, cache=settings.cache or str(out.parent / "text_features"))
@@ -77,6 +79,8 @@ def verbalize(
     load = partial(_speaking, verbalizers, settings, image_root)
     if loaded and engine.name == "local":
         load = partial(partial, _speak, loaded, image_root)
+    elif loaded:
+        loaded.free()
     lines, bad = in_shards(
         regions_table(images), folder, part, load, VERBALIZATIONS, on_progress, engine
     )
@@ -109,7 +113,7 @@ class LoadedVerbalizers:
                 "dynamic descriptors need both a question_generator and a vqa model;"
                 " only one is set"
             )
-        self.settings = settings
+        self.settings, self.freed = settings, False
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         speakers: dict[str, PromptedBlip2] = {}
 
@@ -130,9 +134,20 @@ class LoadedVerbalizers:
         else:
             self.asker = None
 
+    def free(self) -> None:
+        """Give the memory back, a GPU's too; nothing is spoken after that."""
+        self.freed = True
+        self.clip = self.captioner = self.region_captioner = None
+        self.vqa = self.narrator = self.asker = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def __call__(
         self, images: Sequence[LocatedImage], image_root: str | Path
     ) -> tuple[list[dict], list[dict]]:
+        if self.freed:
+            raise ValueError("these verbalizers have been freed: load them again")
         rows, rejects, batch = [], [], []
         for image in images:
             try:
