@@ -56,6 +56,19 @@ def test_build_joins_and_keeps_only_offered_regions():
         lck.build(*tables(), ["t9"])
 
 
+def test_a_triple_in_words_about_some_regions_keeps_their_boxes(tmp_path):
+    triples, scores, regions = tables(2)
+    words = dict(question="Why is the man here?", answer="To play.", rationale="He has a ball.")
+    told = triple(1) | words | dict(family="words", regions=[], regions_offered=[2])
+    triples = pa.Table.from_pylist([triple(0), told], TRIPLES)
+    built = lck.build(triples, scores, regions)
+    assert [[r["id"] for r in row] for row in built["references"].to_pylist()] == [[0, 1], [2]]
+    write_parquet(built, tmp_path / "c.parquet", CORPUS)
+    found, (row,) = lck.find(tmp_path / "c.parquet", family="words")
+    assert found == 1 and row["regions"] == [] and row["question"] == words["question"]
+    assert CorpusIndex(tmp_path / "c.parquet").choices("family") == ["id", "words"]
+
+
 def test_search_filters_sorts_and_pages(tmp_path):
     write_parquet(lck.build(*tables(5)), tmp_path / "c.parquet", CORPUS)
     total, page = lck.find(tmp_path / "c.parquet", low=0.15, limit=2)

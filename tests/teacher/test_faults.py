@@ -4,6 +4,7 @@ triples or as rejects with a reason, once.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -326,9 +327,8 @@ def test_the_key_is_in_nothing_that_notebook_2_leaves(root, lskd, tmp_path):
         "manifest.json",
         "notebooks/02_prompting.ipynb",
     } <= left.keys()
-    assert b"24 of 24 done" in left["notebooks/02_prompting.ipynb"], (
-        "the line of its progress, at the end"
-    )
+    shown = re.search(rb"(\d+) of \1 done", left["notebooks/02_prompting.ipynb"])
+    assert shown and int(shown[1]) >= 36, "the line of its progress, at the end"
     for name, data in [
         *left.items(),
         ("stdout", done.stdout.encode()),
