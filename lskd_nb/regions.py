@@ -74,6 +74,25 @@ def mentions(text: str) -> list[int]:
     return list(dict.fromkeys(found))
 
 
+# fmt: off
+PEOPLE = frozenset((
+    "person", "people", "man", "men", "woman", "women", "child", "children", "kid", "kids", "boy",
+    "boys", "girl", "girls", "guy", "guys", "lady", "ladies", "baby", "toddler", "player",
+    "players", "skier", "surfer", "skateboarder", "snowboarder", "rider", "bicyclist", "pedestrian",
+    "couple", "crowd",
+))
+# fmt: on
+
+
+def is_person(label: str) -> bool:
+    """Whether a region's label names a person, or people.
+
+    >>> is_person("Woman"), is_person("woman's hat")
+    (True, False)
+    """
+    return label.strip().lower() in PEOPLE
+
+
 def renumber(text: str, mapping: Mapping[int, int]) -> str:
     """Replace every mentioned id by ``mapping``.
 
@@ -327,22 +346,3 @@ def regions_of(row: Mapping, mentioned_only: bool = False) -> list[Region]:
         for r in row["references"]
         if not mentioned_only or r["id"] in ids
     ]
-
-
-# fmt: off
-PEOPLE = frozenset((
-    "person", "people", "man", "men", "woman", "women", "child", "children", "kid", "kids", "boy",
-    "boys", "girl", "girls", "guy", "guys", "lady", "ladies", "baby", "toddler", "player",
-    "players", "skier", "surfer", "skateboarder", "snowboarder", "rider", "bicyclist", "pedestrian",
-    "couple", "crowd",
-))
-# fmt: on
-
-
-def is_person(label: str) -> bool:
-    """Whether a region's label names a person, or people.
-
-    >>> is_person("Woman"), is_person("woman's hat")
-    (True, False)
-    """
-    return label.strip().lower() in PEOPLE

@@ -313,23 +313,18 @@ def read_vcr_images(
     return images, rejects
 
 
-def _rows_of(path: Path) -> Iterator[tuple[int, dict]]:
+def _rows_of(path: Path) -> Iterable[tuple[int, dict]]:
     """Line number and object, one after the other."""
-    try:
-        lines = path.open(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{path} is not there; expected one of the data set's own files"
-        ) from error
-    with lines:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there; expected one of the data set's own files")
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line)  # of bytes: a byte order mark is passed over
                 except (ValueError, RecursionError) as error:
                     raise ValueError(f"{path}, line {number}: not valid JSON ({error})") from error
                 if not isinstance(row, dict):
-                    raise ValueError(
-                        f"{path}, line {number}: expected an object, found {row!r:.80}"
-                    )
+                    found = type(row).__name__
+                    raise ValueError(f"{path}, line {number}: expected an object, found {found}")
                 yield number, row

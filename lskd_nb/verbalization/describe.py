@@ -8,11 +8,10 @@ Three kinds of descriptors, each by models of Hugging Face's loaded by name or p
 - **dynamic**: a question generator reads what is known so far and asks, a VQA model answers from
   the image.
 
-A ``dataset`` verbalizer passes on what humans wrote about the image instead, and
-``external_captions`` what OFA-Huge wrote. Each line says which model and version wrote it.
+A ``dataset`` verbalizer passes on what humans wrote about the image instead, and ``ofa`` what
+OFA-Huge wrote. Each line says which model and version wrote it.
 """
 
-import base64
 import gc
 import hashlib
 import json
@@ -38,7 +37,6 @@ from lskd_nb.regions import (
     resize_regions,
 )
 from lskd_nb.shards import LOCAL, Engine, Work, in_shards
-from lskd_nb.sources import BadRecord, Rejected, first_of, read_records, text_of
 from lskd_nb.sources.visual_genome import HumanText
 from lskd_nb.students.views import open_image
 from lskd_nb.training.batches import REHEARSAL
@@ -68,7 +66,7 @@ def verbalize(
     Unreadable images go to ``out``'s rejects file.
 
     Works in parts of ``part`` images, each written when it is done, so that a killed call goes on
-    where it was. ``human`` are ready rows, of a dataset verbalizer or of ``external_captions``.
+    where it was. ``human`` are ready rows, of a dataset verbalizer or of ``ofa.external_captions``.
     ``loaded`` are these verbalizers with these settings, where they are loaded already. ``engine``
     says who does the parts; where those are workers, ``loaded`` makes room for theirs. Returns the
     paths of both files.
@@ -90,6 +88,12 @@ def verbalize(
     )
     rejected = out.with_name(out.stem + ".rejects.parquet")
     write_parquet(bad, rejected, REJECTS)
+    if images and bad.num_rows >= len(images):
+        first = bad.slice(0, 1).to_pylist()[0]
+        raise ValueError(
+            f"no image could be verbalized: {bad.num_rows:,} rejects are in {rejected}, the first"
+            f" is {first['record']!r}: {first['reason']}: {first['detail']}"
+        )
     write_parquet(pa.concat_tables([lines, ready]).combine_chunks(), out, VERBALIZATIONS)
     return out, rejected
 
@@ -281,69 +285,6 @@ def write_rehearsal(
     with atomic_path(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, REHEARSAL), temporary)
     return Path(path)
-
-
-def write_ofa_input(
-    images: Iterable[LocatedImage], image_root: str | Path, path: str | Path
-) -> Path:
-    """The tab-separated file that OFA's ``evaluate.py --task=caption`` reads with
-    ``selected_cols=1,4,2``.
-
-    Five columns: row number, image id, caption (empty), objects (empty), the image file in base64
-    (URL-safe, as OFA decodes it).
-    """
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="ascii") as lines:
-        for number, image in enumerate(images):
-            content = base64.urlsafe_b64encode(
-                (Path(image_root) / image.path).read_bytes()
-            ).decode()
-            lines.write(f"{number}\t{image.image_id}\t\t\t{content}\n")
-    return Path(path)
-
-
-def external_captions(
-    path: str | Path, images: Iterable[LocatedImage], model: str = "ofa-huge"
-) -> tuple[list[dict], list[Rejected]]:
-    """Captions that OFA wrote by itself, as rows of records.VERBALIZATIONS; images without.
-
-    OFA-Huge's classes are in no current release of transformers, so its own repository
-    (OFA-Sys/OFA) is run beside this one: ``write_ofa_input`` writes what its
-    ``run_scripts/caption/evaluate_caption_huge.sh`` reads, and ``path`` is the
-    ``test_predict.json`` it leaves, a list of {"image_id", "caption"}. Captions of other images are
-    passed over. The version of the lines is a hash of the file. Raises ``ValueError`` naming file
-    and row where one lacks a field or contradicts an earlier one.
-    """
-    path, captions = Path(path), {}
-    for number, row in enumerate(read_records(path)):
-        try:
-            image_id, text = str(first_of(row, "image_id")), text_of(row, "caption")
-        except BadRecord as error:
-            raise ValueError(f"{path}, row {number}: {error}") from error
-        if captions.setdefault(image_id, text) != text:
-            raise ValueError(
-                f"{path}, row {number}: image_id {image_id!r} has a second"
-                f" caption, {text!r} after {captions[image_id]!r}"
-            )
-    version, images = hash_of([path])[:12], list(images)
-    common = dict(
-        kind="global",
-        verbalizer=model,
-        region=None,
-        question=None,
-        score=None,
-        model=model,
-        version=version,
-    )
-    rows = [
-        dict(image_id=i.image_id, text=captions[i.image_id]) | common
-        for i in images
-        if i.image_id in captions
-    ]
-    return rows, [
-        Rejected(i.image_id, "no caption", f"{path} has none")
-        for i in images
-        if i.image_id not in captions
-    ]
 
 
 # ----------------------------------------------------------------------------------- views and rows

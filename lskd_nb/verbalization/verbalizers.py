@@ -7,7 +7,7 @@ language model goes on (BLIP-2, Li et al. 2023, section 3.3). The mini world's m
 classes. Checkpoints from the hub, in bf16 on a GPU, have not been run here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,27 @@ class Settings:
     seed: int = 0
     narrative_prompt: str = ""
     narrative_tokens: int = 96  # a narrative is some 40 words long
+    # what the question generator is asked, before what is known or, at {words}, around it; empty:
+    # the words alone, for a generator that was trained on them
+    question_prompt: str = ""
     cache: str | None = None  # folder of the vocabularies' text features; None: beside the output
+
+
+PROMPTS = ("caption", "region", "narrative", "question")
+
+
+def prompt_settings(prompts: Mapping[str, str]) -> dict[str, str]:
+    """Prompts by what they ask for, as fields of ``Settings``; those not given are empty.
+
+    Raises ``ValueError`` naming one that nothing reads.
+
+    >>> prompt_settings({"caption": "a photo of"})
+    {'caption_prompt': 'a photo of'}
+    """
+    unknown = sorted(set(prompts) - set(PROMPTS))
+    if unknown:
+        raise ValueError(f"prompts has {unknown[0]!r}; expected some of {', '.join(PROMPTS)}")
+    return {f"{name}_prompt": text for name, text in prompts.items()}
 
 
 class PromptedBlip2:
@@ -117,9 +137,10 @@ class QuestionGenerator:
     @torch.no_grad()
     def __call__(self, contexts: Sequence[str], settings: Settings) -> list[list[str]]:
         """Up to ``settings.questions`` different questions for each context, by beam search."""
-        inputs = self.tokenizer(
-            list(contexts), padding=True, truncation=True, return_tensors="pt"
-        ).to(self.device)
+        asked = [request_to_ask(settings.question_prompt, words) for words in contexts]
+        inputs = self.tokenizer(asked, padding=True, truncation=True, return_tensors="pt").to(
+            self.device
+        )
         number = settings.questions
         with autocast(self.device):
             out = self.model.generate(
@@ -135,6 +156,19 @@ class QuestionGenerator:
             list(dict.fromkeys(filter(None, texts[i : i + number])))
             for i in range(0, len(texts), number)
         ]
+
+
+def request_to_ask(prompt: str, words: str) -> str:
+    """What a question generator reads: the words about an image, and what to make of them.
+
+    >>> request_to_ask("Ask a question about this image: {words}", "a dog")
+    'Ask a question about this image: a dog'
+    >>> request_to_ask("Ask a question.", "a dog"), request_to_ask("", "a dog")
+    ('Ask a question. a dog', 'a dog')
+    """
+    if "{words}" in prompt:
+        return prompt.replace("{words}", words)
+    return f"{prompt} {words}" if prompt else words
 
 
 # ----------------------------------------------------------------------------------- BLIP-2's input

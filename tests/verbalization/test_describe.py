@@ -20,7 +20,7 @@ from lskd_nb.records import REJECTS, VERBALIZATIONS, read_parquet
 from lskd_nb.regions import Region
 from lskd_nb.sources.visual_genome import read_visual_genome
 from lskd_nb.verbalization import describe as v
-from lskd_nb.verbalization import retrieval
+from lskd_nb.verbalization import ofa, retrieval
 
 PACKAGE = Path(lskd_nb.__file__).parent
 WEIGHTS = PACKAGE / "mini" / "weights"
@@ -209,7 +209,7 @@ def test_what_ofa_wrote_joins_in(images, tmp_path):
             ]
         )
     )
-    rows, missing = v.external_captions(path, images)
+    rows, missing = ofa.external_captions(path, images)
     assert [(r["image_id"], r["text"], r["verbalizer"], r["model"]) for r in rows] == [
         ("a", "noise", "ofa-huge", "ofa-huge"),
         ("b", "a man and a dog", "ofa-huge", "ofa-huge"),
@@ -227,11 +227,11 @@ def test_what_ofa_wrote_joins_in(images, tmp_path):
     ):
         path.write_text(json.dumps([dict(image_id="b", caption="a dog"), bad]))
         with pytest.raises(ValueError, match=f"test_predict.json, {message}"):
-            v.external_captions(path, images)
+            ofa.external_captions(path, images)
 
 
 def test_ofa_is_given_the_images_as_it_reads_them(images, tmp_path):
-    lines = v.write_ofa_input(images, tmp_path, tmp_path / "images.tsv").read_text().splitlines()
+    lines = ofa.write_ofa_input(images, tmp_path, tmp_path / "images.tsv").read_text().splitlines()
     columns = [line.split("\t") for line in lines]
     assert [c[1] for c in columns] == ["a", "b", "c"] and {len(c) for c in columns} == {5}
     seen = Image.open(io.BytesIO(base64.urlsafe_b64decode(columns[1][4])))
