@@ -163,7 +163,7 @@ def test_what_the_work_raises_ends_the_call(cluster, tmp_path):
         with pytest.raises(kind, match="part of 5 rows: nothing fits"):
             in_shards(numbers(10), tmp_path / engine.name, 5, failing(), NUMBERS, engine=engine)
     assert not list(tmp_path.glob("*/000*"))
-    with pytest.raises(ValueError, match="engine is 'spark'; expected 'local' or 'ray'"):
+    with pytest.raises(ValueError, match="engine is 'spark'; expected one of local, gpus, ray"):
         Engine("spark")
 
 
