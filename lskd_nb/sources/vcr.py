@@ -7,7 +7,7 @@ which is the id of the region here: ``[0, 1]`` is "[0, 1]".
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
