@@ -327,19 +327,21 @@ def _sherlock_files(
 ) -> dict[str, list | dict]:
     """Train knows the first images of Visual Genome, those that can't be read among them."""
     train, val = vg[: 2 * len(vg) // 3], vg[2 * len(vg) // 3 :]
-    even = {
+    halved = {
         name: [
-            i for i, image in enumerate(some) if image.photograph.size in ((800, 600), (640, 480))
+            n
+            for n, i in enumerate(some)
+            if i.photograph.size in ((800, 600), (640, 480)) and i.form == "plain"
         ]
         for name, some in (("train", train), ("val", val))
     }
     chosen = [i for i in val if not i.unlabelled][:3]
     shown, key, test_ids = sherlock.comparison([*chosen, *stills["val"][:3]], seed)
-    taught = sherlock.corpus([*train, *stills["train"]], False, even["train"][:1])
+    taught = sherlock.corpus([*train, *stills["train"]], False, halved["train"][:1])
     return {
         "sherlock/sherlock_train_v1_1.json": sherlock.with_empty_box(taught),
         "sherlock/sherlock_val_with_split_idxs_v1_1.json": sherlock.corpus(
-            [*val, *stills["val"]], True, even["val"][:1]
+            [*val, *stills["val"]], True, halved["val"][:1]
         ),
         "sherlock/val_comparison_instances.json": shown,
         "sherlock/val_comparison_answer_key.json": key,

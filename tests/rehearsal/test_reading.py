@@ -77,11 +77,14 @@ def test_sherlock(data, content, split, name):
     assert bool(bad) == (split == "train")
 
 
-def test_sherlocks_boxes_are_in_the_pixels_of_the_picture_at_hand(data, content):
-    rows = content("sherlock/sherlock_val_with_split_idxs_v1_1.json")
+@pytest.mark.parametrize(
+    "split, name", [("train", "train_v1_1"), ("val", "val_with_split_idxs_v1_1")]
+)
+def test_sherlocks_boxes_are_in_the_pixels_of_the_picture_at_hand(data, content, split, name):
+    rows = content(f"sherlock/sherlock_{name}.json")
     known = {r["url"]: r["width"] for r in content("visual_genome/image_data.json")}
     inputs = {row["instance_id"]: row["inputs"] for row in rows}
-    clues, _, _ = read_sherlock(data / "sherlock", "val", data / "images")
+    clues, _, _ = read_sherlock(data / "sherlock", split, data / "images")
     scaled = 0
     for clue in clues:
         said = inputs[clue.instance_id]
