@@ -28,6 +28,22 @@ ROOT = find_root()
 PATIENCE = 1800  # seconds after which something hangs: no outcome depends on how fast a machine is
 
 
+# Fixtures that take minutes to make: the tests of each stay with one worker, and begin first.
+LONG = ("smoke", "rehearsed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (``-n``, ``--dist loadgroup``), what shares a long fixture is done by
+    one of them, and so is a module.
+    """
+    place = {}
+    for item in items:
+        shared = [name for name in LONG if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+        place[item] = LONG.index(shared[0]) if shared else len(LONG)
+    items.sort(key=place.get)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder that holds the notebooks under test."""
