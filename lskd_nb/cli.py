@@ -111,6 +111,21 @@ def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
     _add_overrides(estimate, "02.key=value")
     _add_out(estimate)
     estimate.set_defaults(command=_estimate)
+    rehearse = commands.add_parser(
+        "rehearse",
+        help=(
+            "a dress rehearsal: walk a profile's whole run offline, on two cores, with published"
+            " file formats, tiny models under their hub names and a strict server"
+        ),
+    )
+    rehearse.add_argument("profile")
+    rehearse.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the stage, default outputs/runs/rehearsal"
+    )
+    rehearse.add_argument(
+        "--outcome", type=Path, metavar="FILE", help="default outputs/rehearsal.json"
+    )
+    rehearse.set_defaults(command=_rehearse)
 
 
 def _add_publishing(commands: argparse._SubParsersAction) -> None:
@@ -309,6 +324,18 @@ def _estimate(options: argparse.Namespace, root: Path) -> int:
     values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook) | changed
     run_dir = options.out or root / "outputs" / "runs" / options.profile
     _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
+    return 0
+
+
+def _rehearse(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.rehearsal import walk
+
+    out = (options.out or root / "outputs" / "runs" / "rehearsal").resolve()
+    told = walk.rehearse(options.profile, root, out, _say)
+    walk.write_outcome(told, path := options.outcome or root / "outputs" / "rehearsal.json")
+    for line in walk.table(told):
+        _say(line)
+    _say(f"all of this: {path}")
     return 0
 
 
