@@ -113,18 +113,13 @@ def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
     estimate.set_defaults(command=_estimate)
     rehearse = commands.add_parser(
         "rehearse",
-        help=(
-            "a dress rehearsal: walk a profile's whole run offline, on two cores, with published"
-            " file formats, tiny models under their hub names and a strict server"
-        ),
+        help="walk a profile's whole run on stand-ins in published forms: offline, on two cores",
     )
     rehearse.add_argument("profile")
     rehearse.add_argument(
         "--out", type=Path, metavar="FOLDER", help="the stage, default outputs/runs/rehearsal"
     )
-    rehearse.add_argument(
-        "--outcome", type=Path, metavar="FILE", help="default outputs/rehearsal.json"
-    )
+    rehearse.add_argument("--outcome", type=Path, help="default outputs/rehearsal.json")
     rehearse.set_defaults(command=_rehearse)
 
 

@@ -29,7 +29,7 @@ from lskd_nb.rehearsal.checkpoints import write_hub, write_lavis
 from lskd_nb.rehearsal.data_sets import write_data_sets
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.parameters import Notebook, profile_parameters, read_notebooks
-from lskd_nb.runner.readiness import MODELS
+from lskd_nb.runner.stops import MODELS
 
 Say = Callable[[str], None]
 GUIDE = "notebooks/guide/gpu-boxes-and-clusters.md"
@@ -154,7 +154,7 @@ def models_named(given: Mapping[str, Mapping]) -> list[str]:
     """Every model that the profile names, once."""
     found: dict[str, None] = {}
     for values in given.values():
-        for parameter in (*MODELS, "toxicity_model"):
+        for parameter in MODELS:
             told = values.get(parameter) or []
             found |= dict.fromkeys(told if isinstance(told, list) else [str(told)])
     return list(found)
