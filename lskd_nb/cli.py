@@ -1,7 +1,5 @@
-"""``lskd``: the commands, one function each; nothing imports this module.
-
-What a command does lives in the rooms of the package; here it is given its options, and its lines
-are shown. Imports are inside the commands, so that asking for help does not load PyTorch.
+"""``lskd``: the commands, one function each; nothing imports this module. What they do lives in the
+rooms of the package. Imports are inside them, so that asking for help does not load PyTorch.
 """
 
 import argparse
@@ -342,8 +340,11 @@ def _report(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
     from lskd_nb.publishing.report_text import report_markdown
     from lskd_nb.publishing.run_report import report_of
 
-    report = report_of(run_dir, root, options.toxicity, options.toxicity_label)
+    left_out: dict[str, str] = {}
+    report = report_of(run_dir, root, options.toxicity, options.toxicity_label, left_out)
     _say(report_markdown(report))
+    for name, why in left_out.items():
+        _say(f"not compared, {name}: {why}")
     _say("\n" + "\n".join(str(path) for path in write_report(report, run_dir)))
     return 0
 

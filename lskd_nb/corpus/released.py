@@ -54,7 +54,7 @@ def released_row(row: Mapping) -> dict:
     """
     return {
         "image": row["image"],
-        "source": f"{row['model']}_{row['family']}",
+        "source": f"{row['model']}_{_prompt_source(row)}",
         "split": row["split"],
         "index": row["triple_id"],
         "region": [str(i) for i in row["regions"]],
@@ -69,6 +69,11 @@ def released_row(row: Mapping) -> dict:
         "dataset": row["source"],
         **{name: row[name] for name in ("image_id", "model", "family", "prompt", "request")},
     }
+
+
+def _prompt_source(row: Mapping) -> str:
+    """Family and offer of regions, as a prompt is called: "id", "description_people"."""
+    return (row["prompt"] or "").rpartition("-")[0] or row["family"]
 
 
 def _released_reference(region: Mapping) -> dict:
@@ -248,7 +253,7 @@ def corpus_row(raw: object, bad: list[str] | None = None) -> dict:
     return dict(
         triple_id=index,
         image_id=_string(raw, "image_id", image),
-        family=_string(raw, "family", "description" if "_description" in source else "id"),
+        family=_string(raw, "family", _family(source)),
         **texts,
         regions=_ids(raw, "region", lambda: mentions(" ".join(texts.values()))),
         regions_offered=_ids(raw, "region_all", lambda: sorted(named)),
@@ -263,6 +268,11 @@ def corpus_row(raw: object, bad: list[str] | None = None) -> dict:
         split=_string(raw, "split"),
         references=references,
     )
+
+
+def _family(source: str) -> str:
+    """The family that a prompt's source names; "id" where it names none."""
+    return next((f for f in ("description", "words") if f"_{f}" in source), "id")
 
 
 # ------------------------------------------------------------------------------------------- fields

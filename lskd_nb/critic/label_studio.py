@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from lskd_nb.critic.labels import read_labels, run_triple_ids, shuffled
+from lskd_nb.critic.labels import labelled_elsewhere, read_labels, run_triple_ids, shuffled
 from lskd_nb.records import REGIONS, TRIPLES, atomic_path, read_parquet
-from lskd_nb.regions import LocatedImage, Region, highlight_colors, located_images
+from lskd_nb.regions import LocatedImage, Region, highlight_colors, located_images, mentions
 from lskd_nb.run_folder import RunFolder
 
 # Label Studio's own file serving, LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT being the image root
@@ -101,7 +101,9 @@ def task(
     texts = {
         name: triple[name] for name in ("triple_id", "image_id", "question", "answer", "rationale")
     }
-    boxes = dict(model_version="regions", result=[_rectangle(r, image) for r in offered])
+    told = " ".join(triple[name] for name in ("question", "answer", "rationale"))
+    shown = offered if mentions(told) else []  # a text without mentions is about the plain image
+    boxes = dict(model_version="regions", result=[_rectangle(r, image) for r in shown])
     made = dict(data=dict(image=image_prefix + quote(image.path), **texts), predictions=[boxes])
     if labels:
         made["annotations"] = [
@@ -162,11 +164,12 @@ def write_tasks(
     """Write ``number`` triples of a run (None: all), drawn by the seed, as tasks to ``out``, and
     the labelling config beside it, as .xml.
 
-    ``labels`` is a label file whose labels go along as annotations. Returns the number of tasks and
-    the config's path. Raises ``ValueError`` where ``out`` does not end in .json, ``number`` is
-    below 1, the label file is of other triples, a triple's image is not among the regions, or one
-    of the two files is there and was not written here: an export with annotations, or an interface
-    of your own.
+    ``labels`` is a label file whose labels go along as annotations (one in the run's folder may be
+    still to be made); then triples that another label file of the run has are left out. Returns the
+    number of tasks and the config's path. Raises ``ValueError`` where ``out`` does not end in
+    .json, ``number`` is below 1, the label file is of other triples, a triple's image is not among
+    the regions, or one of the two files is there and was not written here: an export with
+    annotations, or an interface of your own.
     """
     out, run = Path(out), RunFolder(run_folder)
     if out.suffix != ".json":
@@ -175,13 +178,17 @@ def write_tasks(
         raise ValueError(f"--number is {number}, expected 1 or more")
     _check_ours(out)
     ids = run_triple_ids(run.folder)
-    chosen = shuffled(ids, seed)[:number]
+    done = labelled_elsewhere(run.folder, labels) if labels else set()
+    chosen = [name for name in shuffled(ids, seed) if name not in done][:number]
     rows = {
         row["triple_id"]: row
         for row in read_parquet(run.folder / "triples.parquet", TRIPLES).to_pylist()
     }
     of: dict[str, list[dict]] = {}
-    for label in read_labels(labels, ids).to_pylist() if labels else ():
+    begun = labels and (
+        Path(labels).exists() or Path(labels).parent.resolve() != run.folder.resolve()
+    )
+    for label in read_labels(labels, ids).to_pylist() if begun else ():
         of.setdefault(label["triple_id"], []).append(label)
     images = {
         i.image_id: i for i in located_images(read_parquet(run.folder / "regions.parquet", REGIONS))

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from lskd_nb.regions import Region, mentions, renumber, shuffle_ids
 from lskd_nb.students.blip2 import Student, autocast
+from lskd_nb.students.lavis_weights import check_numbers
 from lskd_nb.students.loading import load_student, whole_checkpoint
 from lskd_nb.students.qformer import ImageKeysValues
 from lskd_nb.students.views import FrozenFeatures, View, scoring_passes
@@ -130,6 +131,7 @@ def load_critic(folder: str | Path) -> Critic:
     blip2 = load_student(str(folder))
     with whole_checkpoint(folder):
         weights = load_file(path)
+        check_numbers(weights, path)
         with safe_open(path, "pt") as file:
             told = file.metadata() or {}
         first = weights.get("qa_head.0.weight")

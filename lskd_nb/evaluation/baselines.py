@@ -38,7 +38,7 @@ from lskd_nb.evaluation.choices import Item, check_finite, items_of, items_table
 from lskd_nb.records import hash_of
 from lskd_nb.shards import LOCAL, Engine, Work, in_shards
 from lskd_nb.students.blip2 import pixels
-from lskd_nb.students.loading import load_student
+from lskd_nb.students.loading import load_model, load_student
 from lskd_nb.students.views import FrozenFeatures, View, draw
 
 TEXTS_AT_ONCE = 256
@@ -243,7 +243,7 @@ def _load(system: str, batch: int, max_tokens: int, loading: dict) -> LoadedBase
     network, scores = (
         (CLIPModel, clip_scores) if kind == "clip" else (BlipForImageTextRetrieval, blip_scores)
     )
-    model = network.from_pretrained(system, dtype=torch.float32).eval().to(_device())
+    model = load_model(network, system, _device(), torch.float32)
     return LoadedBaseline(
         system,
         lambda items, root, _: scores(model, tokenizer, items, root, batch),

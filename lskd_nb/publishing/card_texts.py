@@ -4,10 +4,10 @@ FIELDS = {
     "triple_id": "unique",
     "image_id": "unique for each image",
     "family": (
-        "prompt family: `id` (texts point with `[2]` alone) or"
-        " `description` (they say what `[2]` is)"
+        "prompt family: `id` (texts point with `[2]` alone), `description` (they say what `[2]` is)"
+        " or `words` (they say what it is, and point at nothing)"
     ),
-    "question": "mentions at least one region",
+    "question": "mentions at least one region, unless the family is `words`",
     "answer": "what the teacher answers itself",
     "rationale": "what in the image supports the answer",
     "regions": "ids that the texts mention",

@@ -27,6 +27,7 @@ from lskd_nb.corpus.dedup import (
     share_of,
 )
 from lskd_nb.records import PARQUET
+from lskd_nb.regions import image_file
 from lskd_nb.sources import MultipleChoice, Rejected, count_reasons
 
 # of 256; measured on drawn scenes: at most 8 between two encodings of one, at least 58 between two
@@ -79,7 +80,7 @@ def picture_hashes(
 
     def hashed(path: str) -> np.ndarray | None:
         try:
-            return picture_hash(Path(root) / path)
+            return picture_hash(image_file(root, path))
         except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError):
             return None
 

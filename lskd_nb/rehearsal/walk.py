@@ -309,11 +309,11 @@ def _processor() -> str:
 
 def table(told: Mapping) -> list[str]:
     """The outcome as lines: notebook, seconds, what was changed, what was written."""
-    lines = [f"{'notebook':26}{'s':>5}  {'changed':44}written"]
+    lines = [f"{'notebook':26}{'s':>5}  {'changed':54}written"]
     for name, row in told["notebooks"].items():
         changed = ", ".join(f"{k} {_short(v)}" for k, v in row["changed"].items()) or "nothing"
-        written = ", ".join(row["written"])
-        lines.append(f"{name[:25]:26}{row['seconds']:5.0f}  {changed[:43]:44}{written[:70]}")
+        written = ", ".join(f for f in row["written"] if not f.endswith(".metrics.json"))
+        lines.append(f"{name[:25]:26}{row['seconds']:5.0f}  {changed:54}{written}")
     total = f"all of it in {told['seconds']} s on {told['machine']['cpus']} cores"
     shown = [f"  - {line}" for line in told["not_shown"]]
     return [*lines, total, "not shown by a rehearsal:", *shown]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lskd_nb.regions import Box, LocatedImage, Region
+from lskd_nb.regions import Box, LocatedImage, Region, is_person
 from lskd_nb.sources import (
     BadRecord,
     Rejected,
@@ -30,14 +30,6 @@ from lskd_nb.sources import (
 )
 
 SOURCE = "visual_genome"
-# fmt: off
-PEOPLE = {
-    "person", "people", "man", "men", "woman", "women", "child", "children", "kid", "kids", "boy",
-    "boys", "girl", "girls", "guy", "guys", "lady", "ladies", "baby", "toddler", "player",
-    "players", "skier", "surfer", "skateboarder", "snowboarder", "rider", "bicyclist", "pedestrian",
-    "couple", "crowd",
-}
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -242,7 +234,7 @@ def _choose(
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept: list[int] = []
     for index in sorted(
-        np.flatnonzero(area >= min_area), key=lambda i: (objects[i].label not in PEOPLE, -area[i])
+        np.flatnonzero(area >= min_area), key=lambda i: (not is_person(objects[i].label), -area[i])
     ):
         if len(kept) < number and (not kept or ious(boxes[index], boxes[kept]).max() <= max_iou):
             kept.append(int(index))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lskd_nb.records import atomic_path, hash_of
-from lskd_nb.regions import LocatedImage
+from lskd_nb.regions import LocatedImage, image_file
 from lskd_nb.sources import BadRecord, Rejected, first_of, read_records, text_of
 
 
@@ -24,9 +24,8 @@ def write_ofa_input(
     """
     with atomic_path(path) as temporary, open(temporary, "w", encoding="ascii") as lines:
         for number, image in enumerate(images):
-            content = base64.urlsafe_b64encode(
-                (Path(image_root) / image.path).read_bytes()
-            ).decode()
+            picture = image_file(image_root, image.path).read_bytes()
+            content = base64.urlsafe_b64encode(picture).decode()
             lines.write(f"{number}\t{image.image_id}\t\t\t{content}\n")
     return Path(path)
 

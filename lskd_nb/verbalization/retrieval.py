@@ -142,7 +142,7 @@ def read_vocabulary(path: str | Path) -> list[str]:
     """
     words = [
         w
-        for line in Path(path).read_text(encoding="utf-8").splitlines()
+        for line in Path(path).read_text(encoding="utf-8-sig").splitlines()
         if (w := line.split("#")[0].strip())
     ]
     if not words:
@@ -200,7 +200,7 @@ def vocabulary_from_places(path: str | Path) -> list[str]:
     words: "outdoor church".
     """
     words = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
         name, _, index = line.strip().rpartition(" ")
         parts = name.split("/")[2:]
         if not name.startswith("/") or not parts or not index.isdecimal():

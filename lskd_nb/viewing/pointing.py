@@ -9,8 +9,9 @@ OpenAI's protocol, with the same boxes drawn.
 
 import base64
 import io
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def check_question(question: str, regions: Sequence[Region]) -> str:
             " draw it, or change the number"
         )
     return question
+
+
+def prefix_of(students: Iterable[str | Path]) -> str:
+    """What the first of these folders that tells its training had before each question; its base
+    is asked likewise.
+    """
+    for folder in students:
+        if (told := Path(folder) / "trained_from.json").is_file():
+            return json.loads(told.read_text(encoding="utf-8")).get("prefix") or ""
+    return ""
 
 
 @torch.no_grad()

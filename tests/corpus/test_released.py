@@ -258,3 +258,25 @@ def test_bad_lines_are_rejected_by_name(convert, released_row, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.jsonl"):
         released.convert_released(tmp_path / "none.jsonl", tmp_path / "none.parquet")
     assert not list(tmp_path.glob("*none*"))
+
+
+@pytest.mark.parametrize(
+    ("family", "prompt", "source"),
+    [
+        ("id", "id-1a2b3c4d", "w_id"),
+        ("description", "description_people-1a2b3c4d", "w_description_people"),
+        ("words", "words_any-1a2b3c4d", "w_words_any"),
+    ],
+)
+def test_the_source_tells_family_and_offer(convert, tmp_path, family, prompt, source):
+    row = dict.fromkeys(released.CORPUS.names) | dict(
+        triple_id="1-a-0", image_id="1", image="VG_100K/1.jpg", width=9, height=9, split="train",
+        source="visual_genome", question="Who is near?", answer="A man.", rationale="He is.",
+        regions=[], regions_offered=[0], references=[], model="w", score=0.5, request="r",
+        family=family, prompt=prompt,
+    )  # fmt: skip
+    told = released.released_row(row)
+    assert told["source"] == source
+    del told["family"], told["prompt"]  # as the authors' own rows are
+    _, (kept,), *_ = convert(tmp_path, told)
+    assert kept["family"] == family

@@ -164,6 +164,18 @@ def test_a_run_goes_out_and_its_labels_come_in(label, small_run, tmp_path):
         ls.write_tasks(small_run, tmp_path / "tasks.xml")
 
 
+def test_a_second_file_gets_other_triples_and_plain_images_no_boxes(label, small_run, tmp_path):
+    ids = run_triple_ids(small_run)
+    write_parquet([label(name) for name in ids[:5]], small_run / BY_PEOPLE, LABELS)
+    second = small_run / "labels_to_measure.parquet"
+    number, _ = ls.write_tasks(small_run, tmp_path / "second.json", labels=second)
+    asked = {
+        task["data"]["triple_id"] for task in json.loads((tmp_path / "second.json").read_text())
+    }
+    assert number == len(ids) - 5 and asked == set(ids[5:])
+    assert ls.write_tasks(small_run, tmp_path / "first.json")[0] == len(ids)
+
+
 def test_boxes_images_and_numbers_that_are_none_are_named(small_run, tmp_path):
     out = tmp_path / "t.json"
     for number in (0, -1):

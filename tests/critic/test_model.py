@@ -195,6 +195,15 @@ def test_heads_and_drawing_are_saved_with_the_critic(folder, tmp_path, hidden, d
         np.testing.assert_allclose(found[name], loaded[name], atol=1e-5)
 
 
+def test_heads_that_are_no_numbers_are_named(tmp_path):
+    critic = fresh()
+    with torch.no_grad():
+        critic.qa_head.weight.fill_(float("nan"))
+    critic.save(tmp_path)
+    with pytest.raises(ValueError, match="critic_heads.safetensors.*qa_head.weight"):
+        load_critic(tmp_path)
+
+
 def test_a_hidden_layer_works_on_each_query_output(folder):
     """ReLU and mean don't commute: as published each query output has its own say."""
     critic = Critic(fresh().blip2, 4).eval()

@@ -2,12 +2,14 @@
 transformers' own forward called text by text.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -331,3 +333,13 @@ def test_what_is_no_system_is_named(world, tmp_path):
     with pytest.raises(ValueError, match="no config.json with a model_type"):
         baselines.score_items(str(tmp_path), items(), world)
     assert baselines.model_type("somewhere/blip2_pretrained.pth") == "blip-2"
+
+
+@pytest.mark.parametrize("name", ["clip-b16", "blip"])
+def test_weights_that_are_no_numbers_are_named(world, tmp_path, name):
+    shutil.copytree(world / name, tmp_path / "sick")
+    weights = load_file(tmp_path / "sick" / "model.safetensors")
+    next(w for w in weights.values() if w.is_floating_point()).fill_(float("nan"))
+    save_file(weights, tmp_path / "sick" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="sick.* no number"):
+        baselines.score_items(str(tmp_path / "sick"), items(), world)

@@ -272,3 +272,9 @@ def test_every_field_is_explained():
     from lskd_nb.publishing.card_texts import FIELDS
 
     assert list(FIELDS) == CORPUS.names
+
+
+def test_a_report_says_what_it_could_not_compare(finished_run, tmp_path):
+    left_out: dict[str, str] = {}
+    report_of(finished_run, tmp_path, left_out=left_out)
+    assert set(left_out) >= {"vcr", "snli_ve"} and "is not there" in left_out["vcr"]

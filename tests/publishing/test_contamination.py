@@ -190,3 +190,13 @@ def test_sets_of_the_world_have_no_held_out_picture(corpus_row, written_corpus, 
         == len(trained)
         > 0
     )
+
+
+def test_pictures_are_found_in_the_other_folder_and_never_outside(tmp_path):
+    for place in ("root/VG_100K_2/1.png", "outside.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (10, 10)).save(tmp_path / place)
+    _, read, unreadable = contamination.picture_hashes(
+        tmp_path / "root", ["VG_100K/1.png", "../outside.png"]
+    )
+    assert read == ["VG_100K/1.png"] and unreadable == ["../outside.png"]

@@ -61,3 +61,8 @@ def test_vocabularies_are_read_from_the_sets_own_files_and_errors_name_the_place
         retrieval.vocabulary_from_places(tmp_path / "places.txt")
     with pytest.raises(ValueError, match="'# cat' can't be a line"):
         retrieval.write_vocabulary(["# cat"], tmp_path / "object.txt")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_vocabulary(tmp_path):
+    (tmp_path / "object.txt").write_bytes("\ufeffcat\ndog\n".encode())
+    assert retrieval.read_vocabulary(tmp_path / "object.txt") == ["cat", "dog"]

@@ -272,17 +272,13 @@ class RegionPointer(Frame):
 
         given = [c for line in self.choices.value.splitlines() if (c := line.strip())]
         tried = given or (pointing.common_answers(self.corpus, question) if self.corpus else [])
-        blocks = []
+        blocks, put = [], pointing.prefix_of(self.systems.values()) + question
         for name in self.systems:
             student = self._student(name)
             seen = pointing.look(student, self.picture, regions)
             if not given:
                 blocks.append(
-                    (
-                        name,
-                        "in its own words",
-                        [pointing.generate_answer(student, seen, question, name)],
-                    )
+                    (name, "in its own words", [pointing.generate_answer(student, seen, put, name)])
                 )
             if tried:
                 if given:
@@ -290,7 +286,7 @@ class RegionPointer(Frame):
                 else:
                     what = f"best of the corpus's {len(tried)} commonest answers"
                 blocks.append(
-                    (name, what, pointing.rank_candidates(student, seen, question, tried, name))
+                    (name, what, pointing.rank_candidates(student, seen, put, tried, name))
                 )
         if self.also_llm.value:
             blocks.append(self._asked_llm(question, regions, given))
