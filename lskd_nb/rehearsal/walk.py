@@ -167,6 +167,7 @@ def environment(folder: Path) -> dict[str, str]:
         "LSKD_ROOT": str(folder),
         "HF_HOME": str(folder / "hub"),
         "HF_HUB_CACHE": str(folder / "hub"),
+        "CUDA_VISIBLE_DEVICES": "",  # a rehearsal is for two cores
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",
