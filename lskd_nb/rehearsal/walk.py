@@ -235,7 +235,9 @@ def run_all(walk: Walk, root: Path, given: Mapping[str, Mapping], changes: dict)
         walk.lskd("labels", "import", profile, str(export))
         if not (walk.folder / labels).exists():
             raise RunError(f"the labels are not where {labels} says: {sorted(run_dir.iterdir())}")
+    consent = changes.pop("02.max_cost_usd", None)  # given once: what is paid is paid
     walk.lskd("run", profile, *options_of(changes))
+    changes |= {"02.max_cost_usd": consent} if consent else {}
     walk.lskd("run", profile, "--only", "08", *options_of(changes, "08"))
 
 

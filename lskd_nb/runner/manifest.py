@@ -16,7 +16,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lskd_nb.records import atomic_path
@@ -26,6 +26,7 @@ from lskd_nb.runner.reach import code_hash
 # a folder beyond this is known by the names, sizes and times of its files, not by their content
 MOST_FILES, MOST_BYTES = 10_000, 10e9
 NO_INPUT = ("run_dir", "prices")  # parameters whose files have no say in a result
+CONSENT = "max_cost_usd"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,18 @@ def fingerprint(stage: Stage, hashes: Hashes) -> dict:
         json.dumps(inputs, sort_keys=True),
     ]
     return dict(digest=hashlib.sha256("\0".join(parts).encode()).hexdigest(), inputs=inputs)
+
+
+def agreed(record: Mapping, stage: Stage) -> Stage:
+    """The stage as its last good run was agreed to: who has paid for it need not agree again.
+
+    A higher ``max_cost_usd`` than then counts, since it may pay for what was not sent.
+    """
+    entry = record["notebooks"].get(stage.notebook.name, {})
+    before = entry.get("parameters", {}).get(CONSENT)
+    if entry.get("status") != "done" or not before or stage.parameters.get(CONSENT, 0) > before:
+        return stage
+    return replace(stage, parameters=dict(stage.parameters) | {CONSENT: before})
 
 
 def written(stage: Stage, hashes: Hashes) -> dict[str, str | None]:

@@ -12,11 +12,12 @@ from lskd_nb.run_folder import find_root
 from lskd_nb.viewing import plots
 from lskd_nb.viewing.alt_text import alt_of
 from lskd_nb.viewing.plots import COLUMNS, PAPER
+from lskd_nb.viewing.result_table import FITTED
 
 ROOT = find_root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "notebooks" / "guide" / "results.md").read_text(encoding="utf-8")
-PLACES = COLUMNS | {"grounding accuracy": "grounding.{}"}  # where a column's figures are
+PLACES = COLUMNS | FITTED | {"grounding accuracy": "grounding.{}"}  # where a column's figures are
 SYSTEMS = {
     "mini CLIP (a verbalizer)": "clip",
     "mini BLIP-2": "base",

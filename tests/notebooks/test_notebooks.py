@@ -11,7 +11,7 @@ import pytest
 from lskd_nb.publishing.renderings import LARGEST
 from lskd_nb.run_folder import find_root
 from lskd_nb.runner.manifest import notebook_source
-from lskd_nb.runner.parameters import profile_parameters, read_notebook
+from lskd_nb.runner.parameters import profile_parameters, read_notebook, read_notebooks
 
 ROOT = find_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -87,6 +87,21 @@ def test_profiles_fit(path, profile):
         assert notebook.defaults.keys() - given.keys() <= {"run_dir"}
     if "run_dir" in notebook.defaults:
         assert (notebook.defaults | given)["run_dir"] == f"outputs/runs/{profile}"
+
+
+def test_the_a100_profile_is_the_papers_method():
+    """What silently makes another method of it: each of these once was otherwise."""
+    given = {n.number: profile_parameters(ROOT, "a100", n) for n in read_notebooks(ROOT)}
+    assert given["01"]["human_texts"] is False and given["01"]["vcr"]
+    assert given["02"]["families"] == ["id", "description", "words"]
+    assert given["02"]["model"] != "gpt-3.5-turbo"  # gone since 2026-10-23
+    student = given["05"]
+    assert student["batch"] == 4 * 64 and student["steps"] == 50_000
+    assert student["prefix"] == "question: " and "prefix" not in given["06"]
+    assert (student["lm"], student["lm_conditioned"], student["clip_norm"]) == (1.0, 0.0, 0.0)
+    assert student["beta2"] == 0.999 and student["base"] == given["06"]["base"]
+    assert given["06"]["candidates"] == "" and given["03"]["drawn_at_most"] == 5
+    assert not any(values.get("store_views") for values in given.values())
 
 
 def test_profiles_have_no_other_files():

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from lskd_nb.cli import _parser
 from lskd_nb.records import LABELS, write_parquet
 from lskd_nb.run_folder import RunError
+from lskd_nb.runner import manifest
+from lskd_nb.runner.parameters import read_notebook
 from lskd_nb.runner.run import run_profile
 from lskd_nb.runner.stops import is_hub_name
 
@@ -108,3 +111,20 @@ def test_other_files_are_plainly_missed_and_models_of_the_hub_are_not(tiny, tmp_
 )
 def test_names_of_the_hub(name, is_one):
     assert is_hub_name(name) is is_one
+
+
+def test_what_was_agreed_to_is_not_asked_again_unless_there_is_more_to_pay(tiny):
+    """A run that has paid its teacher goes on without the option that agreed to it."""
+    notebook = read_notebook(tiny("02_ask", parameters="max_cost_usd: float = 0.0"))
+
+    def cost_of(record: dict, given: dict) -> float:
+        stage = manifest.Stage(notebook, given, Path("run"), Path())
+        return manifest.agreed(record, stage).parameters.get("max_cost_usd", 0.0)
+
+    paid = dict(status="done", parameters={"max_cost_usd": 350.0})
+    done = {"notebooks": {"02_ask": paid}}
+    assert cost_of(done, {}) == 350.0 and cost_of(done, {"max_cost_usd": 100.0}) == 350.0
+    assert cost_of(done, {"max_cost_usd": 400.0}) == 400.0, "more may be sent"
+    assert cost_of({"notebooks": {}}, {"max_cost_usd": 1.0}) == 1.0
+    failed = {"notebooks": {"02_ask": paid | {"status": "failed"}}}
+    assert cost_of(failed, {}) == 0.0

@@ -236,7 +236,7 @@ def test_a_file_of_its_own_gets_triples_that_no_other_has(small_run):
     first = Annotator(small_run, "ada", number=5)
     label_all(first, "a55")
     second = small_run / "labels_to_measure.parquet"
-    more = Annotator(small_run, "ada", labels=second, number=4)
+    more = Annotator(small_run, "ada", labels=second.name, number=4)  # a name is a file of the run
     assert len(more.triple_ids) == 4 and not set(more.triple_ids) & set(first.triple_ids)
     label_all(more, "r11")
     again = Annotator(small_run, "ada", labels=second, number=5)

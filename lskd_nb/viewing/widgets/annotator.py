@@ -68,7 +68,9 @@ class Annotator(Frame):
             raise ValueError(
                 f"triple {unknown[0]!r} is not among the {len(known):,} of {self.run.folder}"
             )
-        path = Path(labels or self.run.folder / BY_PEOPLE)
+        path = Path(labels or BY_PEOPLE)
+        if path.name == str(path):  # a name alone is a file of the run
+            path = self.run.folder / path
         self.file = label_file(path, known)
         if number is not None and number < 1:
             raise ValueError(f"number is {number}, expected at least 1 triple")
