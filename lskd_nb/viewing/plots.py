@@ -241,7 +241,9 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: 
             if k not in ("step", "seconds")
         )
     ) or [""]
-    figure, axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.1), squeeze=False)
+    style()
+    size = (3.3 * len(names), 3.1)
+    figure, axes = plt.subplots(1, len(names), figsize=size, squeeze=False, layout="constrained")
     others = [s for s in histories if s not in SYSTEM_COLORS]
     looks = {s: (color, "-") for s, color in SYSTEM_COLORS.items()} | {
         s: OTHER_COLORS[n % len(OTHER_COLORS)] for n, s in enumerate(others)
@@ -265,7 +267,8 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: 
             told.append(
                 f"{name} of {system} from {mean[0]:.2f} to {mean[-1]:.2f} at step {len(values)}"
             )
-        ax.set(xlabel="step", ylabel=f"{name} loss".strip())
+        told_as = name.replace("_", " ").removesuffix("loss").strip()
+        ax.set(xlabel="step", ylabel=f"{told_as} loss".strip())
     if axes[0][0].lines:
         axes[0][0].legend(frameon=False, fontsize=9)
     return describe(
