@@ -33,9 +33,9 @@ $(STAMP): pyproject.toml constraints.txt
 mini: setup
 	@$(BIN)/lskd run mini
 
-# A worker for each core; tests that share a run stay together (tests/conftest.py).
+# A worker for each core; what shares a run stays with one of them (tests/conftest.py).
 test: setup
-	@$(BIN)/python -m pytest tests -n auto --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest tests -n auto --no-loadscope-reorder
 
 # What takes many minutes and shows little more than `make test`: twenty kills at random moments, and
 # every executed notebook through nbval.

@@ -28,20 +28,34 @@ ROOT = find_root()
 PATIENCE = 1800  # seconds after which something hangs: no outcome depends on how fast a machine is
 
 
-# Fixtures that take minutes to make: the tests of each stay with one worker, and begin first.
-LONG = ("smoke", "rehearsed")
+# Modules whose tests look at the smoke run, and the one that walks the rehearsal: minutes each.
+OF_THE_SMOKE_RUN = (
+    "test_smoke_run.py", "test_labels_by_people.py", "test_browser.py", "test_alt_text.py",
+)  # fmt: skip
+LONG = (*OF_THE_SMOKE_RUN, "test_walk.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (``-n``, ``--dist loadgroup``), what shares a long fixture is done by
-    one of them, and so is a module.
-    """
-    place = {}
+    """What takes longest begins first."""
     for item in items:
-        shared = [name for name in LONG if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
-        place[item] = LONG.index(shared[0]) if shared else len(LONG)
-    items.sort(key=place.get)
+        if "smoke" in getattr(item, "fixturenames", ()):
+            assert item.path.name in OF_THE_SMOKE_RUN, f"name {item.path.name} in tests/conftest.py"
+    items.sort(key=lambda i: LONG.index(i.path.name) if i.path.name in LONG else len(LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """With several workers (``-n``) each takes whole modules, and one of them takes all that share
+    the smoke run.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByModuleOrRun(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = Path(super()._split_scope(nodeid))
+            return "the smoke run" if module.name in OF_THE_SMOKE_RUN else str(module)
+
+    return ByModuleOrRun(config, log)
 
 
 @pytest.fixture(scope="session")
