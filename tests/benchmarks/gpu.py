@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from proportions import generative_student, images, sentence, tiny_student, whole_student
 
-from lskd_nb.critic.model import Critic, CriticExample, critic_loss
+from lskd_nb.critic.model import Critic, CriticExample, critic_loss, critic_losses
 from lskd_nb.evaluation.choices import Item, match_scores
 from lskd_nb.run_folder import find_root
 from lskd_nb.students.blip2 import Student, autocast
@@ -155,7 +155,7 @@ def critic_training(student: Student, drawn: torch.Tensor, batch: list[Sample]) 
 
     def step() -> None:
         with autocast(DEVICE):
-            loss = critic_loss(critic, encode_drawn(student, drawn), examples)
+            loss = critic_loss(critic_losses(critic, encode_drawn(student, drawn), examples))
         loss.backward()
         clip_gradients(optimizer)
         optimizer.step()

@@ -44,7 +44,7 @@ student = loading.load_student("Salesforce/blip2-itm-vit-g", image_size=56)
 assert student.blip2.config.vision_config.num_hidden_layers == 39
 assert len(student.tokenizer) == 30523 and student.tokenizer.cls_token_id == 101
 for name in ("openai/clip-vit-base-patch16", "Salesforce/blip-itm-large-coco"):
-    assert baselines._load(name, ".", 8, 128, None, {}).longest in (77, 512)
+    assert baselines._load(name, 8, 128, {}).longest in (77, 512)
 for file, base, layers in (
     ("blip2_pretrained", "eva_vit_g", 39), ("blip2_pretrained_vitL", "clip_vit_L", 21)
 ):

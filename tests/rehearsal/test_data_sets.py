@@ -8,8 +8,8 @@ import pytest
 
 from lskd_nb.rehearsal.data_sets import write_data_sets
 from lskd_nb.run_folder import find_root
+from lskd_nb.runner.data_wanted import files
 from lskd_nb.runner.parameters import profile_parameters, read_notebooks
-from lskd_nb.runner.readiness import _files
 
 VG = {  # what two real images can't show -> where it is known from
     "image_data": {"[].coco_id": {"int"}, "[].flickr_id": {"int"}},
@@ -269,16 +269,13 @@ def test_nothing_is_of_our_own(data):
 
 def test_every_folder_of_the_a100_profile_is_there(project, data):
     root = find_root()
-    found = [
-        finding
-        for notebook in read_notebooks(root)
-        for finding in _files(
-            notebook.number,
-            dict(notebook.defaults) | profile_parameters(root, "a100", notebook),
-            project,
-        )
-        if "labels_file" not in finding.subject
-    ]
+    given = {
+        n.number: dict(n.defaults) | profile_parameters(root, "a100", n)
+        for n in read_notebooks(root)
+    }
+    # without the project's own vocabularies, and labels that people are to make
+    aside = ("labels_file", "vocabularies")
+    found = [f for f in files("a100", given, project) if not f.subject.endswith(aside)]
     assert len(found) > 15 and [f for f in found if f.ok is False] == []
 
 

@@ -27,6 +27,7 @@ SETTINGS = {  # of JupyterLab: every cell is drawn, nobody is asked about news
     "notebook-extension/tracker": '{"windowingMode": "none"}',
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
 }
+AGAIN = 15_000  # milliseconds
 ERROR = (
     ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'],"
     " .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
@@ -99,14 +100,34 @@ def lab(chromium, run):
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
         page.wait_for_selector(idle, state="attached")  # before, nobody would run what is asked for
-        page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
-        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        run_all(page)
         page.wait_for_function(
             f"document.querySelector({ERROR!r}) || [...document.querySelectorAll('.jp-CodeCell"
             " .jp-InputPrompt')].every(p => /\\d/.test(p.textContent))"
         )
         yield page
         page.close()
+
+
+def run_all(page) -> None:
+    """Run all cells. JupyterLab may say that its kernel is idle before it would run anything: what
+    nobody has begun some seconds later is asked for again.
+    """
+    from playwright.sync_api import TimeoutError as NotYet
+
+    begun = (
+        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+        ".some(p => /[\\d*]/.test(p.textContent))"
+    )
+    for _ in range(PATIENCE // AGAIN):
+        page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        try:
+            page.wait_for_function(begun, timeout=AGAIN)
+            return
+        except NotYet:
+            page.keyboard.press("Escape")
+    raise AssertionError("no cell has begun")
 
 
 def test_all_cells_run_in_jupyterlab(lab):
