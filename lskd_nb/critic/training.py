@@ -16,7 +16,6 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -26,7 +25,7 @@ import pyarrow as pa
 import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from lskd_nb.critic.model import (
     Critic,
@@ -42,11 +41,12 @@ from lskd_nb.records import REGION, hash_of, read_parquet, write_parquet
 from lskd_nb.regions import region_of
 from lskd_nb.students.blip2 import autocast
 from lskd_nb.students.loading import load_student
-from lskd_nb.students.views import FrozenFeatures, View, drawn_pixels, encode_drawn
+from lskd_nb.students.views import FrozenFeatures, View, encode_seen
 from lskd_nb.training import distributed
 from lskd_nb.training.loop import (
     IDENTITY,
-    clip_gradients,
+    drawn_ahead,
+    learn_from_parts,
     learning_rate,
     optimizer_of,
     read_config,
@@ -223,17 +223,11 @@ class Steps(Dataset):
     place: tuple[int, int]  # this process, and how many there are
 
     def __getitem__(self, step: int) -> list[tuple[list[CriticExample], Tensor]]:
-        batch = batch_at(step, self.rows, self.config)
-        size = self.config.batch // self.config.accumulation
-        parts = (batch[k : k + size] for k in range(0, self.config.batch, size))
-        own = [list(distributed.local_part(part, *self.place)) for part in parts]
-        return [(rows, self._seen([r.view for r in rows])) for rows in own]
-
-    def _seen(self, views: list[View]) -> Tensor:
-        stored_KPD = self.views.stored(views)
-        if stored_KPD is not None:
-            return stored_KPD
-        return drawn_pixels(views, self.views.image_root, self.views.student.image_size)
+        told = self.config
+        batch = batch_at(step, self.rows, told)
+        places = distributed.own_places(told.batch, told.accumulation, *self.place)
+        own = [[batch[i] for i in part] for part in places]
+        return [(rows, self.views.stored_or_drawn([r.view for r in rows])) for rows in own]
 
 
 # ------------------------------------------------------------------------------------ the training
@@ -249,10 +243,7 @@ class Objective(nn.Module):
     def forward(self, seen: Tensor, batch: Sequence[CriticExample]) -> dict[str, Tensor]:
         """``seen`` is (K, S, S, 3) uint8, drawn, or (K, P, D), stored."""
         student = self.critic.blip2
-        if seen.dtype == torch.uint8:
-            features_KPD = encode_drawn(student, seen, self.bf16)
-        else:
-            features_KPD = seen.to(student.device)
+        features_KPD = encode_seen(student, seen, self.bf16)
         with autocast(student.device, self.bf16):
             parts = critic_losses(self.critic, features_KPD, batch)
             return {"loss": critic_loss(parts), **parts}
@@ -273,7 +264,7 @@ def train(config: CriticConfig) -> Path:
         )
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = _processes(config)
+    accelerator = distributed.training_processes(config.batch, config.accumulation)
     rows = read_examples(config.examples)
     torch.manual_seed(config.seed)
     student = load_student(config.student, config.max_tokens, image_size=config.image_size)
@@ -295,16 +286,17 @@ def train(config: CriticConfig) -> Path:
 
     def step_of(step: int) -> dict:
         if not ahead:
-            loader = DataLoader(
-                steps,
-                None,
-                sampler=range(step, config.steps),
-                num_workers=config.workers,
-                generator=torch.Generator(),  # else it draws from the numbers that the model uses
-            )
-            ahead.append(iter(loader))
+            ahead.append(drawn_ahead(steps, range(step, config.steps), config.workers))
         set_learning_rate(optimizer, learning_rate(step, config))
-        return _step(config, optimizer, accelerator, objective, next(ahead[0]))
+        return learn_from_parts(
+            next(ahead[0]),
+            lambda part: objective(part[1], part[0]),
+            lambda found: found["loss"],
+            objective,
+            optimizer,
+            accelerator,
+            config.clip_norm,
+        )
 
     def save(folder: Path) -> None:
         if distributed.rank() == 0:
@@ -320,45 +312,6 @@ def train(config: CriticConfig) -> Path:
         step_of,
         save,
     )
-
-
-def _processes(config: CriticConfig):
-    """The accelerator, with or without other processes."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    # the class has weights that no loss of the critic needs
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
-    if config.batch % (config.accumulation * distributed.world_size()):
-        raise ValueError(
-            f"batch is {config.batch}: expected a multiple of accumulation ×"
-            f" processes, {config.accumulation} × {distributed.world_size()}"
-        )
-    return accelerator
-
-
-def _step(
-    config: CriticConfig,
-    optimizer: torch.optim.Optimizer,
-    accelerator,
-    objective: nn.Module,
-    parts: list[tuple[list[CriticExample], Tensor]],
-) -> dict:
-    told: dict[str, Tensor] = {}
-    for number, (batch, seen) in enumerate(parts, 1):
-        with nullcontext() if number == len(parts) else accelerator.no_sync(objective):
-            found = objective(seen, batch)
-            (found["loss"] / len(parts)).backward()
-        told = {
-            name: told.get(name, 0) + value.detach() / len(parts) for name, value in found.items()
-        }
-    clip_gradients(optimizer, config.clip_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return {
-        name: round((distributed.all_reduce_sum(value) / distributed.world_size()).item(), 5)
-        for name, value in told.items()
-    }
 
 
 if __name__ == "__main__":

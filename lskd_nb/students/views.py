@@ -144,6 +144,13 @@ def encode_drawn(student: Student, drawn: Tensor, bf16: bool = True) -> Tensor:
         return student.encode_images(normalised(drawn.to(student.device, non_blocking=True)))
 
 
+def encode_seen(student: Student, seen: Tensor, bf16: bool = True) -> Tensor:
+    """``FrozenFeatures.stored_or_drawn``'s views -> (B, P, D) features on the student's device."""
+    if seen.dtype == torch.uint8:
+        return encode_drawn(student, seen, bf16)
+    return seen.to(student.device)
+
+
 def scoring_passes(
     keys: Sequence[str], lengths: Sequence[int], at_once: int
 ) -> Iterator[tuple[list[int], list[list[int]]]]:
@@ -246,6 +253,15 @@ class FrozenFeatures:
         """(B, P, D), from the store where it has them all."""
         stored = self.stored(views)
         return self.encode(views) if stored is None else stored.to(self.student.device)
+
+    def stored_or_drawn(self, views: Sequence[View]) -> Tensor:
+        """(B, P, D) from the store where it has them all, else (B, S, S, 3) uint8, still to be
+        encoded.
+        """
+        stored_BPD = self.stored(views)
+        if stored_BPD is not None:
+            return stored_BPD
+        return drawn_pixels(views, self.image_root, self.student.image_size)
 
     def stored(self, views: Sequence[View]) -> Tensor | None:
         """Features from the store; None where it lacks some."""

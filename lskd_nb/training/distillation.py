@@ -22,7 +22,6 @@ Letters of shapes are those of ``students.blip2``; of W processes each has K = B
 
 import json
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -32,12 +31,12 @@ import torch
 import torch.nn.functional as F
 from pydantic import ConfigDict
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from lskd_nb.records import hash_of
 from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
 from lskd_nb.students.loading import fresh_told, load_student
-from lskd_nb.students.views import FrozenFeatures, drawn_pixels, encode_drawn
+from lskd_nb.students.views import FrozenFeatures, encode_seen
 from lskd_nb.training import distributed
 from lskd_nb.training.batches import (
     Row,
@@ -49,7 +48,8 @@ from lskd_nb.training.batches import (
     rehearsal_rows,
 )
 from lskd_nb.training.loop import (
-    clip_gradients,
+    drawn_ahead,
+    learn_from_parts,
     learning_rate,
     optimizer_of,
     read_config,
@@ -208,10 +208,7 @@ class Objectives(nn.Module):
         self, seen: Tensor, batch: list[Sample], rng: np.random.Generator
     ) -> dict[str, Tensor]:
         """``seen`` is (K, S, S, 3) uint8, drawn, or (K, P, D), stored."""
-        if seen.dtype == torch.uint8:
-            features_KPD = encode_drawn(self.student, seen, self.config.bf16)
-        else:
-            features_KPD = seen.to(self.student.device)
+        features_KPD = encode_seen(self.student, seen, self.config.bf16)
         with autocast(self.student.device, self.config.bf16):
             return losses(self.student, features_KPD, batch, self.config, rng)
 
@@ -244,16 +241,10 @@ class Steps(Dataset):
         )
         size = told.batch // told.accumulation
         return [
-            (part, self._seen(distributed.local_part(part, *self.place)))
+            (part, self.views.stored_or_drawn([d.view for d in own]))
             for part in (batch[k : k + size] for k in range(0, told.batch, size))
+            for own in [distributed.local_part(part, *self.place)]
         ]
-
-    def _seen(self, own: list[Sample]) -> Tensor:
-        views = [d.view for d in own]
-        stored_KPD = self.views.stored(views)
-        if stored_KPD is not None:
-            return stored_KPD
-        return drawn_pixels(views, self.views.image_root, self.views.student.image_size)
 
 
 def train(config: DistillationConfig) -> Path:
@@ -266,7 +257,9 @@ def train(config: DistillationConfig) -> Path:
         return Path(config.out)
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = _processes(config)
+    if config.backend != "hf" and (config.shard or config.gradient_checkpointing):
+        raise ValueError("shard and gradient_checkpointing need backend 'hf'")
+    accelerator = distributed.training_processes(config.batch, config.accumulation)
     student = _base(config)
     if student.fresh and distributed.rank() == 0:
         print(fresh_told(config.student, student), flush=True)
@@ -307,20 +300,7 @@ def train(config: DistillationConfig) -> Path:
 
     def step_of(step: int) -> dict:
         if not ahead:
-            # the loader draws a seed for its workers: not from the numbers that the model draws
-            # from
-            own_seed = torch.Generator()
-            ahead.append(
-                iter(
-                    DataLoader(
-                        steps,
-                        None,
-                        sampler=range(step, config.steps),
-                        num_workers=config.workers,
-                        generator=own_seed,
-                    )
-                )
-            )
+            ahead.append(drawn_ahead(steps, range(step, config.steps), config.workers))
         return _step(step, config, student, optimizer, accelerator, objectives, next(ahead[0]))
 
     def save(folder: Path) -> None:
@@ -344,23 +324,6 @@ def train(config: DistillationConfig) -> Path:
         step_of,
         save,
     )
-
-
-def _processes(config: DistillationConfig):
-    """The accelerator, with or without other processes."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    # the class has weights that no objective needs, and losses may be left out
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
-    if config.backend != "hf" and (config.shard or config.gradient_checkpointing):
-        raise ValueError("shard and gradient_checkpointing need backend 'hf'")
-    if config.batch % (config.accumulation * distributed.world_size()):
-        raise ValueError(
-            f"batch is {config.batch}: expected a multiple of accumulation ×"
-            f" processes, {config.accumulation} × {distributed.world_size()}"
-        )
-    return accelerator
 
 
 def _base(config: DistillationConfig) -> Student:
@@ -393,24 +356,17 @@ def _step(
 ) -> dict:
     set_learning_rate(optimizer, learning_rate(step, config))
     rng = np.random.default_rng([config.seed, 3, step])
-    told: dict[str, Tensor] = {}
-    for number, (batch, seen) in enumerate(parts, 1):
-        with nullcontext() if number == len(parts) else accelerator.no_sync(objectives):
-            found = objectives(seen, batch, rng)
-            (
-                sum(getattr(config, name) * value for name, value in found.items()) / len(parts)
-            ).backward()
-        told = {
-            name: told.get(name, 0) + value.detach() / len(parts) for name, value in found.items()
-        }
-    clip_gradients(optimizer, config.clip_norm)
-    optimizer.step()
-    optimizer.zero_grad()
+    told = learn_from_parts(
+        parts,
+        lambda part: objectives(part[1], part[0], rng),
+        lambda found: sum(getattr(config, name) * value for name, value in found.items()),
+        objectives,
+        optimizer,
+        accelerator,
+        config.clip_norm,
+    )
     student.temperature.data.clamp_(0.001, 0.5)
-    return {
-        name: round((distributed.all_reduce_sum(value) / distributed.world_size()).item(), 5)
-        for name, value in told.items()
-    }
+    return told
 
 
 if __name__ == "__main__":

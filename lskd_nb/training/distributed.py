@@ -38,6 +38,36 @@ def local_part(
     return batch[place * each : (place + 1) * each]
 
 
+def own_places(
+    batch: int, accumulation: int, this: int | None = None, many: int | None = None
+) -> list[Sequence[int]]:
+    """The places in a batch that a process learns from, part by part.
+
+    >>> [list(places) for places in own_places(8, 2, this=1, many=2)]
+    [[2, 3], [6, 7]]
+    """
+    size = batch // accumulation
+    return [local_part(range(start, start + size), this, many) for start in range(0, batch, size)]
+
+
+def training_processes(batch: int, accumulation: int):
+    """The accelerator, with or without other processes.
+
+    Raises ``ValueError`` where the batch can't be cut into equal parts for all of them.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    # networks have weights that not every loss needs
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    if batch < 1 or batch % (accumulation * world_size()):
+        raise ValueError(
+            f"batch is {batch}: expected a multiple of accumulation × processes,"
+            f" {accumulation} × {world_size()}"
+        )
+    return accelerator
+
+
 def all_gather_with_gradient(features: Tensor) -> Tensor:
     """(B / W, …) features of each process -> (B, …) of all, in order.
 

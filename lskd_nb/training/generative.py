@@ -24,10 +24,10 @@ from lskd_nb.students.blip2 import autocast
 from lskd_nb.students.generative import GenerativeStudent, add_lora, checkpoint_layers
 from lskd_nb.students.loading import load_generative, whole_checkpoint
 from lskd_nb.students.minigpt4 import mini_gpt4
-from lskd_nb.students.views import FrozenFeatures, drawn_pixels, encode_drawn
+from lskd_nb.students.views import FrozenFeatures, encode_seen
 from lskd_nb.training import distributed, word_loss
 from lskd_nb.training.batches import Row, Sample, batch_at, corpus_rows
-from lskd_nb.training.loop import optimizer_of, read_config, train_resumably, trained
+from lskd_nb.training.loop import drawn_ahead, optimizer_of, read_config, train_resumably, trained
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,7 @@ class Objective(nn.Module):
     def forward(self, seen: Tensor, questions: Sequence[str], targets: Sequence[str]) -> Tensor:
         """``seen`` is (K, S, S, 3) uint8, drawn, or (K, P, D), stored."""
         device = self.student.device
-        if seen.dtype == torch.uint8:
-            features_KPD = encode_drawn(self.student, seen)
-        else:
-            features_KPD = seen.to(device)
+        features_KPD = encode_seen(self.student, seen)
         with autocast(device):
             return self.student.loss(features_KPD, questions, targets)
 
@@ -122,16 +119,9 @@ class Steps(Dataset):
         told = self.config
         batch = batch_at(step, self.rows, [], {}, told.batch, 0.0, told.views, told.seed)
         return [
-            (own := [batch[i] for i in places], self._seen(own))
-            for places in word_loss.own_places(told.batch, told.accumulation, *self.place)
+            (own := [batch[i] for i in places], self.views.stored_or_drawn([d.view for d in own]))
+            for places in distributed.own_places(told.batch, told.accumulation, *self.place)
         ]
-
-    def _seen(self, own: list[Sample]) -> Tensor:
-        views = [d.view for d in own]
-        stored_KPD = self.views.stored(views)
-        if stored_KPD is not None:
-            return stored_KPD
-        return drawn_pixels(views, self.views.image_root, self.views.student.image_size)
 
 
 def train(config: GenerativeConfig) -> Path:
@@ -147,7 +137,7 @@ def train(config: GenerativeConfig) -> Path:
         return Path(config.out)
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = word_loss.training_processes(config)
+    accelerator = distributed.training_processes(config.batch, config.accumulation)
     rows = [whole(row) for row in corpus_rows(config.corpus)]
     torch.manual_seed(config.seed)  # of what starts fresh: adapters, a projection that is not given
     student = base_of(config, accelerator.device)
@@ -164,7 +154,7 @@ def train(config: GenerativeConfig) -> Path:
 
     def step_of(step: int) -> dict:
         if not ahead:
-            ahead.append(word_loss.drawn_ahead(steps, range(step, config.steps), config.workers))
+            ahead.append(drawn_ahead(steps, range(step, config.steps), config.workers))
         parts, cut = [], 0
         for own, seen in next(ahead[0]):
             told = [student.target_ids(d.text) for d in own]

@@ -12,8 +12,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -21,11 +21,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from lskd_nb.records import atomic_path, place_for
 from lskd_nb.training import distributed
 
-Config = TypeVar("Config")
+Config, Part = TypeVar("Config"), TypeVar("Part")
 CHECKPOINT, IDENTITY, METRICS = "checkpoint.pt", "trained_from.json", "metrics.jsonl"
 
 
@@ -90,6 +91,47 @@ def clip_gradients(optimizer: torch.optim.Optimizer, norm: float = 1.0) -> None:
     total = torch.stack(lengths).norm() if len(lengths) > 1 else lengths[0]
     for part in parts:
         nn.utils.clip_grads_with_norm_(part, norm, total)
+
+
+def drawn_ahead(steps: Dataset, numbers: range, workers: int) -> Iterator:
+    """What ``steps`` gives for the ``numbers`` of steps in turn, drawn ahead by ``workers``
+    processes, by this one where there are none.
+    """
+    # the loader draws a seed for its workers: not from the numbers that the model draws from
+    own_seed = torch.Generator()
+    return iter(DataLoader(steps, None, sampler=numbers, num_workers=workers, generator=own_seed))
+
+
+def learn_from_parts(
+    parts: Sequence[Part],
+    losses_of: Callable[[Part], dict[str, torch.Tensor]],
+    total: Callable[[dict[str, torch.Tensor]], torch.Tensor],
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accelerator,
+    clip_norm: float,
+) -> dict[str, float]:
+    """One step from a process's parts of the batch, of equal weight; returns the losses' means over
+    parts and processes.
+
+    ``losses_of`` asks the ``objective``, as ``accelerator`` prepared it; ``total`` is what is
+    learned by.
+    """
+    told: dict[str, torch.Tensor] = {}
+    for number, part in enumerate(parts, 1):
+        with nullcontext() if number == len(parts) else accelerator.no_sync(objective):
+            found = losses_of(part)
+            (total(found) / len(parts)).backward()
+        told = {
+            name: told.get(name, 0) + value.detach() / len(parts) for name, value in found.items()
+        }
+    clip_gradients(optimizer, clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return {
+        name: round((distributed.all_reduce_sum(value) / distributed.world_size()).item(), 5)
+        for name, value in told.items()
+    }
 
 
 def trained(out: str | Path, identity: str) -> bool:

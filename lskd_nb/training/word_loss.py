@@ -8,7 +8,7 @@ the whole batch, however it was cut; dropout alone is another for each part.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +16,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 from lskd_nb.training import distributed
 from lskd_nb.training.loop import Schedule, clip_gradients, learning_rate, set_learning_rate
@@ -27,8 +26,6 @@ class Recipe(Schedule, Protocol):
 
     out: str
     seed: int
-    batch: int
-    accumulation: int
 
 
 @dataclass(frozen=True)
@@ -39,38 +36,6 @@ class Part:
 
     given: tuple
     tokens: int
-
-
-def training_processes(config: Recipe):
-    """The accelerator, with or without other processes.
-
-    Raises ``ValueError`` where the batch can't be cut into equal parts for all of them.
-    """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
-    if config.batch < 1 or config.batch % (config.accumulation * distributed.world_size()):
-        raise ValueError(
-            f"batch is {config.batch}: expected a multiple of accumulation × processes,"
-            f" {config.accumulation} × {distributed.world_size()}"
-        )
-    return accelerator
-
-
-def own_places(
-    batch: int, accumulation: int, this: int | None = None, many: int | None = None
-) -> list[Sequence[int]]:
-    """The places in a batch that a process learns from, part by part.
-
-    >>> [list(places) for places in own_places(8, 2, this=1, many=2)]
-    [[2, 3], [6, 7]]
-    """
-    size = batch // accumulation
-    return [
-        distributed.local_part(range(start, start + size), this, many)
-        for start in range(0, batch, size)
-    ]
 
 
 def learn(
@@ -108,15 +73,6 @@ def learn(
     optimizer.step()
     optimizer.zero_grad()
     return told
-
-
-def drawn_ahead(steps: Dataset, numbers: range, workers: int) -> Iterator:
-    """What ``steps`` gives for the ``numbers`` of steps in turn, drawn ahead by ``workers``
-    processes, by this one where there are none.
-    """
-    # the loader draws a seed for its workers: not from the numbers that the model draws from
-    own_seed = torch.Generator()
-    return iter(DataLoader(steps, None, sampler=numbers, num_workers=workers, generator=own_seed))
 
 
 def all_sum(number: float, accelerator) -> float:

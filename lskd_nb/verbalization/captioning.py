@@ -33,7 +33,7 @@ from lskd_nb.students.loading import load_model
 from lskd_nb.students.views import normalised, open_image
 from lskd_nb.training import distributed, word_loss
 from lskd_nb.training.batches import epoch_indices
-from lskd_nb.training.loop import optimizer_of, read_config, train_resumably, trained
+from lskd_nb.training.loop import drawn_ahead, optimizer_of, read_config, train_resumably, trained
 from lskd_nb.verbalization.caption_rows import CAPTIONS
 from lskd_nb.verbalization.describe import boxes_view
 from lskd_nb.verbalization.verbalizers import PromptedBlip2, Settings
@@ -93,7 +93,7 @@ def train(config: CaptioningConfig) -> Path:
         return Path(config.out)
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = word_loss.training_processes(config)
+    accelerator = distributed.training_processes(config.batch, config.accumulation)
     model, tokenizer = load_trainable(config.model, accelerator.device)
     place = (distributed.rank(), distributed.world_size())
     steps = Steps(_rows(config), config, model.config.vision_config.image_size, place)
@@ -103,7 +103,7 @@ def train(config: CaptioningConfig) -> Path:
 
     def step_of(step: int) -> dict:
         if not ahead:
-            ahead.append(word_loss.drawn_ahead(steps, range(step, config.steps), config.workers))
+            ahead.append(drawn_ahead(steps, range(step, config.steps), config.workers))
         parts, unreadable = [], 0
         for drawn, texts, troubles in next(ahead[0]):
             for trouble in troubles:
@@ -221,7 +221,7 @@ class Steps(Dataset):
         drawn = epoch_indices(len(self.table), told.batch, step, told.seed)
         return [
             self._part(step, places, self._taken([drawn[place] for place in places]))
-            for places in word_loss.own_places(told.batch, told.accumulation, *self.place)
+            for places in distributed.own_places(told.batch, told.accumulation, *self.place)
         ]
 
     def _part(
