@@ -13,18 +13,16 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from aiohttp import web
 
-from lskd_nb.records import atomic_path
+from lskd_nb.mini.teacher.batches import failure
+from lskd_nb.mini.teacher.server import running, serve_while_wanted
 
 KEY = "sk-rehearsal-0123456789abcdefghijklmnop"
 MODELS = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o-mini", "gpt-5-mini")
@@ -50,11 +48,13 @@ WAITS = 25  # of so many requests one is asked to wait
 
 
 def refusal(
-    message: str, code: str | None = None, parameter: str | None = None, kind: str = ""
+    message: str,
+    code: str | None = None,
+    parameter: str | None = None,
+    kind: str = "invalid_request_error",
 ) -> dict:
-    """The body of an error, as OpenAI's servers write it."""
-    kind = kind or "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": parameter, "code": code}}
+    """The body of an error, as OpenAI's servers write it, with its code and parameter."""
+    return {"error": failure(message, kind)["error"] | {"param": parameter, "code": code}}
 
 
 def refused(body: Mapping) -> tuple[int, dict] | None:
@@ -268,48 +268,18 @@ def _completion(body: Mapping, number: int) -> dict:
     }
 
 
-async def _serve(port_file: Path, parent: int) -> None:
-    runner = web.AppRunner(application(), access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    with atomic_path(port_file) as temporary:
-        temporary.write_text(str(site._server.sockets[0].getsockname()[1]))
-    while os.getppid() == parent:  # an orphan has no one to serve
-        await asyncio.sleep(0.5)
-    await runner.cleanup()
-
-
-@contextmanager
-def serving() -> Iterator[str]:
+def serving() -> AbstractContextManager[str]:
     """Start the server as a process of its own; yields its base_url, ends it with the block.
 
     Raises ``RuntimeError`` when it does not start.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        port_file = Path(folder) / "port"
-        command = [sys.executable, "-m", __spec__.name, "--port-file", str(port_file)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            deadline = time.monotonic() + 120
-            while not port_file.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise RuntimeError(
-                        f"the stand-in server did not start: {process.stderr.read()[-500:]!r}"
-                    )
-                time.sleep(0.02)
-            yield f"http://127.0.0.1:{port_file.read_text()}/v1"
-        finally:
-            process.terminate()
-            process.wait()
-            process.stderr.close()
+    return running("lskd_nb.rehearsal.server", "the stand-in server")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port-file", type=Path, required=True, help="gets the port's number")
-    asyncio.run(_serve(parser.parse_args().port_file, os.getppid()))
+    asyncio.run(serve_while_wanted(application(), parser.parse_args().port_file, os.getppid()))
 
 
 if __name__ == "__main__":

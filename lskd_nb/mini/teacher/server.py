@@ -14,8 +14,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,8 @@ def _completion(body: dict, imagination: float) -> dict:
     }
 
 
-async def _serve(app: web.Application, port_file: Path, parent: int) -> None:
+async def serve_while_wanted(app: web.Application, port_file: Path, parent: int) -> None:
+    """Serve on a free port, whose number goes to ``port_file``, until the ``parent`` has ended."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -137,37 +138,40 @@ async def _serve(app: web.Application, port_file: Path, parent: int) -> None:
     await runner.cleanup()
 
 
-@contextmanager
-def serving(**options: float) -> Iterator[str]:
+def serving(**options: float) -> AbstractContextManager[str]:
     """Start the server as a process of its own; yields its base_url, ends it with the block.
 
     ``options`` are those of ``application``. Raises ``RuntimeError`` when it does not start.
     """
+    told = [
+        part
+        for name, value in options.items()
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    return running("lskd_nb.mini.teacher.server", "the mini teacher", told, patience=30)
+
+
+@contextmanager
+def running(
+    module: str, name: str, options: Sequence[str] = (), patience: float = 120
+) -> Iterator[str]:
+    """Run ``python -m module --port-file …``, which serves; yields its base_url, ends it with the
+    block.
+
+    Raises ``RuntimeError`` where it does not start in ``patience`` seconds.
+    """
     with tempfile.TemporaryDirectory() as folder:
         port_file = Path(folder) / "port"
-        command = [
-            sys.executable,
-            "-m",
-            "lskd_nb.mini.teacher.server",
-            "--port-file",
-            str(port_file),
-        ]
-        command += [
-            part
-            for name, value in options.items()
-            for part in (f"--{name.replace('_', '-')}", str(value))
-        ]
+        command = [sys.executable, "-m", module, "--port-file", str(port_file), *options]
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         try:
-            deadline = time.time() + 30
+            deadline = time.monotonic() + patience
             while not port_file.exists():
-                if process.poll() is not None or time.time() > deadline:
+                if process.poll() is not None or time.monotonic() > deadline:
                     process.kill()
-                    raise RuntimeError(
-                        f"the mini teacher did not start: {process.stderr.read()[-500:]}"
-                    )
+                    raise RuntimeError(f"{name} did not start: {process.stderr.read()[-500:]}")
                 time.sleep(0.02)
             yield f"http://127.0.0.1:{port_file.read_text()}/v1"
         finally:
@@ -190,7 +194,7 @@ def main() -> None:
     app = application(
         options.error_rate, options.seed, options.delay, options.imagination, options.batch_delay
     )
-    asyncio.run(_serve(app, options.port_file, os.getppid()))
+    asyncio.run(serve_while_wanted(app, options.port_file, os.getppid()))
 
 
 if __name__ == "__main__":
