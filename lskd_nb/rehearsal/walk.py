@@ -5,8 +5,8 @@ A *stage* is a project of its own: this one's notebooks and the profile's parame
 sets in their published form (``data_sets``), tiny random checkpoints under their hub names
 (``checkpoints``), and a server that refuses what OpenAI's refuses (``server``). On it the guide's
 commands are typed one after the other, the labelling in the middle (``annotating``) too. Of the
-profile's parameters only those in ``SMALLER`` and ``ELSEWHERE`` are changed. What this can't show
-is ``NOT_SHOWN``.
+profile's parameters only those in ``SMALLER`` and the server's address are changed. What this can't
+show is ``NOT_SHOWN``.
 """
 
 import json
@@ -42,7 +42,7 @@ SMALLER = {
     "image_size": 56,
     "held_out": 6,  # images, where it is a number of them
 }
-ELSEWHERE = ("02.base_url", "08.base_url")  # the stand-in server's
+AGREED = 5.0  # USD, to what the teacher may cost
 NOT_SHOWN = (
     "published weights: shapes, names and formats are theirs, the numbers are random",
     "GPUs: bf16, memory, several processes over NCCL",
@@ -120,8 +120,9 @@ def rehearse(profile: str, root: Path, folder: Path, say: Say = print) -> dict:
     with server.serving() as base_url:
         walk = Walk(profile, folder, environment(folder), say)
         changes = smaller(notebooks, given) | elsewhere(given, base_url)
-        run_all(walk, root, given, changes)
-    return outcome(walk, notebooks, changes, time.monotonic() - begin)
+        consent = {"02.max_cost_usd": AGREED} if "02.base_url" in changes else {}
+        run_all(walk, root, given, changes, consent)
+    return outcome(walk, notebooks, changes | consent, time.monotonic() - begin)
 
 
 # --------------------------------------------------------------------------------------- the stage
@@ -195,9 +196,7 @@ def smaller(notebooks: Sequence[Notebook], given: Mapping[str, Mapping]) -> dict
 
 def elsewhere(given: Mapping[str, Mapping], base_url: str) -> dict[str, object]:
     """Whom to ask in place of OpenAI."""
-    return {
-        place: base_url for place in ELSEWHERE if given.get(place.split(".")[0], {}).get("base_url")
-    }
+    return {f"{n}.base_url": base_url for n, values in given.items() if values.get("base_url")}
 
 
 def options_of(changes: Mapping[str, object], *numbers: str) -> list[str]:
@@ -213,32 +212,34 @@ def options_of(changes: Mapping[str, object], *numbers: str) -> list[str]:
 # --------------------------------------------------------------------------------------------- walk
 
 
-def run_all(walk: Walk, root: Path, given: Mapping[str, Mapping], changes: dict) -> None:
-    """The guide's commands, in its order."""
-    profile = walk.profile
+def run_all(
+    walk: Walk, root: Path, given: Mapping[str, Mapping], changes: Mapping, consent: Mapping
+) -> None:
+    """The guide's commands, in its order. What the teacher costs is agreed to once."""
+    profile, labels = walk.profile, given.get("03", {}).get("labels_file")
     for command in conversions(root):
         walk.type(*shlex.split(command)[1:])
     _only_gpus_are_missing(walk.lskd("check", profile, ends=(0, 1)))
     walk.lskd("run", profile, "--only", "00", "--only", "01", *options_of(changes, "00", "01"))
     walk.lskd("run", profile, "--only", "01b", *options_of(changes, "01b"))
-    if given.get("02", {}).get("base_url"):
+    if consent:
         walk.lskd("estimate", profile, *options_of(changes, "02"))
-        changes |= {"02.max_cost_usd": 5.0}
-    labels = given.get("03", {}).get("labels_file")
+    stops = dict(ends=(1,), words=("labels_file", "label")) if labels else {}
+    walk.lskd("run", profile, *options_of({**changes, **consent}), **stops)
     if labels:
-        run_dir = walk.folder / str(given["03"]["run_dir"])
-        walk.lskd("run", profile, *options_of(changes), ends=(1,), words=("labels_file", "label"))
-        tasks, export = walk.folder / "tasks.json", walk.folder / "export.json"
-        walk.lskd("labels", "export", profile, "--out", str(tasks), "--number", "120")
-        said = annotate_tasks(tasks, export)
-        walk.say(f"  two annotators made {said} annotations")
-        walk.lskd("labels", "import", profile, str(export))
-        if not (walk.folder / labels).exists():
-            raise RunError(f"the labels are not where {labels} says: {sorted(run_dir.iterdir())}")
-    consent = changes.pop("02.max_cost_usd", None)  # given once: what is paid is paid
+        _label(walk, labels)
     walk.lskd("run", profile, *options_of(changes))
-    changes |= {"02.max_cost_usd": consent} if consent else {}
     walk.lskd("run", profile, "--only", "08", *options_of(changes, "08"))
+
+
+def _label(walk: Walk, labels: str) -> None:
+    """What people do before the critic can learn."""
+    tasks, export = walk.folder / "tasks.json", walk.folder / "export.json"
+    walk.lskd("labels", "export", walk.profile, "--out", str(tasks), "--number", "120")
+    walk.say(f"  two annotators made {annotate_tasks(tasks, export)} annotations")
+    walk.lskd("labels", "import", walk.profile, str(export))
+    if not (walk.folder / labels).exists():
+        raise RunError(f"labels_file is {labels}, and that is not where labels were imported to")
 
 
 def conversions(root: Path) -> list[str]:
