@@ -102,8 +102,8 @@ def score_tasks(
     tasks. Its ``model_type`` says which kind it is.
 
     ``items``, the roots of their images and the stores of their views are given by task.
-    ``prefix`` goes before each question; the reference release trains and evaluates with "question:
-    ". ``batch`` images are encoded at a time. The next three are for BLIP-2, ``loading`` being
+    ``prefix`` goes before each question: "question: " in the reference release, which trains with
+    it too. ``batch`` images are encoded at a time. The next three are for BLIP-2, ``loading`` being
     further arguments of ``load_student`` (its ``image_size`` among them); CLIP and BLIP keep the
     size that they were trained with, and read as much as they have positions for (CLIP: 77 tokens).
     Other processes than this one do ``part`` items at a time and leave their scores in the folder

@@ -90,7 +90,7 @@ def _named(source: str, inside: tuple[str, ...]) -> set[str]:
             home = ".".join((*above, *((node.module,) if node.module else ())))
             found |= {home, *(f"{home}.{a.name}" for a in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= {m for form in (DOTTED, SLASHED) if (m := node.value) and form.fullmatch(m)}
+            found |= {node.value for form in (DOTTED, SLASHED) if form.fullmatch(node.value)}
     return {name for name in found if name.partition("/")[0].partition(".")[0] == "lskd_nb"}
 
 

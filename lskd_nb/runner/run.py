@@ -110,7 +110,8 @@ def run_profile(
             title = f"[{count}/{len(chosen)}] {notebook.name} …"
             stage = manifest.Stage(notebook, given[notebook.name], run_dir, root)
             require_files(stage, profile)
-            before = manifest.fingerprint(manifest.agreed(record, stage), hashes)
+            agreed = manifest.agreed(record, stage)
+            before = manifest.fingerprint(agreed, hashes)
             if manifest.is_current(record, stage, hashes, before):
                 say(f"{title} nothing it reads has changed")
                 continue
@@ -121,7 +122,8 @@ def run_profile(
                 )
             # what is there was measured by a run that ended
             (run_dir / "metrics.json").unlink(missing_ok=True)
-            before = manifest.fingerprint(stage, hashes)
+            if agreed is not stage:
+                before = manifest.fingerprint(stage, hashes)
             show = tick and partial(_show, tick, title)
             say(f"{title} {_run_stage(record, stage, hashes, before, limit, show)}")
         write_metrics(run_dir, record, notebooks)
