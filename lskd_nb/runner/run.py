@@ -85,7 +85,7 @@ def run_profile(
     Every parameter is checked before anything runs. Raises ``RunError`` for a parameter that does
     not fit, and at the first notebook that fails, naming its cell.
     """
-    run_dir = run_dir.resolve()
+    own, run_dir = time.process_time(), run_dir.resolve()
     named = (*only, *([start] if start else ()))
     notebooks = profile_notebooks(root, profile, named, say)
     chosen = choose(notebooks, only, start)
@@ -102,7 +102,7 @@ def run_profile(
     per_notebook, whole = (
         own or usual for own, usual in zip(limits, LIMITS.get(profile, (WEEK, WEEK)), strict=True)
     )
-    end, own = time.monotonic() + whole, time.process_time()
+    end = time.monotonic() + whole
     with locked(run_dir):
         record = manifest.open_manifest(run_dir, profile, root)
         hashes = manifest.Hashes(run_dir)
