@@ -5,7 +5,7 @@ PORT ?= 8866
 STAMP := .venv/.up-to-date
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: help setup mini test endurance bench lab app lint renderings
+.PHONY: help setup mini test endurance bench lab app lint renderings figures
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,8 @@ help:
 	@echo "make lab         JupyterLab at notebooks/"
 	@echo "make app         the pointer and the corpus browser as a page, http://127.0.0.1:$(PORT) (no Jupyter needed to use it)"
 	@echo "make lint        ruff, the notebooks too, and which module may import which"
-	@echo "make renderings  promote a finished mini run to outputs/mini/, with its plot"
+	@echo "make renderings  promote a finished mini run to outputs/mini/, with its plot; then make figures"
+	@echo "make figures     write the figures in README and guide anew, from the files in outputs/"
 	@echo "make book        the guide and the executed notebooks of outputs/mini/ as a site; nothing is executed"
 	@echo "make setup       only set up .venv"
 
@@ -58,6 +59,9 @@ lint: setup
 
 renderings: setup
 	@$(BIN)/lskd renderings mini
+
+figures: setup
+	@$(BIN)/python -m lskd_nb.publishing.figures
 
 # Jupyter Book 1 wants an older Sphinx and docutils than the pins: it lives in a place of its own. Version 2 takes its templates from the network.
 BOOK := build/book-venv

@@ -282,18 +282,18 @@ def _replicate(options: argparse.Namespace, root: Path) -> int:
 
 
 def _renderings(options: argparse.Namespace, root: Path) -> int:
-    from lskd_nb.publishing.renderings import promote
+    from lskd_nb.publishing import figures, renderings
     from lskd_nb.runner.run import locked
 
     run_dir = root / "outputs" / "runs" / options.profile
     with locked(run_dir):
-        for path in promote(run_dir, root, root / "outputs" / options.profile):
+        for path in renderings.promote(run_dir, root, root / "outputs" / options.profile):
             _say(str(path))
     if options.profile == "mini":
         from lskd_nb.mini.drawing.teaser import draw_teaser
 
         draw_teaser(teaser := root / "outputs" / "mini" / "teaser.png")
-        _say(str(teaser))
+        _say("\n".join(map(str, (teaser, *figures.renew_pages(root)))))
     return 0
 
 

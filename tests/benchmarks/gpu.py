@@ -1,19 +1,20 @@
 """The heavy steps of a real run on one GPU, in the published sizes with random weights: what they
 take in time and memory, at the paper's 480 pixels and its batch of 64 for each GPU.
 
-Run by hand on a machine with a GPU, ``python tests/benchmarks/gpu.py > gpu.json``, in at most ten
-minutes: encoding, pointing, 03's and 05's training steps, 04's and 06's scoring, 08's step with
-FlanT5-XXL, then notebooks 01 to 08 of the smoke profile in the time that is left. A line of JSON
-for each, written at once; a part that fails says so in its line, and the others go on. Figures are
-of that machine alone, which the first line names. ``--tiny`` walks through all of it but the
-notebooks with tiny networks, on a CPU too. FLOPs are counted as 2 for each weight and token, and
-4 · patches · width for attention of each layer; backward counts twice forward.
+Run by hand on a machine with a GPU, ``python tests/benchmarks/gpu.py > outputs/gpu.json``, in at
+most ten minutes: encoding, pointing, 03's and 05's training steps, 04's and 06's scoring, 08's
+step with FlanT5-XXL, then notebooks 01 to 08 of the smoke profile in the time that is left. A
+line of JSON for each, written at once; a part that fails says so in its line, and the others go
+on. Figures are of that machine alone, which the first line names. ``--tiny`` walks through all of
+it but the notebooks with tiny networks, on a CPU too. FLOPs are counted as 2 for each weight and
+token, and 4 · patches · width for attention of each layer; backward counts twice forward.
 
-03's step, 06's scoring, 08's step and the smoke run have not been run on a GPU since they were
-written; the others have, on one H200 (outputs/gpu.json).
+What of all this a GPU has run is what outputs/gpu.json holds; ``make figures`` writes it into the
+guide.
 """
 
 import argparse
+import datetime
 import gc
 import json
 import subprocess
@@ -327,6 +328,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "machine",
         device=torch.cuda.get_device_name() if CUDA else "CPU",
         torch=torch.__version__,
+        date=datetime.date.today().isoformat(),
         memory_gib=torch.cuda.get_device_properties(0).total_memory / 2**30 if CUDA else None,
     )
     failed = []

@@ -1,8 +1,13 @@
-"""What every benchmark returns, and how two ways of doing the same are timed beside each other."""
+"""What every benchmark returns, how two ways of doing the same are timed beside each other, and
+what they are timed on.
+"""
 
+import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 
@@ -12,7 +17,7 @@ class Measured:
     for, ``ratio`` how many times better ours is.
 
     ``other`` is None where there is nothing to stand beside, and the aim is then one of ``ours``
-    (``ratio`` None).
+    (``ratio`` None). ``why`` is said where the aim is missed.
     """
 
     part: str  # drawing | encoding | training | sampling | corpus
@@ -25,6 +30,7 @@ class Measured:
     beside: str = ""  # what ``other`` is
     ratio: float | None = None
     note: str = ""
+    why: str = ""
 
 
 def side_by_side(
@@ -44,8 +50,36 @@ def side_by_side(
 
 
 def times_faster(
-    part: str, what: str, ours: float, other: float, beside: str, aim: float, note: str = ""
+    part: str,
+    what: str,
+    ours: float,
+    other: float,
+    beside: str,
+    aim: float,
+    note: str = "",
+    why: str = "",
 ) -> Measured:
     """A line about seconds: ``other`` / ``ours`` is hoped to be ``aim`` or more."""
-    ratio = other / ours
-    return Measured(part, what, ours, "s", f"≥ {aim:g} ×", ratio >= aim, other, beside, ratio, note)
+    ratio, told = other / ours, f"≥ {aim:g} ×"
+    return Measured(part, what, ours, "s", told, ratio >= aim, other, beside, ratio, note, why)
+
+
+def machine() -> dict[str, object]:
+    """What a line holds on: processor, cores, 512-bit arithmetic or not (None: not known), memory,
+    the GPU or None, PyTorch.
+    """
+    import torch
+
+    told: dict[str, str] = {}
+    if (path := Path("/proc/cpuinfo")).exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            told.setdefault(key.strip(), value.strip())
+    return dict(
+        cpu=told.get("model name") or platform.processor() or platform.machine(),
+        cores=os.cpu_count(),
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        avx512="avx512f" in told["flags"].split() if "flags" in told else None,
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        torch=torch.__version__,
+    )

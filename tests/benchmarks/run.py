@@ -1,19 +1,20 @@
-"""``make bench``: every benchmark, or those named; prints the table and writes
-``outputs/benchmarks.json`` with the machine it ran on; rows of parts that were not run keep the
-name of their processor.
+"""``make bench``: every benchmark, or those named. Writes ``outputs/benchmarks.json``, each row
+with the machine and the day it was measured on, then what the guide says of it, and prints the
+table.
 
 Each part is a module of this folder with ``measure() -> list[Measured]``, run in a process of its
-own so that none inherits another's threads or memory.
+own so that none inherits another's threads or memory. Rows of parts that were not run, or failed,
+stay as they are, with the machine they were measured on.
 """
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from importlib import import_module
 from pathlib import Path
 
@@ -21,44 +22,24 @@ HERE = Path(__file__).resolve().parent
 PARTS = ("drawing", "encoding", "training", "sampling", "corpus", "browser")
 
 
-def machine() -> dict[str, object]:
-    """The processor, cores, memory, and the versions that matter."""
-    import torch
+def measured(part: str) -> list[dict] | None:
+    """A part's rows from a process of its own, with machine and day; None where it failed."""
+    from measuring import machine
 
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run.py"), "--child", part], stdout=subprocess.PIPE, text=True
     )
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpus = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
-    return dict(
-        cpu=cpu,
-        cores=os.cpu_count(),
-        memory_gib=round(gib),
-        gpus=gpus,
-        python=platform.python_version(),
-        torch=torch.__version__,
-    )
+    if done.returncode:
+        return None
+    place = machine() | {"date": date.today().isoformat()}
+    return [row | place for row in json.loads(done.stdout.splitlines()[-1])]
 
 
-def table(rows: list[dict]) -> str:
-    """The measurements as Markdown."""
-    lines = ["| what | here | beside it | ratio | aim | reached |", "|---|---|---|---|---|---|"]
-    for r in rows:
-        other = (
-            f"{r['other']:.3g} {r['unit']} {r['beside']}" if r["other"] is not None else r["beside"]
-        )
-        ratio = f"{r['ratio']:.1f} ×" if r["ratio"] is not None else ""
-        what = f"{r['what']} ({r['note']})" if r["note"] else r["what"]
-        lines.append(
-            f"| {what} | {r['ours']:.3g} {r['unit']} | {other} | {ratio} | {r['aim']} |"
-            f" {'yes' if r['reached'] else '**no**'} |"
-        )
-    return "\n".join(lines)
+def merged(before: Sequence[Mapping], new: Mapping[str, Sequence[Mapping]]) -> list[Mapping]:
+    """All rows in the order of the parts: those measured now in the place of those before."""
+    rows = [row for row in before if row["part"] not in new and row["part"] in PARTS]
+    rows += [row for part in new.values() for row in part]
+    return sorted(rows, key=lambda row: PARTS.index(row["part"]))
 
 
 def main() -> int:
@@ -72,30 +53,27 @@ def main() -> int:
     if options.child:
         print(json.dumps([asdict(row) for row in import_module(options.parts[0]).measure()]))
         return 0
-    out = HERE.parents[1] / "outputs" / "benchmarks.json"
-    before = json.loads(out.read_text())["rows"] if out.exists() and options.parts else []
-    rows, failed = [r for r in before if r["part"] not in options.parts], []
-    for part in options.parts or PARTS:
+
+    from lskd_nb.publishing.figures import renew_pages
+    from lskd_nb.publishing.speed_sentences import benchmark_machine, benchmark_table
+
+    root = HERE.parents[1]
+    out = root / "outputs" / "benchmarks.json"
+    new: dict[str, list[dict]] = {}
+    for part in (wanted := options.parts or PARTS):
         begin = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, str(HERE / "run.py"), "--child", part],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if done.returncode:
-            failed.append(part)
-            continue
-        rows += [
-            row | {"cpu": machine()["cpu"]} for row in json.loads(done.stdout.splitlines()[-1])
-        ]
-        print(f"{part}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
-    rows.sort(key=lambda r: PARTS.index(r["part"]))
-    out.write_text(
-        json.dumps(dict(machine=machine(), rows=rows), indent=1, ensure_ascii=False) + "\n"
-    )
-    print(table(rows))
+        if (rows := measured(part)) is not None:
+            new[part] = rows
+            print(f"{part}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    before = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
+    rows = merged(before, new)
+    out.write_text(json.dumps(dict(rows=rows), indent=1, ensure_ascii=False) + "\n")
+    print(benchmark_machine(rows), benchmark_table(rows), sep="\n\n")
+    for path in renew_pages(root):
+        print(f"written anew: {path}")
+    failed = [part for part in wanted if part not in new]
     for part in failed:
-        print(f"FAILED {part}", file=sys.stderr)
+        print(f"FAILED {part}: its rows are those of before", file=sys.stderr)
     return 1 if failed else 0
 
 

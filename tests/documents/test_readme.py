@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lskd_nb.publishing.figures import BLOCK, PAGES, loose_figures, read_records, renewed
 from lskd_nb.publishing.renderings import draw_scaling, look_up
 from lskd_nb.run_folder import find_root
 from lskd_nb.viewing import plots
@@ -43,7 +44,8 @@ def figure(metrics: dict, place: str) -> str:
 @pytest.mark.parametrize("text, least", [(README, 5), (RESULTS, 7)], ids=["README", "guide"])
 def test_the_table_of_results_is_what_was_measured_and_what_the_paper_says(text, least):
     metrics = json.loads((ROOT / "outputs" / "mini" / "metrics.json").read_text(encoding="utf-8"))
-    table = text.split("<!-- results -->")[1].split("<!-- /results -->")[0].strip().splitlines()
+    block = dict(BLOCK.findall(text))["results"]
+    table = [line for line in block.splitlines() if line.startswith("|")]
     head, rows = cells(table[0])[1:], [cells(line) for line in table[2:]]
     assert len(rows) >= least and {"VCR Q→A", "QA→R", "Q→AR", "grounding accuracy"} <= {*head}
     for name, *shown in rows:
@@ -65,7 +67,24 @@ def test_what_is_said_of_differences_and_sizes_is_what_was_measured():
         assert f"{point['triples']:,} triples {figure(point, 'q_ar')}" in RESULTS
         assert f"with {point['triples']:,} triples" in README  # in the words of the plot
     for name in ("raw", "kept"):
-        assert f"{figure(metrics, f'acceptability.{name}')} " in RESULTS
+        assert figure(metrics, f"acceptability.{name}") in RESULTS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_figure_is_of_the_file_it_comes_from(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text == renewed(page, text, read_records(ROOT)), "make figures"
+
+
+PROSE = ["README.md", "notebooks/glossary.md"]
+PROSE += sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("notebooks/guide/*.md"))
+
+
+@pytest.mark.parametrize("page", PROSE)
+def test_no_figure_stands_where_it_can_go_stale(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert loose_figures(text) == [], "put it into a block: PAGES in lskd_nb.publishing.figures"
+    assert page in PAGES or not BLOCK.search(text)
 
 
 def test_the_plot_shows_what_was_measured_and_has_its_words(tmp_path):
