@@ -14,6 +14,7 @@ from pathlib import Path
 from lskd_nb.publishing.aims import listed, processor
 
 Rows = Sequence[Mapping]
+QUIET = 0.5  # processes that want a core while nothing is measured, at most
 GPU_COMMAND = "python tests/benchmarks/gpu.py > outputs/gpu.json"
 GPU_PARTS = {  # what begins a line of the record -> what it is
     "encoding": "encoding images",
@@ -84,8 +85,13 @@ def benchmark_machine(rows: Rows) -> str:
     if others:
         verb = "is" if len(others) == 1 else "are"
         found += (
-            f" **{len(others)} {verb} of another machine**, named in the last column, and can't be"
-            " compared with the others."
+            f" **{len(others)} {verb} of another machine, or of one not known to be the same**: the"
+            " last column has it, and they can't be compared with the others."
+        )
+    if busy := [row["load"] for row in rows if row.get("load", 0) > QUIET]:
+        found += (
+            f" **{len(busy)} of {len(rows)} were measured while the machine did something else**:"
+            f" its load was up to {max(busy):.1f} before."
         )
     return found
 

@@ -9,6 +9,7 @@ stay as they are, with the machine they were measured on.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,8 +23,10 @@ HERE = Path(__file__).resolve().parent
 PARTS = ("drawing", "encoding", "training", "sampling", "corpus", "browser")
 
 
-def measured(part: str) -> list[dict] | None:
-    """A part's rows from a process of its own, with machine and day; None where it failed."""
+def measured(part: str, load: float) -> list[dict] | None:
+    """A part's rows from a process of its own, with machine, its load before all of this, and day;
+    None where it failed.
+    """
     from measuring import machine
 
     done = subprocess.run(
@@ -31,7 +34,7 @@ def measured(part: str) -> list[dict] | None:
     )
     if done.returncode:
         return None
-    place = machine() | {"date": date.today().isoformat()}
+    place = machine() | {"load": round(load, 2), "date": date.today().isoformat()}
     return [row | place for row in json.loads(done.stdout.splitlines()[-1])]
 
 
@@ -60,9 +63,10 @@ def main() -> int:
     root = HERE.parents[1]
     out = root / "outputs" / "benchmarks.json"
     new: dict[str, list[dict]] = {}
+    load = os.getloadavg()[0]
     for part in (wanted := options.parts or PARTS):
         begin = time.monotonic()
-        if (rows := measured(part)) is not None:
+        if (rows := measured(part, load)) is not None:
             new[part] = rows
             print(f"{part}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     before = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []

@@ -39,10 +39,20 @@ def test_rows_of_one_machine_need_no_column_for_it():
 def test_a_row_of_another_machine_says_so(other):
     rows = [row("drawing", "one"), row("drawing", "two"), row("corpus", "three", **other)]
     assert "2 of 3 rows on 2 cores of A, with AVX-512, no GPU" in benchmark_machine(rows)
-    assert "**1 is of another machine**" in benchmark_machine(rows)
+    assert "**1 is of another machine, or" in benchmark_machine(rows)
     lines = benchmark_table(rows).splitlines()
     assert [("**another**" in line) for line in lines[2:]] == [False, False, True]
     assert {line.count("|") for line in lines} == {8}
+
+
+def test_a_machine_that_was_not_quiet_is_told():
+    rows = [row("drawing", "one", load=0.3), row("corpus", "two")]
+    assert "something else" not in benchmark_machine(rows)
+    rows.append(row("corpus", "three", load=2.34))
+    assert benchmark_machine(rows).endswith(
+        " **1 of 3 were measured while the machine did something else**: its load was up to 2.3"
+        " before."
+    )
 
 
 def test_what_misses_its_aim_is_listed_with_its_reason():
@@ -73,9 +83,10 @@ def test_a_row_has_the_machine_and_the_day_it_was_measured(bench, tmp_path):
     (tmp_path / "run.py").write_text("print('noise')\nprint('[{\"what\": \"a line\"}]')\n")
     measured = bench["measured"]
     measured.__globals__["HERE"] = tmp_path
-    (told,) = measured("drawing")
+    (told,) = measured("drawing", 0.123)
+    assert told["load"] == 0.12
     assert told["what"] == "a line" and told["cpu"] and told["cores"] >= 1
     assert told["avx512"] in (True, False, None) and "gpu" in told and len(told["date"]) == 10
     json.dumps(told)
     (tmp_path / "run.py").write_text("raise SystemExit(3)\n")
-    assert measured("drawing") is None
+    assert measured("drawing", 0.0) is None
