@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import QUESTION_TYPES, situation_of
+from lskd_nb.mini.scenes.rules import QUESTION_TYPES, conclusions
 from lskd_nb.mini.scenes.world import Scene
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def judge(scene: Scene, question: str, answer: str, rationale: str) -> Judgement
 def _misplaced(scene: Scene, kind: str, answer: str) -> float:
     """The score of an answer that is not right for the pointed region: is it right for any?"""
     claimed = grammar.read_answer(kind, answer)
-    true = (situation_of(scene, region) for region in range(len(scene.entities)))
+    true = (conclusions(scene, region).get(kind) for region in range(len(scene.entities)))
     return MISPLACED if any(found is not None and found[0] is claimed for found in true) else 0.0
 
 

@@ -10,6 +10,7 @@ from lskd_nb.mini.drawing.canvas import RGB, Unit, dark
 from lskd_nb.mini.scenes.world import Entity
 
 SKIN, HAIR, TROUSERS = (244, 200, 164), (92, 58, 36), (70, 76, 104)
+FLUSHED, LIP = (236, 120, 96), (190, 60, 60)
 STOOL, SHOE, CAP = (150, 104, 66), (50, 44, 44), (64, 170, 140)
 
 
@@ -19,7 +20,7 @@ def draw_person(u: Unit, e: Entity) -> None:
     cx = (
         0.46 if running else 0.5 if e.held in ("", "umbrella", "guitar", "book", "camera") else 0.42
     )
-    radius = 0.21 if e.kind == "child" else 0.165
+    radius = 0.23 if e.kind == "child" else 0.19
     if e.held in ("suitcase", "broom", "rod", "balloon", "pan", "flowers", "ball"):
         radius *= 0.88
     tall = radius * u.w / u.h  # the radius of the head in shares of the height
@@ -38,7 +39,7 @@ def draw_person(u: Unit, e: Entity) -> None:
             0.1,
         )
     _torso(u, e, cx, neck, hip, lean)
-    _head(u, e.kind, cx + lean, head, radius, tall)
+    _head(u, e.kind, cx + lean, head, radius, tall, e.face)
     _arms_and_held(
         u,
         e,
@@ -101,8 +102,8 @@ def _torso(u: Unit, e: Entity, cx: float, neck: float, hip: float, lean: float) 
         u.box(cx - half, hip - 0.005, cx + half, hip + 0.02, dark(TROUSERS, 0.7))
 
 
-def _head(u: Unit, kind: str, x: float, y: float, radius: float, tall: float) -> None:
-    u.circle(x, y, radius, SKIN)
+def _head(u: Unit, kind: str, x: float, y: float, radius: float, tall: float, face: str) -> None:
+    u.circle(x, y, radius, FLUSHED if face == "angry" else SKIN)
     if kind == "child":
         u.pen.pie(
             *sorted_box(u, x - radius * 1.08, y - tall * 1.08, x + radius * 1.08, y + tall * 0.7),
@@ -127,10 +128,47 @@ def _head(u: Unit, kind: str, x: float, y: float, radius: float, tall: float) ->
             ],
             HAIR,
         )
-    for dx in (0.1, 0.6):
-        u.circle(x + radius * dx, y + tall * 0.18, radius * 0.12, (40, 30, 30))
-    u.circle(x + radius * 0.36, y + tall * 0.55, radius * 0.17, (206, 96, 90))
-    u.box(x + radius * 0.1, y + tall * 0.34, x + radius * 0.62, y + tall * 0.53, SKIN)
+    _face(u, x + radius * 0.3, y, radius, tall, face)
+
+
+def _face(u: Unit, x: float, y: float, radius: float, tall: float, face: str) -> None:
+    """Eyes and mouth, bold enough to be told apart in a small picture; ``x`` is the face's middle,
+    which looks to the side that the person faces.
+    """
+    for dx in (-0.3, 0.36):
+        u.circle(x + radius * dx, y + tall * 0.1, radius * 0.15, (40, 30, 30))
+    mouth = (x - radius * 0.42, y + tall * 0.3, x + radius * 0.5, y + tall * 0.86)
+    if face == "smiling":
+        u.pen.pie(*sorted_box(u, *mouth), 0, 180, (255, 255, 255))
+        u.pen.pie(*sorted_box(u, mouth[0], mouth[1] + tall * 0.1, mouth[2], mouth[3]), 0, 180, LIP)
+        for dx in (-0.6, 0.62):
+            u.circle(x + radius * dx, y + tall * 0.42, radius * 0.2, (246, 150, 140))
+    elif face == "crying":
+        u.pen.pie(
+            *sorted_box(u, mouth[0], mouth[1] + tall * 0.2, mouth[2], mouth[3]), 180, 360, LIP
+        )
+        for dx in (-0.36, 0.42):
+            u.box(
+                x + radius * (dx - 0.14),
+                y + tall * 0.2,
+                x + radius * (dx + 0.14),
+                y + tall * 0.95,
+                (60, 150, 250),
+                0.02,
+            )
+    elif face == "angry":
+        for dx, tilt in ((-0.3, 0.16), (0.36, -0.16)):
+            u.line(
+                [
+                    (x + radius * (dx - 0.26), y - tall * (0.16 + tilt)),
+                    (x + radius * (dx + 0.26), y - tall * (0.16 - tilt)),
+                ],
+                (40, 24, 20),
+                radius * 0.2,
+            )
+        u.box(x - radius * 0.34, y + tall * 0.46, x + radius * 0.42, y + tall * 0.66, (90, 20, 20))
+    else:
+        u.box(x - radius * 0.2, y + tall * 0.5, x + radius * 0.3, y + tall * 0.6, LIP)
 
 
 def _arms_and_held(

@@ -49,7 +49,7 @@ def sherlock(pictures: Sequence[Picture]) -> list[dict]:
             inputs = dict(
                 image=_image(p),
                 bboxes=[_box(p, region)],
-                clue=grammar.describe(e),
+                clue=grammar.describe_closely(e),
                 confidence=3.0,
                 obs_idx=region,
             )

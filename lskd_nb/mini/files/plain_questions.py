@@ -13,7 +13,7 @@ import numpy as np
 
 from lskd_nb.mini.files.vcr_questions import draw_distractors
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import SITUATIONS, situation_of
+from lskd_nb.mini.scenes.rules import LIFE, situation_of
 from lskd_nb.mini.scenes.world import (
     ANIMALS,
     COLORS,
@@ -337,8 +337,6 @@ def _open_statement(scenes: Sequence[Scene], index: int, rng: np.random.Generato
         )
     region = int(rng.integers(len(scene.entities)))
     entity, told = scene.entities[region], situation_of(scene, region)
-    others = [
-        s for s in SITUATIONS if entity.kind in s.kinds and (told is None or s is not told[0])
-    ]
+    others = [s for s in LIFE if entity.kind in s.kinds and (told is None or s is not told[0])]
     pasts = [s.answers["before"] for s in others if "before" in s.answers]
     return _sentence(f"{grammar.the(entity)} {rng.choice(pasts)}") if pasts else ""

@@ -148,7 +148,7 @@ def _vg_descriptions(p: Picture, rng: np.random.Generator) -> list[dict]:
         doing = grammar.doing(e)
         variants = [f"{grammar.describe(e)} {grammar.IN_PLACE[p.scene.place]}"]
         variants += [f"{grammar.the(e)} is {doing}"] if doing else []
-        for phrase in (grammar.describe(e), variants[rng.integers(len(variants))]):
+        for phrase in (grammar.describe_closely(e), variants[rng.integers(len(variants))]):
             x, y, w, h = pixel_box(e)
             dx, dy = (int(v) for v in rng.integers(0, 3, size=2))
             rows.append(
@@ -202,7 +202,8 @@ def _vcr_names(scene: Scene) -> list[str]:
 
 
 def vcr(pictures: Sequence[Picture], seed: int) -> list[dict]:
-    """Rows of {train,val}.jsonl, with three keys of our own: question type and swapped choices."""
+    """Rows of {train,val}.jsonl, with four keys of our own: the question type,
+    the choices that another region or a prejudice makes tempting."""
     questions = vcr_questions([p.scene for p in pictures], seed)
     first: dict[
         str, int
@@ -242,6 +243,7 @@ def _vcr_row(p: Picture, q: Question, number: int, first: dict[str, int]) -> dic
         lskd_type=q.kind,
         lskd_swap=q.swap,
         lskd_rationale_swap=q.rationale_swap,
+        lskd_typical=q.typical,
     )
 
 

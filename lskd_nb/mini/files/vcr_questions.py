@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import QUESTION_TYPES, SITUATIONS, Situation, situation_of
+from lskd_nb.mini.scenes.rules import QUESTION_TYPES, SITUATIONS, Found, conclusions, typical
 from lskd_nb.mini.scenes.world import (
     ANIMALS,
     FOUND_IN,
@@ -43,6 +43,9 @@ class Question:
 
     ``swap`` is the answer true of another region, ``rationale_swap`` the rationale that says of the
     pointed region what is true of another.
+
+    ``typical`` is the answer that would be right if the region were alone in the world, where it is
+    among the choices and not the right one.
     """
 
     scene: int  # index into the scenes it was made from
@@ -55,6 +58,7 @@ class Question:
     rationales: tuple[str, ...]
     rationale_label: int
     rationale_swap: int
+    typical: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def vcr_questions(scenes: Sequence[Scene], seed: int, per_image: int = 3) -> lis
         shown, order = shuffled([answer, *wrong], rng)
         reasons, reason_order = shuffled([rationale, *weak], rng)
         text = grammar.question(p.kind, p.region, int(rng.integers(2)))
+        usual = _typical(scenes[p.scene], p)
         questions.append(
             Question(
                 p.scene,
@@ -95,6 +100,7 @@ def vcr_questions(scenes: Sequence[Scene], seed: int, per_image: int = 3) -> lis
                 reasons,
                 reason_order.index(0),
                 reason_order.index(1),
+                shown.index(usual) if usual in shown else None,
             )
         )
     return questions
@@ -106,9 +112,12 @@ def draw_distractors(
     slots: Sequence[Sequence[Sequence[str]]],
     rng: np.random.Generator,
     key: Callable[[str], str] = str,
+    tempting: Sequence[str | None] | None = None,
 ) -> list[list[str]]:
     """Wrong choices of each item: its ``fixed`` ones, then one from the pool of each slot, all
     distinct and not the gold.
+
+    A ``tempting`` text takes the first slot where it is not wrong too often already.
 
     Drawn in proportion to what a text (its ``key``) still lacks to be wrong ``len(fixed) +
     len(slots)`` times for each time it is right, so that how common a choice is says nothing.
@@ -120,8 +129,11 @@ def draw_distractors(
         wanted.subtract(map(key, wrong))
     drawn: list[list[str]] = [list(wrong) for wrong in fixed]
     for item in rng.permutation(len(golds)):
-        for pool in slots[item]:
+        for number, pool in enumerate(slots[item]):
             free = [text for text in pool if text != golds[item] and text not in drawn[item]]
+            first = tempting[item] if tempting is not None and number == 0 else None
+            if first in free and wanted[key(first)] > 0:
+                free = [first]
             if not free:
                 raise ValueError(f"no wrong choice is left beside {golds[item]!r} in {list(pool)}")
             weights = np.array([max(wanted[key(text)], 0) + 0.05 for text in free])
@@ -140,15 +152,17 @@ def shuffled(choices: Sequence[str], rng: np.random.Generator) -> tuple[tuple[st
 def _pointed(scene: Scene, number: int, per_image: int, rng: np.random.Generator) -> list[Pointed]:
     """Which regions to ask about, and whose answer tempts: the direction is drawn by lot."""
     pairs = []
+    known = [conclusions(scene, region) for region in range(len(scene.entities))]
     for kind in QUESTION_TYPES:
         having: dict[str, list[int]] = defaultdict(list)
-        for region in range(len(scene.entities)):
-            found = situation_of(scene, region)
-            if found and kind in found[0].answers:
-                having[found[0].answers[kind]].append(region)
+        for region, found in enumerate(known):
+            if kind in found:
+                having[found[kind][0].answers[kind]].append(region)
         for one, two in combinations(having.values(), 2):
             if not any(
-                _subject_holds(scene, a, b) or _subject_holds(scene, b, a) for a in one for b in two
+                _subject_holds(scene, found[kind], a, b)
+                for a, b in [(a, b) for a in one for b in two] + [(b, a) for a in one for b in two]
+                for found in [known[a]]
             ):
                 pairs.append((kind, one, two))
     chosen: list[Pointed] = []
@@ -156,16 +170,23 @@ def _pointed(scene: Scene, number: int, per_image: int, rng: np.random.Generator
         kind, *sides = pairs[index]
         direction = int(rng.integers(2))
         region, other = (int(rng.choice(sides[d])) for d in (direction, 1 - direction))
-        if len(chosen) < per_image and all((region, kind) != (c.region, c.kind) for c in chosen):
+        if len(chosen) < per_image and all(kind != c.kind for c in chosen):
             chosen.append(Pointed(number, region, other, kind))
     return chosen
 
 
-def _situation(scene: Scene, region: int) -> tuple[Situation, int | None]:
-    found = situation_of(scene, region)
+def _found(scene: Scene, region: int, kind: str) -> Found:
+    found = conclusions(scene, region).get(kind)
     if found is None:
-        raise ValueError(f"scene {scene.scene_id}: no situation is known of region {region}")
+        raise ValueError(f"scene {scene.scene_id}: nothing of type {kind} follows for {region}")
     return found
+
+
+def _typical(scene: Scene, p: Pointed) -> str | None:
+    """The answer that a careless teacher writes, where it is another than the right one."""
+    usual = typical(scene, p.region, p.kind)
+    right = _found(scene, p.region, p.kind)[0]
+    return grammar.answer(p.kind, usual) if usual and usual is not right else None
 
 
 # ------------------------------------------------------------------------------------------ answers
@@ -181,12 +202,13 @@ def _answers(
         [_plausible(scenes[p.scene].entities[r].kind, p.kind) for r in (p.region, p.other)]
         for p in asked
     ]
-    wrong = draw_distractors(golds, [[swap] for swap in swaps], slots, rng)
+    usual = [_typical(scenes[p.scene], p) for p in asked]
+    wrong = draw_distractors(golds, [[swap] for swap in swaps], slots, rng, tempting=usual)
     return [[gold, *others] for gold, others in zip(golds, wrong, strict=True)]
 
 
 def _answer(scene: Scene, region: int, question_type: str) -> str:
-    return grammar.answer(question_type, _situation(scene, region)[0])
+    return grammar.answer(question_type, _found(scene, region, question_type)[0])
 
 
 @cache
@@ -199,7 +221,7 @@ def _plausible(kind: str, question_type: str) -> tuple[str, ...]:
         fitting = (
             s for s in SITUATIONS if question_type in s.answers and set(s.kinds) & set(kinds)
         )
-        texts = tuple(grammar.answer(question_type, s) for s in fitting)
+        texts = tuple(dict.fromkeys(grammar.answer(question_type, s) for s in fitting))
         if len(texts) >= 4:
             break
     return texts
@@ -208,17 +230,23 @@ def _plausible(kind: str, question_type: str) -> tuple[str, ...]:
 # --------------------------------------------------------------------------------------- rationales
 
 
-def premises(scene: Scene, region: int) -> list[str]:
-    """The clauses of the right rationale: what ``region`` is or does, what the situation needs."""
-    situation, other = _situation(scene, region)
-    return grammar.rationale(scene, situation, region, other).rstrip(".").split(" and ")
+def premises(scene: Scene, region: int, kind: str) -> list[str]:
+    """The clauses of the right rationale: what ``region`` is or does, what the situation needs, and
+    the general truth that leads on.
+    """
+    situation, others = _found(scene, region, kind)
+    return _clauses(grammar.rationale(scene, situation, region, others))
 
 
-def supports(scene: Scene, region: int, text: str) -> bool:
-    """Whether a rationale is true, and says all that the situation of ``region`` needs."""
-    situation, other = _situation(scene, region)
-    needed = grammar.clauses(situation, scene.entities[region], region, other)
-    return _all_true(scene, text) and set(needed) <= set(text.lower().rstrip(".").split(" and "))
+def supports(scene: Scene, region: int, kind: str, text: str) -> bool:
+    """Whether a rationale is true, and says all that the answer about ``region`` needs."""
+    situation, others = _found(scene, region, kind)
+    needed = grammar.clauses(situation, scene.entities[region], region, others)
+    return _all_true(scene, text) and set(needed) <= set(_clauses(text))
+
+
+def _clauses(text: str) -> list[str]:
+    return text.lower().rstrip(".").split(" and ")
 
 
 def _rationales(
@@ -232,27 +260,29 @@ def _rationales(
     golds, swaps, slots = [], [], []
     for p in asked:
         scene = scenes[p.scene]
-        own, tempting = premises(scene, p.region), premises(scene, p.other)
+        own, tempting = (premises(scene, r, p.kind) for r in (p.region, p.other))
         about_other = _sentence(tempting)
         golds.append(_sentence(own))
-        swaps.append(_sentence([_said_of(tempting[0], p.region), *tempting[1:]]))
+        swaps.append(_exchanged(about_other, p.region, p.other))
         last = [
-            t.replace(f"[{p.other}]", f"[{p.region}]", 1)
-            for t in _false_variants(scene, p.other, tempting[0])
+            _exchanged(t, p.region, p.other)
+            for t in _false_variants(scene, p.other, p.kind, tempting[0])
         ]
-        if rng.random() < OTHER_SUBJECT and not supports(scene, p.region, about_other):
+        if rng.random() < OTHER_SUBJECT and not supports(scene, p.region, p.kind, about_other):
             last = [about_other]
-        slots.append([_false_variants(scene, p.region, own[0]), last])
+        slots.append([_false_variants(scene, p.region, p.kind, own[0]), last])
     wrong = draw_distractors(golds, [[swap] for swap in swaps], slots, rng, key=_without_ids)
     return [[gold, *others] for gold, others in zip(golds, wrong, strict=True)]
 
 
-def _false_variants(scene: Scene, region: int, subject: str) -> list[str]:
-    """The world's rationales that begin with this true subject and go on with something false."""
+def _false_variants(scene: Scene, region: int, kind: str, subject: str) -> list[str]:
+    """The world's rationales for such answers that begin with this true subject and go on with
+    something false.
+    """
     others = [i for i in range(len(scene.entities)) if i != region]
     texts = [
-        _sentence([subject, tail.replace("[]", f"[{i}]")])
-        for tail in _tails()[_predicate(subject)]
+        _sentence([subject, tail.replace("[]", f"[{region}]").replace("[*]", f"[{i}]")])
+        for tail in _tails(kind).get(_predicate(subject), ())
         for i in others
     ]
     elsewhere = [
@@ -264,14 +294,17 @@ def _false_variants(scene: Scene, region: int, subject: str) -> list[str]:
 
 
 @cache
-def _tails() -> dict[str, tuple[str, ...]]:
-    """How the world's rationales go on after what they say of the region: "is running" → "it is
-    raining", "this is …".
+def _tails(question_type: str) -> dict[str, tuple[str, ...]]:
+    """How the world's rationales for a type of question go on after what they say of the region:
+    "is running" → "it is raining", "this is …"; "[]" is the region, "[*]" another one.
     """
     tails: dict[str, list[str]] = defaultdict(list)
     for situation in SITUATIONS:
+        if question_type not in situation.answers:
+            continue
         for kind in situation.kinds:
-            subject, *rest = grammar.clauses(situation, Entity(kind, ""), 0, 1)
+            others = range(1, situation.count) if situation.count else (1,)
+            subject, *rest = grammar.clauses(situation, Entity(kind, ""), 0, others)
             if kind not in PEOPLE:
                 found = FOUND_IN
             elif situation.held:
@@ -282,24 +315,29 @@ def _tails() -> dict[str, tuple[str, ...]]:
             ends = (
                 [" and ".join(rest)] if rest else [f"this is {grammar.IN_PLACE[p]}" for p in places]
             )
-            tails[_predicate(subject)] += map(_without_ids, ends)
+            link = f" and {situation.link}" if situation.link else ""
+            tails[_predicate(subject)] += [_placeholders(f"{end}{link}") for end in ends]
     return {predicate: tuple(dict.fromkeys(ends)) for predicate, ends in tails.items()}
 
 
-def _situation(scene: Scene, region: int) -> tuple[Situation, int | None]:
-    found = situation_of(scene, region)
-    if found is None:
-        raise ValueError(f"scene {scene.scene_id}: no situation is known of region {region}")
-    return found
+def _placeholders(text: str) -> str:
+    return re.sub(r"\[\d+\]", "[*]", text.replace("[0]", "[]"))
 
 
-def _subject_holds(scene: Scene, source: int, region: int) -> bool:
+def _subject_holds(scene: Scene, found: Found, source: int, region: int) -> bool:
     """Whether what the right rationale for ``source`` says of it is true of ``region`` as well."""
-    return bool(grammar.clause_holds(scene, _said_of(premises(scene, source)[0], region)))
+    subject = grammar.clauses(found[0], scene.entities[source], source, found[1])[0]
+    return bool(grammar.clause_holds(scene, _said_of(subject, region)))
 
 
 def _all_true(scene: Scene, text: str) -> bool:
-    return all(grammar.clause_holds(scene, clause) for clause in text.rstrip(".").split(" and "))
+    return all(grammar.clause_holds(scene, clause) for clause in _clauses(text))
+
+
+def _exchanged(text: str, one: int, two: int) -> str:
+    """The text with two regions' ids exchanged."""
+    ids = {one: two, two: one}
+    return re.sub(r"\[(\d+)\]", lambda m: f"[{ids.get(int(m[1]), int(m[1]))}]", text)
 
 
 def _said_of(clause: str, region: int) -> str:

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import SITUATIONS
-from lskd_nb.mini.scenes.world import COLORS, HELD, KINDS, PLACES, POSES, TIMES, WEATHER
+from lskd_nb.mini.scenes.rules import LINKS, SITUATIONS
+from lskd_nb.mini.scenes.world import COLORS, FACES, HELD, KINDS, PLACES, POSES, TIMES, WEATHER
 from lskd_nb.students.blip2 import Student
 
 IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 224, 16, 12, 128
@@ -42,7 +42,8 @@ COMMON = (
     "none", "shirt", "shirts", "holding", "doing", "dogs", "cats", "birds", "horses", "cows",
     "sheep", "cars", "bicycles", "boats", "tents", "benches", "trees", "lamps", "all", "more",
     "most", "green", "blue", "purple", "orange", "red", "yellow", "white", "black", "pink", "brown",
-    "gray",
+    "gray", "facing", "only", "nobody", "nothing", "entailment", "neutral", "contradiction",
+    "describe", "just",
 )
 # fmt: on
 
@@ -51,6 +52,8 @@ def vocabulary() -> list[str]:
     """Every word of the world's language, letters and digits for what is not, in a fixed order."""
     texts = [
         *(a for s in SITUATIONS for a in s.answers.values()),
+        *LINKS,
+        *FACES,
         *KINDS,
         *HELD,
         *PLACES,
@@ -72,10 +75,15 @@ def vocabulary() -> list[str]:
 
 
 def tokenizer() -> PreTrainedTokenizerBase:
-    """A BERT tokenizer over the world's words; [DEC] starts generation, as in BLIP-2."""
-    return BertTokenizer(
+    """A BERT tokenizer over the world's words; [DEC] starts generation, as in BLIP-2.
+
+    A mention such as [0] is one word, which no pretraining ever says; it is three in BERT's own.
+    """
+    words = BertTokenizer(
         vocab={w: i for i, w in enumerate(vocabulary())}, bos_token="[DEC]", do_lower_case=True
     )
+    words.add_tokens([f"[{number}]" for number in range(10)])
+    return words
 
 
 def fresh_student(

@@ -6,6 +6,7 @@ same as questions and answers with the question-conditioned LM loss. No region i
 commonsense: those are left for distillation.
 """
 
+import re
 import time
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,21 @@ from torch import Tensor, nn
 
 from lskd_nb.mini.pretraining.vision import BATCH, CPU, Pool, View, draw_view, schedule, to_pixels
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.world import COLORS, HELD, PEOPLE, POSES, THINGS, Entity, Scene
+from lskd_nb.mini.scenes.world import (
+    ANIMALS,
+    COLORS,
+    FACES,
+    HELD,
+    KINDS,
+    PEOPLE,
+    PLACES,
+    POSES,
+    THINGS,
+    TIMES,
+    WEATHER,
+    Entity,
+    Scene,
+)
 from lskd_nb.regions import COLOR_NAMES
 from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
 
@@ -48,7 +63,7 @@ def encode_views(student: Student, views: list[View]) -> Tensor:
 def example(views: list[View], index: int, rng: np.random.Generator) -> Example:
     """A caption or framed statement of a view, and a wrong one: another's, or a detail altered."""
     view = views[index]
-    if view.frames and rng.random() < 0.75:
+    if view.frames and rng.random() < 0.85:
         return _framed_example(views, index, int(rng.choice(list(view.frames))), rng)
     if rng.random() < 0.3:
         return Example(index, *_scene_question(view.scene, views, rng))
@@ -69,52 +84,78 @@ def _framed_example(
 ) -> Example:
     """A statement, or a question and its answer, about one frame."""
     view = views[index]
-    color, this = COLOR_NAMES[view.frames[entity]], view.scene.entities[entity]
-    others = [
-        view.scene.entities[e]
-        for e in view.frames
-        if e != entity and _content(view.scene.entities[e]) != _content(this)
-    ]
-    how = rng.random()
-    if others and how < 0.5:
-        wrong = others[rng.integers(len(others))]
-    else:
-        wrong = _altered(this, rng) if how < 0.9 else _other_entity(views, this, rng)
-    form = rng.random()
-    if form < 0.35:
-        return Example(
-            index,
-            f"What is framed in {color}?",
-            "Answer: " + _content(this),
-            "Answer: " + _content(wrong),
-        )
-    right, other = grammar.framed(this, color), grammar.framed(wrong, color)
-    if form < 0.6:  # two clauses, of which either may be the wrong one
-        context = _context_clause(view.scene, rng)
-        donor = _context_clause(views[rng.integers(len(views))].scene, rng)
-        if donor not in _context_clauses(view.scene) and rng.random() < 0.5:
-            other = right
+    this = view.scene.entities[entity]
+    if rng.random() < 0.2:
+        others = [
+            view.scene.entities[e]
+            for e in view.frames
+            if e != entity and _content(view.scene.entities[e]) != _content(this)
+        ]
+        if others and rng.random() < 0.6:
+            wrong = others[rng.integers(len(others))]
         else:
-            donor = context
-        right, other = f"{right[:-1]} and {context}.", f"{other[:-1]} and {donor}."
-    return Example(index, "", right, other)
+            wrong = _altered(this, rng)
+        color = COLOR_NAMES[view.frames[entity]]
+        answers = ("Answer: " + _content(e) for e in (this, wrong))
+        return Example(index, f"What is framed in {color}?", *answers)
+    said = grammar.facts(view.scene, entity, list(view.frames))
+    drawn = [said[i] for i in rng.permutation(len(said))]
+    chosen = list(dict.fromkeys(drawn))[: int(rng.integers(1, 4))]
+    wrong = _falsified(view, entity, chosen, rng)
+    return Example(index, "", *(in_colors(" and ".join(s), view) for s in (chosen, wrong)))
 
 
-def _context_clauses(scene: Scene) -> list[str]:
-    found = (
-        grammar.WEATHER_CLAUSE.get(scene.weather),
-        grammar.TIME_CLAUSE.get(scene.time),
-        f"this is {grammar.IN_PLACE[scene.place]}",
-    )
-    return [clause for clause in found if clause]
+def in_colors(statement: str, view: View) -> str:
+    """A statement about entities by their index, told of their frames' colours instead."""
+    return re.sub(
+        r"\[(\d+)\]", lambda m: f"the {COLOR_NAMES[view.frames[int(m[1])]]} one", statement + "."
+    ).capitalize()
 
 
-def _context_clause(scene: Scene, rng: np.random.Generator) -> str:
-    return str(rng.choice(_context_clauses(scene)))
+def _falsified(view: View, entity: int, said: list[str], rng: np.random.Generator) -> list[str]:
+    """The statement with one clause that is false: of another frame, or of an altered entity."""
+    scene, framed = view.scene, list(view.frames)
+    for _ in range(20):
+        place = int(rng.integers(len(said)))
+        how = rng.random()
+        if how < 0.5 and len(framed) > 1:  # two frames' colours exchanged, in one clause or in all
+            other = int(rng.choice([e for e in framed if e != entity]))
+            ids = {entity: other, other: entity}
+            told = [
+                re.sub(r"\[(\d+)\]", lambda m, ids=ids: f"[{ids.get(int(m[1]), int(m[1]))}]", c)
+                if place == i or how < 0.25
+                else c
+                for i, c in enumerate(said)
+            ]
+        else:
+            changed = _altered(scene.entities[entity], rng)
+            donor = _changed_context(scene, rng)
+            entities = (*scene.entities[:entity], changed, *scene.entities[entity + 1 :])
+            claims = grammar.facts(replace(donor, entities=entities), entity, framed)
+            told = list(said)
+            told[place] = claims[rng.integers(len(claims))]
+        if not all(grammar.clause_holds(scene, clause) for clause in told):
+            return told
+    return [*said[:-1], f"[{entity}] is a {_another(scene.entities[entity].kind, rng)}"]
+
+
+def _another(kind: str, rng: np.random.Generator) -> str:
+    return str(rng.choice([k for k in KINDS if k != kind]))
+
+
+def _changed_context(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with one of its place, weather and time drawn anew."""
+    ways = [replace(scene, place=str(rng.choice(PLACES)))]
+    if scene.weather:
+        ways += [
+            replace(scene, weather=str(rng.choice(WEATHER))),
+            replace(scene, time=str(rng.choice(TIMES))),
+        ]
+    return ways[rng.integers(len(ways))]
 
 
 def _content(entity: Entity) -> str:
-    return grammar.describe(entity).capitalize() + "."
+    return grammar.describe_closely(entity).capitalize() + "."
 
 
 def _altered(entity: Entity, rng: np.random.Generator) -> Entity:
@@ -124,6 +165,9 @@ def _altered(entity: Entity, rng: np.random.Generator) -> Entity:
     if entity.kind in PEOPLE:
         ways += [replace(entity, held=h, pose="standing") for h in HELD if h != entity.held]
         ways += [replace(entity, kind=k) for k in PEOPLE if k != entity.kind]
+        ways += 3 * [replace(entity, face=f) for f in FACES if f != entity.face]
+    if entity.kind in (*PEOPLE, *ANIMALS):
+        ways += [replace(entity, toward=str(k)) for k in rng.choice((*KINDS, ""), 4)]
     if ways:
         return ways[rng.integers(len(ways))]
     return replace(entity, kind=str(rng.choice([k for k in THINGS if k != entity.kind])))
@@ -221,7 +265,7 @@ def train_reading(
     rng = np.random.default_rng([seed, 3])
     torch.manual_seed(seed)
     student.blip2.set_attn_implementation("eager")  # as for the vision encoder
-    views = [draw_view(pool, i, rng, 0.75) for i in range(len(pool.scenes)) for _ in range(2)]
+    views = [draw_view(pool, i, rng, 0.85) for i in range(len(pool.scenes)) for _ in range(2)]
     features = encode_views(student, views)
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
@@ -263,5 +307,5 @@ def reading_scores(student: Student, pool: Pool, seed: int, number: int = 600) -
             match = student.itm_logits(image, pair)
         match = (match[:, 1] - match[:, 0]).view(2, -1)
         for e, right in zip(batch, (match[0] > match[1]).tolist(), strict=True):
-            hits["frame" if "framed" in e.question + e.text else "caption"].append(right)
+            hits["frame" if views[e.view].frames else "caption"].append(right)
     return {name: round(float(np.mean(values)), 4) for name, values in hits.items()}

@@ -290,7 +290,7 @@ def told(pool: Pool, seed: int) -> tuple[list[View], list[Told]]:
         for index, entity in enumerate(scene.entities):
             framed = highlight(Image.fromarray(image), [Region(0, scaled_box(entity))])
             views.append(View(scene, np.asarray(framed), {index: 0}))
-            examples += [Told(len(views) - 1, REGION_PROMPT, grammar.describe(entity))] * 2
+            examples += [Told(len(views) - 1, REGION_PROMPT, grammar.describe_closely(entity))] * 2
     return views, examples
 
 
@@ -440,6 +440,8 @@ def _region_errors(said: Entity, true: Entity) -> dict[str, bool]:
     errors = {
         "kind": said.kind != true.kind,
         "held": said.held != true.held,
+        "face": said.face != true.face,
+        "front": said.toward != true.toward,
         "pose": said.pose != true.pose,
     }
     if len(COLORS[true.kind]) > 1:

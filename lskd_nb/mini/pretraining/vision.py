@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from lskd_nb.mini.drawing.render import render
 from lskd_nb.mini.pretraining import base
 from lskd_nb.mini.scenes.world import (
+    ANIMALS,
     COLORS,
+    FACES,
     HEIGHT,
     HELD,
     KINDS,
@@ -88,9 +90,8 @@ def draw_view(pool: Pool, index: int, rng: np.random.Generator, framed: float) -
         return View(scene, pool.images[index], {})
     number = int(rng.integers(1, len(scene.entities) + 1))
     chosen = rng.permutation(len(scene.entities))[:number]
-    frames = {
-        int(e): int(c) for e, c in zip(chosen, rng.permutation(len(COLOR_NAMES)), strict=False)
-    }
+    colors = rng.permutation(len(COLOR_NAMES))
+    frames = {int(e): int(c) for e, c in zip(chosen, colors, strict=False)}
     regions = [Region(color, scaled_box(scene.entities[e])) for e, color in frames.items()]
     return View(scene, np.asarray(highlight(Image.fromarray(pool.images[index]), regions)), frames)
 
@@ -114,6 +115,9 @@ def schedule(step: int, steps: int, peak: float) -> float:
 def _entity_words(entity: Entity, frame: int | None) -> list[str]:
     color = f"{entity.kind}-{entity.color}" if len(COLORS[entity.kind]) > 1 else ""
     doing = [entity.pose and f"is-{entity.pose}", entity.held and f"has-{entity.held}"]
+    if entity.kind in PEOPLE or entity.kind in ANIMALS:
+        doing.append(f"before-{entity.toward or 'nothing'}")
+    doing.append(entity.face and f"face-{entity.face}")
     return [
         entity.kind,
         *filter(None, [color, entity.color, *doing]),
@@ -145,10 +149,13 @@ def word_index() -> dict[str, int]:
     words = {f"at-{p}" for p in PLACES} | {f"sky-{w}" for w in (*WEATHER, *TIMES)}
     for kind in KINDS:
         held = (*HELD, "") if kind in PEOPLE else ("",)
-        for color, pose, thing, frame in product(
-            COLORS[kind], POSES[kind], held, (None, *range(len(COLOR_NAMES)))
-        ):
-            words |= set(_entity_words(Entity(kind, color, pose, thing), frame))
+        for color, pose, thing in product(COLORS[kind], POSES[kind], held):
+            words |= set(_entity_words(Entity(kind, color, pose, thing), None))
+        words |= set(_entity_words(Entity(kind, COLORS[kind][0], toward=kind), None))
+    for frame in range(len(COLOR_NAMES)):
+        words |= set(_entity_words(Entity("tree", "green"), frame))
+    words |= {f"face-{face}" for face in FACES}
+    words |= {f"before-{kind}" for kind in (*KINDS, "nothing")}
     return {w: i for i, w in enumerate(sorted(words))}
 
 
@@ -180,9 +187,13 @@ def vision_loss(
     features = student.blip2.vision_model(pixels).last_hidden_state
     pooled = torch.einsum("rp,rpd->rd", weights.to(features.dtype), features[owner, 1:])
     entities, pictures = head(pooled).float(), head(features[:, 0]).float()
+    # two patches of each entity alone have to tell the same: what is asked about by its frame is
+    # found wherever one looks inside
+    some = torch.multinomial(weights, 2, replacement=True)
+    patches = head(features[owner[:, None], 1 + some]).float()
+    pairs = ((entities, seen), (pictures, whole), (patches, seen[:, None].expand_as(patches)))
     loss = sum(
-        F.binary_cross_entropy_with_logits(x, y, reduction="none").sum(-1).mean()
-        for x, y in ((entities, seen), (pictures, whole))
+        F.binary_cross_entropy_with_logits(x, y, reduction="none").sum(-1).mean() for x, y in pairs
     )
     return loss, entities, pictures
 
@@ -231,6 +242,8 @@ def vision_scores(
         "frame": ("frame-", "no-frame"),
         "pose": ("is-",),
         "held": ("has-",),
+        "face": ("face-",),
+        "front": ("before-",),
         "place": ("at-",),
     }
     hits: dict[str, list[bool]] = {}

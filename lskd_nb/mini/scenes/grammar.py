@@ -6,16 +6,22 @@ sentence claims.
 """
 
 import re
+from collections.abc import Sequence
 
-from lskd_nb.mini.scenes.rules import ANSWERS, Near, Situation, situation_of
+from lskd_nb.mini.scenes.of_sight import NOBODY, NOTHING
+from lskd_nb.mini.scenes.rules import ANSWERS, LINKS, conclusions, faced, facing
+from lskd_nb.mini.scenes.situation import Situation
 from lskd_nb.mini.scenes.world import (
+    ANIMALS,
     COLORS,
+    FACES,
     HELD,
     KINDS,
     PEOPLE,
     PLACES,
     POSES,
     SHIRTS,
+    THINGS,
     Entity,
     Scene,
 )
@@ -41,7 +47,12 @@ QUESTIONS = dict(
     feel=("How does {} feel?", "What mood is {} in?"),
     role=("What is the role of {} here?", "What is {} for the others here?"),
     before=("What happened to {} before this?", "What did {} go through before this?"),
+    whose=("Whose is {}?", "Who has come for {}?"),
+    count=("How many like {} are here?", "How many of the kind of {} are there?"),
+    front=("What is in front of {}?", "What does {} look at?"),
+    face=("What does the face of {} show?", "What can be read in the face of {}?"),
 )
+CLASSES = {"person": PEOPLE, "animal": ANIMALS, "thing": THINGS}
 
 
 def describe(entity: Entity) -> str:
@@ -50,6 +61,18 @@ def describe(entity: Entity) -> str:
         return f"a {entity.kind} in a {entity.color} shirt {doing(entity)}".rstrip()
     paint = f"{entity.color} " if len(COLORS[entity.kind]) > 1 else ""
     return f"a {paint}{entity.kind} {entity.pose}".rstrip()
+
+
+def describe_closely(entity: Entity) -> str:
+    """With the face and what is in front: "a smiling man in a red shirt running facing a dog"."""
+    face = f"{entity.face} " if entity.face not in ("", "calm") else ""
+    front = f" facing {a_or_an(entity.toward)}" if entity.toward else ""
+    return a_or_an(f"{face}{describe(entity).split(' ', 1)[1]}{front}")
+
+
+def a_or_an(noun: str) -> str:
+    """The noun with its article: "an angry man", "a dog"."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def doing(entity: Entity) -> str:
@@ -85,16 +108,6 @@ def caption(scene: Scene, order: list[int] | None = None) -> str:
     return f"{context(scene)} with {listed}.".capitalize()
 
 
-def framed(entity: Entity, color: str) -> str:
-    """A caption of an annotated picture: "the dog framed in green is running"."""
-    state = doing(entity) if entity.kind in PEOPLE else entity.pose
-    name = f"the {entity.kind} framed in {color}"
-    paint = f"{entity.color} {entity.kind}" if len(COLORS[entity.kind]) > 1 else entity.kind
-    if entity.kind in PEOPLE:
-        return f"{name} wears a {entity.color} shirt and is {state}."
-    return f"{name} is a {paint} {state}".rstrip() + "."
-
-
 def question(kind: str, region: int, form: int = 0) -> str:
     """A question of a type about a region, in one of two wordings."""
     return QUESTIONS[kind][form].format(f"[{region}]")
@@ -104,17 +117,35 @@ def answer(kind: str, situation: Situation) -> str:
     return situation.answers[kind].capitalize() + "."
 
 
-def clauses(situation: Situation, entity: Entity, region: int, other: int | None) -> list[str]:
+def clauses(situation: Situation, entity: Entity, region: int, others: Sequence[int]) -> list[str]:
     """The premises of a situation as clauses about the regions, most particular first."""
     found = []
     if situation.held:
         found.append(f"[{region}] is holding {A_HELD[situation.held]}")
     elif situation.pose:
         found.append(f"[{region}] is {situation.pose}")
-    else:
+    if situation.face:
+        found.append(f"[{region}] is {situation.face}")
+    if situation.count == 1:
+        found.append(f"[{region}] is the only {entity.kind}")
+    elif situation.faced_by or situation.count or not (found or situation.toward):
         found.append(f"[{region}] is a {entity.kind}")
-    if situation.near is not None and other is not None:
-        found.append(_near_clause(situation.near, other))
+    if situation.count:
+        found += [f"[{other}] is a {entity.kind}" for other in others]
+    elif situation.faced_by == (NOBODY,):
+        found.append(f"nobody is facing [{region}]")
+    elif situation.toward == (NOTHING,):
+        found.append(f"[{region}] is facing nothing")
+    elif situation.near or situation.toward or situation.faced_by:
+        (other,) = others
+        found += [f"[{region}] is facing [{other}]"] if situation.toward else []
+        found += [f"[{other}] is facing [{region}]"] if situation.faced_by else []
+        near = situation.near
+        kinds = near.kinds if near else situation.toward or situation.faced_by
+        if near and near.held:
+            found.append(f"[{other}] is holding {A_HELD[near.held]}")
+        else:
+            found.append(f"[{other}] is {_class_of(kinds)}")
     if situation.place:
         found.append(f"this is {IN_PLACE[situation.place]}")
     if situation.weather:
@@ -124,17 +155,51 @@ def clauses(situation: Situation, entity: Entity, region: int, other: int | None
     return found
 
 
-def _near_clause(near: Near, other: int) -> str:
-    if near.held:
-        return f"[{other}] is holding {A_HELD[near.held]}"
-    return f"[{other}] is a person" if near.kinds == PEOPLE else f"[{other}] is a {near.kinds[0]}"
+def _class_of(kinds: tuple[str, ...]) -> str:
+    """What the kinds have in common: "a dog", "a person", "an animal"."""
+    if len(kinds) == 1:
+        return a_or_an(kinds[0])
+    return a_or_an(next(name for name, of in CLASSES.items() if set(kinds) <= set(of)))
 
 
-def rationale(scene: Scene, situation: Situation, region: int, other: int | None) -> str:
-    """The premises in a sentence; a single premise is completed with where it is."""
-    found = clauses(situation, scene.entities[region], region, other)
+def facts(scene: Scene, region: int, told: Sequence[int]) -> list[str]:
+    """All that can be seen of ``region``, as clauses that mention regions of ``told`` alone."""
+    entity, ahead = scene.entities[region], faced(scene, region)
+    found = [f"[{region}] is a {entity.kind}", f"[{region}] is {_class_of_one(entity.kind)}"]
+    found += [f"[{region}] is holding {A_HELD[entity.held]}"] * 2 if entity.held else []
+    found += [f"[{region}] is {entity.pose}"] * 2 if entity.pose and not entity.held else []
+    found += [f"[{region}] is {entity.face}"] * 2 if entity.face else []
+    if ahead in told and ahead is not None:
+        other = scene.entities[ahead].kind
+        found += [f"[{region}] is facing [{ahead}]"] * 2
+        found += [f"[{ahead}] is {a_or_an(other)}", f"[{ahead}] is {_class_of_one(other)}"]
+    elif ahead is None and entity.kind in (*PEOPLE, *ANIMALS):
+        found.append(f"[{region}] is facing nothing")
+    behind = facing(scene, region)
+    found += [f"[{other}] is facing [{region}]" for other in behind if other in told]
+    found += [] if behind else [f"nobody is facing [{region}]"]
+    alike = [i for i, e in enumerate(scene.entities) if e.kind == entity.kind and i != region]
+    found += [f"[{i}] is a {entity.kind}" for i in alike if i in told]
+    found += [] if alike else [f"[{region}] is the only {entity.kind}"]
+    found.append(f"this is {IN_PLACE[scene.place]}")
+    found += [WEATHER_CLAUSE[scene.weather]] if scene.weather else []
+    found += [TIME_CLAUSE[scene.time]] if scene.time else []
+    return found
+
+
+def _class_of_one(kind: str) -> str:
+    return a_or_an(next(name for name, kinds in CLASSES.items() if kind in kinds))
+
+
+def rationale(scene: Scene, situation: Situation, region: int, others: Sequence[int]) -> str:
+    """The premises in a sentence, and the general truth that leads from them to the answer.
+
+    A single premise is completed with where it is.
+    """
+    found = clauses(situation, scene.entities[region], region, others)
     if len(found) == 1 and scene.place:
         found.append(f"this is {IN_PLACE[scene.place]}")
+    found += [situation.link] if situation.link else []
     return " and ".join(found).capitalize() + "."
 
 
@@ -149,17 +214,21 @@ _DESCRIBED = re.compile(
 
 def read_entity(text: str) -> Entity:
     """What a description claims; what it does not say is ""."""
-    words = re.findall(r"[a-z]+", text.lower())
+    text, _, front = text.lower().partition(" facing ")
+    words = re.findall(r"[a-z]+", text)
     kind = next((w for w in words if w in KINDS), "")
     held = next((w for w in words if w in HELD and w != kind), "")
     pose = next((w for w in words if w in POSES.get(kind, ()) and w), "")
+    toward = next((w for w in re.findall(r"[a-z]+", front) if w in KINDS), "")
     if kind in PEOPLE:
-        shirt = re.search(r"(\w+) shirt", text.lower())
+        shirt = re.search(r"(\w+) shirt", text)
         color = shirt[1] if shirt and shirt[1] in SHIRTS else ""
         pose = pose or ("standing" if held else "")
+        face = next((w for w in words if w in FACES), "calm")
     else:
         color = next((w for w in words if w in COLORS.get(kind, ())), "")
-    return Entity(kind, color, pose, held)
+        face = ""
+    return Entity(kind, color, pose, held, face, toward)
 
 
 def read_context(text: str) -> tuple[str, str, str]:
@@ -199,19 +268,33 @@ def read_answer(kind: str, text: str) -> Situation | None:
 
 
 def clause_holds(scene: Scene, clause: str) -> bool | None:
-    """Whether one clause of a rationale is true of a scene; None where it cannot be understood."""
+    """Whether one clause of a rationale is true of a scene; None where it cannot be understood.
+
+    A general truth ("dogs love to fetch") is true of every scene.
+    """
     clause = _plain(clause).rstrip(".")
-    about = re.match(r"\[(\d+)\] is (?:a person|holding (.+)|a (\w+)|(\w+))$", clause)
+    if clause in LINKS:
+        return True
+    if any(int(region) >= len(scene.entities) for region in _MENTION.findall(clause)):
+        return False
+    ahead = re.match(r"\[(\d+)\] is facing (?:\[(\d+)\]|nothing)$", clause)
+    if ahead:
+        other = faced(scene, int(ahead[1]))
+        return other == (int(ahead[2]) if ahead[2] else None)
+    alone = re.match(r"nobody is facing \[(\d+)\]$", clause)
+    if alone:
+        return not facing(scene, int(alone[1]))
+    about = re.match(r"\[(\d+)\] is (?:holding (.+)|the only (\w+)|an? (\w+)|(\w+))$", clause)
     if about:
-        region = int(about[1])
-        if region >= len(scene.entities):
-            return False
-        entity = scene.entities[region]
-        if clause.endswith("a person"):
-            return entity.kind in PEOPLE
-        if about[2]:
-            return bool(entity.held) and about[2] == A_HELD[entity.held]
-        return about[3] == entity.kind if about[3] else about[4] == entity.pose
+        entity = scene.entities[int(about[1])]
+        _, held, only, kind, state = about.groups()
+        if held:
+            return bool(entity.held) and held == A_HELD[entity.held]
+        if only:
+            return [e.kind for e in scene.entities].count(only) == 1 and entity.kind == only
+        if kind:
+            return entity.kind in CLASSES.get(kind, (kind,))
+        return state in (entity.face, entity.pose)
     for table, value in ((WEATHER_CLAUSE, scene.weather), (TIME_CLAUSE, scene.time)):
         if clause in table.values():
             return clause == table.get(value)
@@ -235,7 +318,7 @@ def judge(
     claimed = read_answer(kind, answer_text)
     if claimed is None:
         return None
-    truth = situation_of(scene, region) if region < len(scene.entities) else None
+    truth = conclusions(scene, region).get(kind) if region < len(scene.entities) else None
     return truth is not None and truth[0] is claimed, sum(claims) / len(claims)
 
 

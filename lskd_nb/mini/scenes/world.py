@@ -21,6 +21,7 @@ TIMES = ("day", "evening", "night")
 PEOPLE = ("man", "woman", "child")
 ANIMALS = ("dog", "cat", "horse", "cow", "sheep", "bird")
 THINGS = ("car", "bicycle", "boat", "tent", "bench", "tree", "lamp")
+FACES = ("smiling", "crying", "angry", "calm")
 KINDS = PEOPLE + ANIMALS + THINGS
 
 SHIRTS = ("red", "yellow", "blue", "white", "black", "pink")
@@ -90,15 +91,18 @@ HELD_IN = {  # held things and empty hands ("") by place, with weights
 class Entity:
     """Someone or something in a scene.
 
-    ``box`` is xyxy in pixels of the drawn image; "" means no pose, nothing held.
+    ``box`` is xyxy in pixels of the drawn image; "" means no pose, nothing held, no face, nobody
+    faced.
     """
 
     kind: str
     color: str
     pose: str = ""
     held: str = ""
+    face: str = ""  # of people
+    toward: str = ""  # the kind of the neighbour it faces
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    facing: int = 1  # 1 to the right, -1 to the left; decoration, no rule reads it
+    facing: int = 1  # 1 to the right, -1 to the left
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,8 @@ def _person(place: str, rng: np.random.Generator) -> Entity:
         pose = "sitting" if held in SEATED_WITH and rng.random() < 0.5 else "standing"
     else:
         pose = str(rng.choice(POSES[kind], p=[0.13, 0.29, 0.29, 0.29]))
-    return Entity(kind, str(rng.choice(SHIRTS)), pose, held, facing=int(rng.choice([-1, 1])))
+    face = str(rng.choice(FACES, p=[0.22, 0.18, 0.18, 0.42]))
+    return Entity(kind, str(rng.choice(SHIRTS)), pose, held, face, facing=int(rng.choice([-1, 1])))
 
 
 def _other(kind: str, rng: np.random.Generator) -> Entity:
@@ -227,4 +232,13 @@ def _lay_out(entities: list[Entity], rng: np.random.Generator) -> tuple[Entity, 
         top = max(2.0, bottom - height)
         box = tuple(round(float(v), 1) for v in (left, top, left + width, bottom))
         placed.append(replace(entity, box=box))
-    return tuple(placed)
+    return tuple(
+        replace(entity, toward=_ahead(placed, index)) for index, entity in enumerate(placed)
+    )
+
+
+def _ahead(placed: list[Entity], index: int) -> str:
+    """The kind of the neighbour that somebody awake faces; "" at the edge."""
+    entity, neighbour = placed[index], index + placed[index].facing
+    looks = entity.kind in PEOPLE + ANIMALS and entity.pose not in ("sleeping", "eating")
+    return placed[neighbour].kind if looks and 0 <= neighbour < len(placed) else ""

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -101,8 +102,13 @@ def application(
 def _completion(body: dict, imagination: float) -> dict:
     """The writer's reply to a request, as a chat completion."""
     messages = body["messages"]
+    wanted = re.search(r"Write (\d+) triples", str(messages[0]["content"]))
     text = write_triples(
-        messages, 3, int(body.get("seed") or 0), float(body.get("temperature", 1.0)), imagination
+        messages,
+        int(wanted[1]) if wanted else 3,
+        int(body.get("seed") or 0),
+        float(body.get("temperature", 1.0)),
+        imagination,
     )
     used = {
         "prompt_tokens": sum(len(m["content"]) for m in messages) // 4,

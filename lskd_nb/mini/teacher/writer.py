@@ -3,9 +3,11 @@
 It sees the words of a prompt and nothing else: reads them back into a belief about the scene, looks
 up what follows by the world's rules of common sense, and writes that down, pointing or in words as
 the family of the prompt has it. It is fallible as LLMs
-are: where a verbalizer was wrong it believes it, and with a probability that grows with the
-temperature it confuses regions, asserts what is typical, or exchanges ids. Of what is outside its
-world, a real photograph say, it writes plain sentences that quote the words it was given.
+are: where a verbalizer was wrong it believes it; it writes what is *typical* of such a one, where
+the surroundings call for something else, in some cases nearly always, so that its errors are
+correlated and do not average out; and now and then it confuses regions or exchanges ids. Of what is
+outside its world, a real photograph say, it writes plain sentences that quote the words it was
+given.
 """
 
 import hashlib
@@ -17,13 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import SITUATIONS, Situation, situation_of
+from lskd_nb.mini.scenes.rules import conclusions, typical
 from lskd_nb.mini.scenes.world import Entity, Scene
 from lskd_nb.regions import mentions
 
 NAME = "mini-rule-based-writer"
-# share of triples, at temperature 1, that go beyond what was said: half of all are then acceptable
-IMAGINATION = 0.36
+IMAGINATION = 1.0  # how much of all this there is; 0: none
+CONFUSED = 0.12  # share of triples, at temperature 1, of another region, or with ids exchanged
+# how likely the typical answer is written where the surroundings call for another: each question
+# type of each situation has one of these for good, as a language model's prejudices are
+PREJUDICES = (0.35, 0.6, 0.8, 0.9)
 ASKED = "\n\nQuestion: "  # comes before a question that is to be answered
 BROKEN = 0.015  # share of replies that break the format, as an LLM's do now and then
 _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
@@ -93,10 +98,10 @@ def write_triples(
     rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
     belief = read_context(context)
     if asked:
-        triples = [_answered(belief, asked, rng, imagination * temperature)]
+        triples = [_answered(belief, asked, rng, temperature, imagination)]
     else:
         triples = [
-            _triple(belief, region, kind, rng, imagination * temperature, described)
+            _triple(belief, region, kind, rng, temperature, imagination, described)
             for region, kind in _choose(belief, number, rng)
         ]
     if unnumbered:
@@ -113,10 +118,11 @@ def _choose(belief: Belief, number: int, rng: np.random.Generator) -> list[tuple
     """
     turns: list[list[tuple[int, str]]] = []
     for position in rng.permutation(len(belief.ids)):
-        found = situation_of(belief.scene, int(position))
-        kinds = [str(k) for k in rng.permutation(list(found[0].answers))] if found else [""]
+        found = conclusions(belief.scene, int(position))
+        kinds = [str(k) for k in rng.permutation(list(found))] if found else [""]
         turns.append([(int(position), kind) for kind in kinds])
-    chosen = [t[round_] for round_ in range(3) for t in turns if round_ < len(t)]
+    most = max((len(t) for t in turns), default=0)
+    chosen = [t[round_] for round_ in range(most) for t in turns if round_ < len(t)]
     return chosen[:number]
 
 
@@ -125,18 +131,16 @@ def _triple(
     position: int,
     kind: str,
     rng: np.random.Generator,
+    temperature: float,
     imagination: float,
     described: bool,
 ) -> dict:
     if not kind:
         return _plain(belief, position, rng)
-    situation, other = situation_of(belief.scene, position)
-    texts = _imagined(belief, position, kind, rng) if rng.random() < imagination else None
+    confused = rng.random() < CONFUSED * imagination * temperature
+    texts = _confused(belief, position, kind, rng) if confused else None
     if texts is None:
-        texts = (
-            grammar.answer(kind, situation),
-            grammar.rationale(belief.scene, situation, position, other),
-        )
+        texts = _told(belief, position, kind, rng, imagination * temperature)
     fields = dict(
         question=grammar.question(kind, position, int(rng.integers(2))),
         answer=texts[0],
@@ -148,7 +152,33 @@ def _triple(
     }
 
 
-def _answered(belief: Belief, question: str, rng: np.random.Generator, imagination: float) -> dict:
+def _told(
+    belief: Belief, position: int, kind: str, rng: np.random.Generator, carelessness: float
+) -> tuple[str, str]:
+    """What follows, or what is typical of such a one: the writer forgets the surroundings."""
+    situation, others = conclusions(belief.scene, position)[kind]
+    usual = typical(belief.scene, position, kind)
+    prone = rng.random() < prejudice(situation.name, kind) * carelessness
+    if usual is not None and usual is not situation and prone:
+        situation, others = usual, ()
+    return grammar.answer(kind, situation), grammar.rationale(
+        belief.scene, situation, position, others
+    )
+
+
+def prejudice(situation: str, kind: str) -> float:
+    """How likely the writer is to forget what makes this situation more than the typical one.
+
+    Drawn by the words alone, so that the same case always meets the same prejudice: errors that
+    no number of triples averages out.
+    """
+    digest = hashlib.sha256(f"{situation}/{kind}".encode()).digest()
+    return PREJUDICES[digest[0] % len(PREJUDICES)]
+
+
+def _answered(
+    belief: Belief, question: str, rng: np.random.Generator, temperature: float, imagination: float
+) -> dict:
     """A triple that has the given question.
 
     Where the rules know no answer, it quotes what was said of the region.
@@ -156,62 +186,36 @@ def _answered(belief: Belief, question: str, rng: np.random.Generator, imaginati
     read = grammar.read_question(question)
     region = read[1] if read else next(iter(mentions(question)), None)
     position = belief.ids.index(region) if region in belief.ids else 0
-    found = situation_of(belief.scene, position)
     known = (
-        read is not None
-        and region in belief.ids
-        and found is not None
-        and read[0] in found[0].answers
+        read is not None and region in belief.ids and read[0] in conclusions(belief.scene, position)
     )
-    return _triple(belief, position, read[0] if known else "", rng, imagination, False) | {
+    kind = read[0] if known else ""
+    return _triple(belief, position, kind, rng, temperature, imagination, False) | {
         "question": question
     }
 
 
-def _imagined(
+def _confused(
     belief: Belief, position: int, kind: str, rng: np.random.Generator
 ) -> tuple[str, str] | None:
-    """An LLM's mistakes: another region's answer; what is typical of such a one in such a place,
-    seen or not; exchanged ids.
-    """
-    scene, entity = belief.scene, belief.scene.entities[position]
-    situation, other = situation_of(scene, position)
-    elsewhere = [i for i in range(len(scene.entities)) if i != position]
-    mistake = rng.random()
-    if mistake < 0.4:
-        for i in rng.permutation(elsewhere) if elsewhere else ():
-            found = situation_of(scene, int(i))
-            if found and kind in found[0].answers and found[0] is not situation:
+    """Another region's answer and reasons; or the right ones, with ids exchanged."""
+    scene = belief.scene
+    situation, others = conclusions(scene, position)[kind]
+    elsewhere = [int(i) for i in rng.permutation(len(scene.entities)) if i != position]
+    if rng.random() < 0.6:
+        for i in elsewhere:
+            found = conclusions(scene, i).get(kind)
+            if found and found[0] is not situation:
                 return grammar.answer(kind, found[0]), grammar.rationale(
-                    scene, found[0], int(i), found[1]
+                    scene, found[0], i, found[1]
                 )
-    if mistake < 0.9:
-        like = [
-            s
-            for s in SITUATIONS
-            if s is not situation
-            and kind in s.answers
-            and entity.kind in s.kinds
-            and (s.near is None or elsewhere)
-        ]
-        if like:
-            wrong = _typical(like, entity.kind, scene.place, kind)
-            near = int(rng.choice(elsewhere)) if wrong.near else None
-            return grammar.answer(kind, wrong), grammar.rationale(scene, wrong, position, near)
-    if elsewhere:
-        text = grammar.rationale(scene, situation, position, other)
-        swap = int(rng.choice(elsewhere))
-        ids = {position: swap, swap: position}
-        return grammar.answer(kind, situation), re.sub(
-            r"\[(\d+)\]", lambda m: f"[{ids.get(int(m[1]), int(m[1]))}]", text
-        )
-    return None
-
-
-def _typical(situations: list[Situation], kind: str, place: str, question: str) -> Situation:
-    """What the writer takes for the usual case there: a prejudice, as an LLM's prior is."""
-    digest = hashlib.sha256(f"{kind}/{place}/{question}".encode()).digest()
-    return situations[int.from_bytes(digest[:8], "little") % len(situations)]
+    if not elsewhere:
+        return None
+    ids = {position: elsewhere[0], elsewhere[0]: position}
+    text = grammar.rationale(scene, situation, position, others)
+    return grammar.answer(kind, situation), re.sub(
+        r"\[(\d+)\]", lambda m: f"[{ids.get(int(m[1]), int(m[1]))}]", text
+    )
 
 
 def _pointed(text: str, belief: Belief, described: bool) -> str:

@@ -1,0 +1,418 @@
+"""What follows for a person, from what is held, the face, the pose, and whom the person faces.
+
+The more particular situations come first.
+"""
+
+from lskd_nb.mini.scenes.situation import Near, Situation
+from lskd_nb.mini.scenes.world import ANIMALS, PEOPLE, THINGS
+
+OF_PEOPLE = (
+    # people with something in their hands
+    Situation(
+        "shelter",
+        PEOPLE,
+        held="umbrella",
+        weather="rainy",
+        answers=dict(next="walk on under the umbrella", why="to stay dry", feel="glad to be dry"),
+        link="umbrellas keep the rain off",
+    ),
+    Situation(
+        "shade",
+        PEOPLE,
+        held="umbrella",
+        answers=dict(
+            next="rest in the shade", why="to be ready for bad weather", feel="well prepared"
+        ),
+    ),
+    Situation(
+        "fetch",
+        PEOPLE,
+        held="ball",
+        near=Near(("dog",)),
+        answers=dict(
+            next="throw the ball for the dog",
+            why="to play with the dog",
+            role="the one who plays fetch",
+        ),
+        link="dogs love to fetch",
+    ),
+    Situation(
+        "pass",
+        PEOPLE,
+        held="ball",
+        toward=PEOPLE,
+        answers=dict(next="pass the ball", why="to let somebody else score", role="a team mate"),
+        link="two can play together",
+    ),
+    Situation(
+        "game",
+        PEOPLE,
+        held="ball",
+        answers=dict(next="start a ball game", why="to find a team to play with", role="a player"),
+    ),
+    Situation(
+        "concert",
+        PEOPLE,
+        held="guitar",
+        place="stage",
+        answers=dict(
+            next="play the first song",
+            why="to entertain the audience",
+            role="the star of the concert",
+        ),
+    ),
+    Situation(
+        "serenade",
+        PEOPLE,
+        held="guitar",
+        toward=PEOPLE,
+        answers=dict(next="sing a love song", why="to win a heart", role="an admirer with a song"),
+        link="songs can win a heart",
+    ),
+    Situation(
+        "busker",
+        PEOPLE,
+        held="guitar",
+        answers=dict(
+            next="collect some coins", why="to earn money from strangers", role="a street musician"
+        ),
+    ),
+    Situation(
+        "storm angler",
+        PEOPLE,
+        held="rod",
+        weather="rainy",
+        answers=dict(
+            next="pack up the rod", why="to get one last fish", before="waited in the rain"
+        ),
+        link="storms drive the fish away",
+    ),
+    Situation(
+        "angler",
+        PEOPLE,
+        held="rod",
+        answers=dict(next="pull out a fish", why="to catch dinner", before="put bait on the hook"),
+    ),
+    Situation(
+        "cook for others",
+        PEOPLE,
+        held="pan",
+        toward=PEOPLE,
+        answers=dict(
+            next="serve the eggs", why="to feed somebody hungry", before="asked who is hungry"
+        ),
+        link="whoever watches a cook wants to eat",
+    ),
+    Situation(
+        "cook",
+        PEOPLE,
+        held="pan",
+        answers=dict(
+            next="fry some eggs", why="to prepare breakfast", before="turned on the stove"
+        ),
+    ),
+    Situation(
+        "farm hand",
+        PEOPLE,
+        held="broom",
+        place="farm",
+        answers=dict(
+            next="clean out the barn", why="to look after the animals", role="a farm worker"
+        ),
+    ),
+    Situation(
+        "shooing",
+        PEOPLE,
+        held="broom",
+        toward=ANIMALS,
+        answers=dict(
+            next="shoo the animal away", why="to keep the ground clean", role="a guard with a broom"
+        ),
+        link="animals make the ground dirty",
+    ),
+    Situation(
+        "sweeper",
+        PEOPLE,
+        held="broom",
+        answers=dict(next="sweep the ground", why="to clean up after people", role="a cleaner"),
+    ),
+    Situation(
+        "night train",
+        PEOPLE,
+        held="suitcase",
+        time="night",
+        answers=dict(
+            next="catch the night train", why="to travel until morning", role="a late traveler"
+        ),
+    ),
+    Situation(
+        "parting",
+        PEOPLE,
+        held="suitcase",
+        toward=PEOPLE,
+        answers=dict(
+            next="hug somebody goodbye", why="to part from somebody", role="a guest who leaves"
+        ),
+        link="a farewell comes before a journey",
+    ),
+    Situation(
+        "traveler",
+        PEOPLE,
+        held="suitcase",
+        answers=dict(next="leave on a journey", why="to go on vacation", role="a traveler"),
+    ),
+    Situation(
+        "bouquet on stage",
+        PEOPLE,
+        held="flowers",
+        place="stage",
+        answers=dict(next="take a bow", why="to thank the audience", before="received applause"),
+    ),
+    Situation(
+        "offered bouquet",
+        PEOPLE,
+        held="flowers",
+        toward=PEOPLE,
+        answers=dict(
+            next="offer the flowers", why="to say sorry", before="had a quarrel with somebody"
+        ),
+        link="flowers can mend a quarrel",
+    ),
+    Situation(
+        "bouquet",
+        PEOPLE,
+        held="flowers",
+        answers=dict(
+            next="hand over the flowers", why="to make somebody smile", before="bought a present"
+        ),
+    ),
+    Situation(
+        "portrait",
+        PEOPLE,
+        held="camera",
+        toward=PEOPLE,
+        answers=dict(
+            next="take a portrait", why="to keep a face in memory", role="a portrait artist"
+        ),
+        link="people like their picture taken",
+    ),
+    Situation(
+        "wildlife",
+        PEOPLE,
+        held="camera",
+        toward=ANIMALS,
+        answers=dict(
+            next="photograph the animal",
+            why="to show how animals live",
+            role="a wildlife photographer",
+        ),
+        link="animals do not pose for long",
+    ),
+    Situation(
+        "photographer",
+        PEOPLE,
+        held="camera",
+        answers=dict(next="take a photo", why="to remember this moment", role="a photographer"),
+    ),
+    Situation(
+        "reading lamp",
+        PEOPLE,
+        held="book",
+        time="night",
+        answers=dict(
+            next="go to bed", why="to finish the last chapter", feel="too gripped to sleep"
+        ),
+    ),
+    Situation(
+        "story time",
+        PEOPLE,
+        held="book",
+        toward=("child",),
+        answers=dict(
+            next="read a story to the child", why="to calm the child", feel="patient with the child"
+        ),
+        link="children love stories",
+    ),
+    Situation(
+        "actor",
+        PEOPLE,
+        held="book",
+        place="stage",
+        answers=dict(
+            next="read the lines aloud", why="to learn the part", feel="excited about the play"
+        ),
+    ),
+    Situation(
+        "reader",
+        PEOPLE,
+        held="book",
+        answers=dict(next="turn the page", why="to enjoy a story", feel="lost in a story"),
+    ),
+    Situation(
+        "shared balloon",
+        PEOPLE,
+        held="balloon",
+        toward=("child",),
+        answers=dict(
+            next="give the balloon to the child",
+            why="to cheer up the child",
+            before="blew up the balloon",
+        ),
+        link="children love balloons",
+    ),
+    Situation(
+        "balloon",
+        PEOPLE,
+        held="balloon",
+        answers=dict(
+            next="let the balloon fly",
+            why="to celebrate a birthday",
+            before="was at a birthday party",
+        ),
+    ),
+    # people with empty hands
+    Situation(
+        "collision",
+        PEOPLE,
+        pose="running",
+        toward=THINGS,
+        answers=dict(
+            next="bump into something hard",
+            why="to try a dangerous shortcut",
+            before="looked the other way",
+        ),
+        link="nobody who runs can stop at once",
+    ),
+    Situation(
+        "tag",
+        PEOPLE,
+        pose="running",
+        toward=PEOPLE,
+        answers=dict(next="catch somebody", why="to win a game of tag", before="counted to ten"),
+        link="whoever is caught has lost",
+    ),
+    Situation(
+        "scare",
+        PEOPLE,
+        pose="running",
+        toward=ANIMALS,
+        answers=dict(
+            next="scare the animal away",
+            why="to see the animal flee",
+            before="crept up to the animal",
+        ),
+        link="animals flee from runners",
+    ),
+    Situation(
+        "rain run",
+        PEOPLE,
+        pose="running",
+        weather="rainy",
+        answers=dict(
+            next="hide under a roof", why="to escape the rain", before="was surprised by the rain"
+        ),
+    ),
+    Situation(
+        "jogger",
+        PEOPLE,
+        pose="running",
+        answers=dict(next="stop to drink water", why="to stay fit", before="put on running shoes"),
+    ),
+    Situation(
+        "greeting",
+        PEOPLE,
+        pose="waving",
+        toward=PEOPLE,
+        answers=dict(next="say hello", why="to greet a friend", before="recognized a friend"),
+        link="friends wave back",
+    ),
+    Situation(
+        "farewell",
+        PEOPLE,
+        pose="waving",
+        answers=dict(next="call for attention", why="to be noticed", before="lost the others"),
+    ),
+    Situation(
+        "quarrel",
+        PEOPLE,
+        face="angry",
+        toward=PEOPLE,
+        answers=dict(
+            next="shout at somebody", why="to win the quarrel", feel="furious with somebody"
+        ),
+        link="an angry look is meant for somebody",
+    ),
+    Situation(
+        "comfort",
+        ("child",),
+        face="crying",
+        toward=("man", "woman"),
+        answers=dict(next="ask to be carried", why="to find comfort", feel="in need of a hug"),
+        link="grown people can comfort a child",
+    ),
+    Situation(
+        "charm",
+        PEOPLE,
+        face="smiling",
+        toward=PEOPLE,
+        answers=dict(
+            next="start a chat", why="to make a new friend", feel="delighted to meet somebody"
+        ),
+        link="a smile opens every talk",
+    ),
+    Situation(
+        "petting",
+        PEOPLE,
+        toward=("dog", "cat", "sheep"),
+        answers=dict(next="pet the animal", why="to feel the soft fur", feel="fond of the animal"),
+        link="soft fur invites a hand",
+    ),
+    Situation(
+        "keeper",
+        PEOPLE,
+        toward=("horse", "cow"),
+        answers=dict(
+            next="feed the animal", why="to care for the animal", feel="proud of the animal"
+        ),
+        link="big animals are always hungry",
+    ),
+    Situation(
+        "night rest",
+        PEOPLE,
+        pose="sitting",
+        time="night",
+        answers=dict(
+            next="look at the stars", why="to enjoy the silence", feel="tired after a long day"
+        ),
+    ),
+    Situation(
+        "sorrow",
+        PEOPLE,
+        face="crying",
+        answers=dict(
+            next="wipe away the tears", why="to be alone with the grief", feel="sad about a loss"
+        ),
+        link="tears tell of a loss",
+    ),
+    Situation(
+        "grudge",
+        PEOPLE,
+        face="angry",
+        answers=dict(
+            next="stamp on the ground", why="to let out the anger", feel="treated unfairly"
+        ),
+        link="anger wants to get out",
+    ),
+    Situation(
+        "rest",
+        PEOPLE,
+        pose="sitting",
+        answers=dict(next="stand up again", why="to take a break", feel="relaxed"),
+    ),
+    Situation(
+        "waiting",
+        PEOPLE,
+        pose="standing",
+        answers=dict(next="keep waiting", why="to wait for somebody", feel="bored"),
+    ),
+)
