@@ -33,6 +33,7 @@ from lskd_nb.mini.scenes.world import (
 OTHER_SUBJECT = (
     0.2  # share of questions where one wrong rationale is true, but about another region
 )
+COMMONEST = 0.37  # of a type's questions: no answer is right in more than this share, or hardly
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ def vcr_questions(scenes: Sequence[Scene], seed: int, per_image: int = 3) -> lis
     of another region.
     """
     rng = np.random.default_rng([seed, 1])
+    right: dict[str, Counter[str]] = defaultdict(Counter)
     asked = [
-        p for number, scene in enumerate(scenes) for p in _pointed(scene, number, per_image, rng)
+        p
+        for number, scene in enumerate(scenes)
+        for p in _pointed(scene, number, per_image, right, rng)
     ]
     answers, rationales = _answers(scenes, asked, rng), _rationales(scenes, asked, rng)
     questions = []
@@ -149,8 +153,18 @@ def shuffled(choices: Sequence[str], rng: np.random.Generator) -> tuple[tuple[st
     return tuple(choices[i] for i in order), order
 
 
-def _pointed(scene: Scene, number: int, per_image: int, rng: np.random.Generator) -> list[Pointed]:
-    """Which regions to ask about, and whose answer tempts: the direction is drawn by lot."""
+def _pointed(
+    scene: Scene,
+    number: int,
+    per_image: int,
+    right: dict[str, Counter[str]],
+    rng: np.random.Generator,
+) -> list[Pointed]:
+    """Which regions to ask about, and whose answer tempts: the direction is drawn by lot.
+
+    ``right`` counts how often each answer of a type of question was one of such a pair: none may be
+    in many more than its share.
+    """
     pairs = []
     known = [conclusions(scene, region) for region in range(len(scene.entities))]
     for kind in QUESTION_TYPES:
@@ -168,10 +182,14 @@ def _pointed(scene: Scene, number: int, per_image: int, rng: np.random.Generator
     chosen: list[Pointed] = []
     for index in rng.permutation(len(pairs)):
         kind, *sides = pairs[index]
+        texts = [known[side[0]][kind][0].answers[kind] for side in sides]
+        if max(right[kind][text] for text in texts) > 3 + COMMONEST * right[kind].total():
+            continue
         direction = int(rng.integers(2))
         region, other = (int(rng.choice(sides[d])) for d in (direction, 1 - direction))
         if len(chosen) < per_image and all(kind != c.kind for c in chosen):
             chosen.append(Pointed(number, region, other, kind))
+            right[kind].update(texts)
     return chosen
 
 
@@ -327,7 +345,7 @@ def _placeholders(text: str) -> str:
 def _subject_holds(scene: Scene, found: Found, source: int, region: int) -> bool:
     """Whether what the right rationale for ``source`` says of it is true of ``region`` as well."""
     subject = grammar.clauses(found[0], scene.entities[source], source, found[1])[0]
-    return bool(grammar.clause_holds(scene, _said_of(subject, region)))
+    return bool(grammar.clause_holds(scene, _exchanged(subject, source, region)))
 
 
 def _all_true(scene: Scene, text: str) -> bool:
@@ -338,10 +356,6 @@ def _exchanged(text: str, one: int, two: int) -> str:
     """The text with two regions' ids exchanged."""
     ids = {one: two, two: one}
     return re.sub(r"\[(\d+)\]", lambda m: f"[{ids.get(int(m[1]), int(m[1]))}]", text)
-
-
-def _said_of(clause: str, region: int) -> str:
-    return f"[{region}] {_predicate(clause)}"
 
 
 def _predicate(clause: str) -> str:

@@ -47,8 +47,8 @@ QUESTIONS = dict(
     feel=("How does {} feel?", "What mood is {} in?"),
     role=("What is the role of {} here?", "What is {} for the others here?"),
     before=("What happened to {} before this?", "What did {} go through before this?"),
-    whose=("Whose is {}?", "Who has come for {}?"),
-    count=("How many like {} are here?", "How many of the kind of {} are there?"),
+    who=("Who looks at {}?", "Who has come for {}?"),
+    count=("How many of the sort of {} are here?", "How often is there one like {}?"),
     front=("What is in front of {}?", "What does {} look at?"),
     face=("What does the face of {} show?", "What can be read in the face of {}?"),
 )
@@ -127,12 +127,12 @@ def clauses(situation: Situation, entity: Entity, region: int, others: Sequence[
     if situation.face:
         found.append(f"[{region}] is {situation.face}")
     if situation.count == 1:
-        found.append(f"[{region}] is the only {entity.kind}")
-    elif situation.faced_by or situation.count or not (found or situation.toward):
+        found.append(f"[{region}] is the only {_sort(entity.kind)}")
+    elif situation.count:
+        found += [f"[{one}] is {a_or_an(_sort(entity.kind))}" for one in (region, *others)]
+    elif situation.faced_by or not (found or situation.toward):
         found.append(f"[{region}] is a {entity.kind}")
-    if situation.count:
-        found += [f"[{other}] is a {entity.kind}" for other in others]
-    elif situation.faced_by == (NOBODY,):
+    if situation.faced_by == (NOBODY,):
         found.append(f"nobody is facing [{region}]")
     elif situation.toward == (NOTHING,):
         found.append(f"[{region}] is facing nothing")
@@ -141,11 +141,11 @@ def clauses(situation: Situation, entity: Entity, region: int, others: Sequence[
         found += [f"[{region}] is facing [{other}]"] if situation.toward else []
         found += [f"[{other}] is facing [{region}]"] if situation.faced_by else []
         near = situation.near
-        kinds = near.kinds if near else situation.toward or situation.faced_by
         if near and near.held:
             found.append(f"[{other}] is holding {A_HELD[near.held]}")
         else:
-            found.append(f"[{other}] is {_class_of(kinds)}")
+            kinds = near.kinds if near else situation.toward or situation.faced_by
+            found.append(f"[{other}] is {a_or_an(kinds[0] if near else _sort(kinds[0]))}")
     if situation.place:
         found.append(f"this is {IN_PLACE[situation.place]}")
     if situation.weather:
@@ -155,40 +155,35 @@ def clauses(situation: Situation, entity: Entity, region: int, others: Sequence[
     return found
 
 
-def _class_of(kinds: tuple[str, ...]) -> str:
-    """What the kinds have in common: "a dog", "a person", "an animal"."""
-    if len(kinds) == 1:
-        return a_or_an(kinds[0])
-    return a_or_an(next(name for name, of in CLASSES.items() if set(kinds) <= set(of)))
-
-
 def facts(scene: Scene, region: int, told: Sequence[int]) -> list[str]:
     """All that can be seen of ``region``, as clauses that mention regions of ``told`` alone."""
     entity, ahead = scene.entities[region], faced(scene, region)
-    found = [f"[{region}] is a {entity.kind}", f"[{region}] is {_class_of_one(entity.kind)}"]
+    found = [f"[{region}] is a {entity.kind}", f"[{region}] is {a_or_an(_sort(entity.kind))}"]
     found += [f"[{region}] is holding {A_HELD[entity.held]}"] * 2 if entity.held else []
     found += [f"[{region}] is {entity.pose}"] * 2 if entity.pose and not entity.held else []
     found += [f"[{region}] is {entity.face}"] * 2 if entity.face else []
     if ahead in told and ahead is not None:
         other = scene.entities[ahead].kind
         found += [f"[{region}] is facing [{ahead}]"] * 2
-        found += [f"[{ahead}] is {a_or_an(other)}", f"[{ahead}] is {_class_of_one(other)}"]
+        found += [f"[{ahead}] is {a_or_an(other)}", f"[{ahead}] is {a_or_an(_sort(other))}"]
     elif ahead is None and entity.kind in (*PEOPLE, *ANIMALS):
         found.append(f"[{region}] is facing nothing")
     behind = facing(scene, region)
     found += [f"[{other}] is facing [{region}]" for other in behind if other in told]
     found += [] if behind else [f"nobody is facing [{region}]"]
-    alike = [i for i, e in enumerate(scene.entities) if e.kind == entity.kind and i != region]
-    found += [f"[{i}] is a {entity.kind}" for i in alike if i in told]
-    found += [] if alike else [f"[{region}] is the only {entity.kind}"]
+    sort = CLASSES[_sort(entity.kind)]
+    alike = [i for i, e in enumerate(scene.entities) if e.kind in sort and i != region]
+    found += [f"[{i}] is {a_or_an(_sort(entity.kind))}" for i in alike if i in told]
+    found += [] if alike else [f"[{region}] is the only {_sort(entity.kind)}"]
     found.append(f"this is {IN_PLACE[scene.place]}")
     found += [WEATHER_CLAUSE[scene.weather]] if scene.weather else []
     found += [TIME_CLAUSE[scene.time]] if scene.time else []
     return found
 
 
-def _class_of_one(kind: str) -> str:
-    return a_or_an(next(name for name, kinds in CLASSES.items() if kind in kinds))
+def _sort(kind: str) -> str:
+    """ "person", "animal" or "thing"; "" for what is of no known kind."""
+    return next((name for name, kinds in CLASSES.items() if kind in kinds), "")
 
 
 def rationale(scene: Scene, situation: Situation, region: int, others: Sequence[int]) -> str:
@@ -291,7 +286,8 @@ def clause_holds(scene: Scene, clause: str) -> bool | None:
         if held:
             return bool(entity.held) and held == A_HELD[entity.held]
         if only:
-            return [e.kind for e in scene.entities].count(only) == 1 and entity.kind == only
+            of = [e for e in scene.entities if e.kind in CLASSES[only]]
+            return len(of) == 1 and of[0] is entity
         if kind:
             return entity.kind in CLASSES.get(kind, (kind,))
         return state in (entity.face, entity.pose)

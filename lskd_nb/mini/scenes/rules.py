@@ -12,16 +12,16 @@ from collections.abc import Sequence
 
 from lskd_nb.mini.scenes.of_others import OF_OTHERS
 from lskd_nb.mini.scenes.of_people import OF_PEOPLE
-from lskd_nb.mini.scenes.of_sight import NOBODY, NOTHING, OF_COUNTS, OF_FACES, OF_GAZES, OF_OWNERS
+from lskd_nb.mini.scenes.of_sight import NOBODY, NOTHING, OF_COUNTS, OF_FACES, OF_GAZES, OF_LOOKS
 from lskd_nb.mini.scenes.situation import Near, Situation
-from lskd_nb.mini.scenes.world import PEOPLE, Entity, Scene
+from lskd_nb.mini.scenes.world import ANIMALS, PEOPLE, THINGS, Entity, Scene
 
 LIFE = OF_PEOPLE + OF_OTHERS
 BOOKS = dict.fromkeys(("next", "why", "feel", "role", "before"), LIFE) | dict(
-    whose=OF_OWNERS, count=OF_COUNTS, front=OF_GAZES, face=OF_FACES
+    who=OF_LOOKS, count=OF_COUNTS, front=OF_GAZES, face=OF_FACES
 )
 QUESTION_TYPES = tuple(BOOKS)
-SITUATIONS = LIFE + OF_OWNERS + OF_COUNTS + OF_GAZES + OF_FACES
+SITUATIONS = LIFE + OF_LOOKS + OF_COUNTS + OF_GAZES + OF_FACES
 ANSWERS = {(kind, text): s for s in SITUATIONS for kind, text in s.answers.items()}
 LINKS = frozenset(s.link for s in SITUATIONS if s.link)
 # a situation that holds, and the other regions that it depends on
@@ -57,11 +57,17 @@ def facing(scene: Scene, region: int) -> list[int]:
     ]
 
 
+def sort_of(kind: str) -> tuple[str, ...]:
+    """The kinds of a kind's sort: people, animals or things."""
+    return next((sort for sort in (PEOPLE, ANIMALS, THINGS) if kind in sort), ())
+
+
 def _first(scene: Scene, region: int, book: Sequence[Situation]) -> Found | None:
     entity = scene.entities[region]
     ahead = faced(scene, region)
     behind = facing(scene, region)
-    alike = [i for i, e in enumerate(scene.entities) if e.kind == entity.kind and i != region]
+    sort = sort_of(entity.kind)
+    alike = [i for i, e in enumerate(scene.entities) if e.kind in sort and i != region]
     seen = (entity.held, entity.pose, entity.face, scene.place, scene.weather, scene.time)
     for s in book:
         asked = (s.held, s.pose, s.face, s.place, s.weather, s.time)

@@ -128,11 +128,11 @@ def sample_scene(scene_id: str, rng: np.random.Generator) -> Scene:
     if weather == "snowy" and place == "beach":
         weather = "rainy"
     time = str(rng.choice(TIMES, p=[0.5, 0.2, 0.3])) if outdoors else ""
-    number = int(rng.choice([2, 3, 4, 5], p=[0.2, 0.35, 0.3, 0.15]))
+    number = int(rng.choice([2, 3, 4, 5], p=[0.17, 0.34, 0.31, 0.18]))
     people = min(number, int(rng.choice([1, 2, 3], p=[0.3, 0.5, 0.2])))
     entities = [_person(place, rng) for _ in range(people)]
     while len(entities) < number:
-        if len(entities) > people and rng.random() < 0.35:  # one more of the same kind
+        if len(entities) > people and rng.random() < 0.45:  # one more of the same kind
             entities.append(_other(entities[-1].kind, rng))
         else:
             found = FOUND_IN[place]
@@ -161,7 +161,7 @@ def _person(place: str, rng: np.random.Generator) -> Entity:
         pose = "sitting" if held in SEATED_WITH and rng.random() < 0.5 else "standing"
     else:
         pose = str(rng.choice(POSES[kind], p=[0.13, 0.29, 0.29, 0.29]))
-    face = str(rng.choice(FACES, p=[0.22, 0.18, 0.18, 0.42]))
+    face = str(rng.choice(FACES, p=[0.26, 0.24, 0.24, 0.26]))
     return Entity(kind, str(rng.choice(SHIRTS)), pose, held, face, facing=int(rng.choice([-1, 1])))
 
 
