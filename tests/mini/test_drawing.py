@@ -42,7 +42,7 @@ def _alone(kind: str, color: str, pose: str = "", held: str = "", facing: int = 
         "park",
         "cloudy",
         "day",
-        (Entity(kind, color, pose, held, BOXES[kind], facing),),
+        (Entity(kind, color, pose, held, box=BOXES[kind], facing=facing),),
         seed=4,
     )
 

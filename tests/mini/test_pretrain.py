@@ -35,6 +35,7 @@ def test_the_documented_command_makes_all_weights(tmp_path):
     )
     assert {p.name for p in (tmp_path / "w").iterdir()} == {
         "student",
+        "plain_student",
         "clip",
         "vlm",
         "questions",
@@ -42,8 +43,15 @@ def test_the_documented_command_makes_all_weights(tmp_path):
         "CARD.md",
     }
     parts = json.loads((tmp_path / "w" / "scores.json").read_text())
-    assert list(parts) == ["vision", "reading", "verbalizers"]
-    assert set(parts["vision"]["scores"]["vision"]) == {"frame", "pose", "held", "place"}
+    assert list(parts) == ["vision", "reading", "plain", "verbalizers"]
+    assert set(parts["vision"]["scores"]["vision"]) == {
+        "frame",
+        "pose",
+        "held",
+        "face",
+        "front",
+        "place",
+    }
     assert set(parts["reading"]["scores"]["reading"]) == {"caption", "frame"} and all(
         0 <= v <= 1 for v in parts["reading"]["scores"]["reading"].values()
     )

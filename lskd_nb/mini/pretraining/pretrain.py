@@ -1,9 +1,9 @@
 """``lskd mini pretrain``: make the mini world's base student and verbalizers from nothing.
 
-Once, and seeded. Writes ``lskd_nb/mini/weights/{student,clip,vlm,questions}`` in Hugging Face's
-layout, half precision, and ``CARD.md`` that says how they were made and what they score on scenes
-they have not seen. No region id, no commonsense text and none of the scenes of a run is among the
-training data: a run samples its scenes from other streams of the generator.
+Once, and seeded. Writes ``lskd_nb/mini/weights/{student,plain_student,clip,vlm,questions}`` in
+Hugging Face's layout, half precision, and ``CARD.md`` that says how they were made and what they
+score on scenes they have not seen. No region id, no commonsense text and none of the scenes of a
+run is among the training data: a run samples its scenes from other streams of the generator.
 """
 
 import argparse
@@ -19,7 +19,13 @@ import torch
 from lskd_nb.mini.pretraining import base
 from lskd_nb.mini.pretraining.stage1 import reading_scores, train_reading
 from lskd_nb.mini.pretraining.verbalizers import train_verbalizers
-from lskd_nb.mini.pretraining.vision import make_pool, train_vision, vision_scores, word_index
+from lskd_nb.mini.pretraining.vision import (
+    FRAMED,
+    make_pool,
+    train_vision,
+    vision_scores,
+    word_index,
+)
 from lskd_nb.students.blip2 import Student
 from lskd_nb.students.loading import load_student
 
@@ -28,38 +34,48 @@ TRAINING_STREAM, HELD_OUT_STREAM = 90_001, 90_002
 PARTS = {
     "vision": "the base student's vision encoder",
     "reading": "the base student's Q-Former: BLIP-2, stage 1",
+    "plain": "a second base, which has seen no frames",
     "verbalizers": "CLIP, BLIP-2 with T5, T5",
 }
 say = partial(print, flush=True)
 
 
-def pretrain_vision(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
+def pretrain_vision(
+    folder: Path, seed: int, scenes: int, steps: int, log: Callable, framed: float = FRAMED
+) -> dict:
     """Train a fresh student's vision encoder and save all of it.
 
     Returns what is read from its features on held-out scenes.
     """
-    student = base.fresh_student(seed, layers=3)
-    head = train_vision(
-        student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log
-    )
+    student = base.fresh_student(seed)
+    pool = make_pool(scenes, TRAINING_STREAM + seed, "p")
+    head = train_vision(student, pool, steps, 1.5e-3, seed, log, framed)
     save_half(student, folder)
     held_out = make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
-    return {"vision": vision_scores(student, head, held_out, word_index(), seed)}
+    return {"vision": vision_scores(student, head, held_out, word_index(), seed, framed)}
 
 
-def pretrain_reading(folder: Path, seed: int, scenes: int, steps: int, log: Callable) -> dict:
+def pretrain_reading(
+    folder: Path, seed: int, scenes: int, steps: int, log: Callable, framed: float = FRAMED
+) -> dict:
     """Train the Q-Former of the student in ``folder``.
 
     Returns what it tells apart on held-out scenes.
     """
     student = load_student(str(folder))
-    train_reading(student, make_pool(scenes, TRAINING_STREAM + seed, "p"), steps, 1.5e-3, seed, log)
+    pool = make_pool(scenes, TRAINING_STREAM + seed, "p")
+    train_reading(student, pool, steps, 1.5e-3, seed, log, framed)
     save_half(student, folder)
-    return {
-        "reading": reading_scores(
-            student, make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q"), seed
-        )
-    }
+    held_out = make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
+    return {"reading": reading_scores(student, held_out, seed, framed=framed)}
+
+
+def pretrain_plain(
+    folder: Path, seed: int, scenes: int, steps: tuple[int, int], log: Callable
+) -> dict:
+    """A second base, of the same kind, that has seen no frame and no word about one."""
+    seen = pretrain_vision(folder, seed, scenes, steps[0], log, framed=0.0)
+    return seen | pretrain_reading(folder, seed, scenes, steps[1], log, framed=0.0)
 
 
 def save_half(student: Student, folder: Path) -> None:
@@ -156,6 +172,10 @@ def main(arguments: list[str] | None = None) -> None:
             scores = pretrain_vision(student, seed, options.scenes, options.vision_steps, say)
         elif part == "reading":
             scores = pretrain_reading(student, seed, options.scenes, options.reading_steps, say)
+        elif part == "plain":
+            steps = options.vision_steps, options.reading_steps
+            folder = options.out / "plain_student"
+            scores = pretrain_plain(folder, seed, options.scenes // 2, steps, say)
         else:
             steps = dict(zip(("clip", "vlm", "questions"), options.verbalizer_steps, strict=True))
             scores = train_verbalizers(options.out, seed, options.verbalizer_scenes, steps, say)

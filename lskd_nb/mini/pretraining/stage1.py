@@ -15,7 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lskd_nb.mini.pretraining.vision import BATCH, CPU, Pool, View, draw_view, schedule, to_pixels
+from lskd_nb.mini.pretraining.vision import (
+    BATCH,
+    CPU,
+    FRAMED,
+    Pool,
+    View,
+    draw_view,
+    optimizers_of,
+    schedule,
+    to_pixels,
+)
 from lskd_nb.mini.scenes import grammar
 from lskd_nb.mini.scenes.world import (
     ANIMALS,
@@ -259,27 +269,31 @@ def stage1_losses(
 
 
 def train_reading(
-    student: Student, pool: Pool, steps: int, peak: float, seed: int, log=print
+    student: Student,
+    pool: Pool,
+    steps: int,
+    peak: float,
+    seed: int,
+    log=print,
+    framed: float = FRAMED,
 ) -> None:
     """Step 2: the Q-Former and its heads, from features of the frozen vision encoder."""
     rng = np.random.default_rng([seed, 3])
     torch.manual_seed(seed)
     student.blip2.set_attn_implementation("eager")  # as for the vision encoder
-    views = [draw_view(pool, i, rng, 0.85) for i in range(len(pool.scenes)) for _ in range(2)]
+    views = [draw_view(pool, i, rng, framed) for i in range(len(pool.scenes)) for _ in range(2)]
     features = encode_views(student, views)
     parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
+    optimizers = optimizers_of(student.named_parameters(), peak)
     student.train()
     begin, sums = time.time(), {}
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = schedule(step, steps, peak)
         batch = [example(views, int(i), rng) for i in rng.integers(len(views), size=BATCH)]
         with autocast(CPU):
             losses = stage1_losses(student, features[[e.view for e in batch]], batch, rng)
         (0.5 * losses["itc"] + losses["itm"] + 0.5 * losses["lm"]).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        optimizers.step(schedule(step, steps, peak))
         student.temperature.data.clamp_(0.001, 0.5)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item()
@@ -291,10 +305,12 @@ def train_reading(
 
 
 @torch.no_grad()
-def reading_scores(student: Student, pool: Pool, seed: int, number: int = 600) -> dict[str, float]:
+def reading_scores(
+    student: Student, pool: Pool, seed: int, number: int = 600, framed: float = FRAMED
+) -> dict[str, float]:
     """By ITM: the right caption against three, a framed statement against another frame's."""
     rng = np.random.default_rng([seed, 4])
-    views = [draw_view(pool, i, rng, 0.75) for i in range(min(number, len(pool.scenes)))]
+    views = [draw_view(pool, i, rng, framed) for i in range(min(number, len(pool.scenes)))]
     features = encode_views(student, views)
     hits: dict[str, list[bool]] = {"caption": [], "frame": []}
     for start in range(0, len(views), BATCH):
@@ -308,4 +324,4 @@ def reading_scores(student: Student, pool: Pool, seed: int, number: int = 600) -
         match = (match[:, 1] - match[:, 0]).view(2, -1)
         for e, right in zip(batch, (match[0] > match[1]).tolist(), strict=True):
             hits["frame" if views[e.view].frames else "caption"].append(right)
-    return {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
+    return {name: round(float(np.mean(values)), 4) for name, values in hits.items() if values}
