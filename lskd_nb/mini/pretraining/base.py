@@ -25,7 +25,7 @@ from lskd_nb.mini.scenes.rules import LINKS, SITUATIONS
 from lskd_nb.mini.scenes.world import COLORS, FACES, HELD, KINDS, PLACES, POSES, TIMES, WEATHER
 from lskd_nb.students.blip2 import Student
 
-IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 224, 16, 12, 128
+IMAGE_SIZE, PATCH, QUERIES, HIDDEN = 192, 24, 8, 128
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # fmt: off
 COMMON = (
@@ -89,8 +89,8 @@ def tokenizer() -> PreTrainedTokenizerBase:
 def fresh_student(
     seed: int,
     hidden: int = HIDDEN,
-    layers: int = 4,
-    vision_width: int = 128,
+    layers: int = 3,
+    vision_width: int = 160,
     vision_layers: int = 4,
     image_size: int = IMAGE_SIZE,
 ) -> Student:

@@ -10,7 +10,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def pretrain_reading(
 
 
 def pretrain_plain(
-    folder: Path, seed: int, scenes: int, steps: tuple[int, int], log: Callable
+    folder: Path, seed: int, scenes: int, steps: Sequence[int], log: Callable
 ) -> dict:
     """A second base, of the same kind, that has seen no frame and no word about one."""
     seen = pretrain_vision(folder, seed, scenes, steps[0], log, framed=0.0)
@@ -150,9 +150,12 @@ def main(arguments: list[str] | None = None) -> None:
         help="each goes on from what the one before it saved",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=12_000, help="training scenes of the student")
-    parser.add_argument("--vision-steps", type=int, default=3000)
-    parser.add_argument("--reading-steps", type=int, default=3000)
+    parser.add_argument("--scenes", type=int, default=16_000, help="training scenes of the student")
+    parser.add_argument("--vision-steps", type=int, default=4500)
+    parser.add_argument("--reading-steps", type=int, default=5000)
+    parser.add_argument(
+        "--plain-steps", type=int, nargs=2, metavar=("VISION", "READING"), default=(2500, 2500)
+    )
     parser.add_argument("--verbalizer-scenes", type=int, default=4_000)
     parser.add_argument(
         "--verbalizer-steps",
@@ -173,9 +176,8 @@ def main(arguments: list[str] | None = None) -> None:
         elif part == "reading":
             scores = pretrain_reading(student, seed, options.scenes, options.reading_steps, say)
         elif part == "plain":
-            steps = options.vision_steps, options.reading_steps
             folder = options.out / "plain_student"
-            scores = pretrain_plain(folder, seed, options.scenes // 2, steps, say)
+            scores = pretrain_plain(folder, seed, options.scenes // 2, options.plain_steps, say)
         else:
             steps = dict(zip(("clip", "vlm", "questions"), options.verbalizer_steps, strict=True))
             scores = train_verbalizers(options.out, seed, options.verbalizer_scenes, steps, say)
