@@ -59,7 +59,7 @@ def truth_lines(scenes=SCENES) -> list[dict]:
                 verbalizer="region-captioner",
                 region=i,
                 question=None,
-                text=grammar.describe(e),
+                text=grammar.describe_closely(e),
             )
             for i, e in enumerate(s.entities)
         ]

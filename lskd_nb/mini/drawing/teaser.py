@@ -17,7 +17,7 @@ SEED = 77
 SHOWN = (
     ("reader", "next", "park", "sunny", "day", 2),
     ("shelter", "why", "street", None, None, 2),
-    ("dog and ball", "next", "beach", None, "evening", 1),
+    ("dog and ball", "next", "beach", "sunny", "day", 1),
 )
 
 
