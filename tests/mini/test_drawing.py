@@ -3,6 +3,7 @@ fact visible.
 """
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lskd_nb.mini.drawing.render import contact_sheet, render
 from lskd_nb.mini.scenes.rules import situation_of
 from lskd_nb.mini.scenes.world import (
     COLORS,
+    FACES,
     HEIGHT,
     HELD,
     KINDS,
@@ -147,3 +149,14 @@ def test_the_teaser_shows_three_scenes_with_what_is_asked_of_them(tmp_path):
     teaser.draw_teaser(tmp_path / "t.png")
     with Image.open(tmp_path / "t.png") as image:
         assert image.width > 1000 and (tmp_path / "t.png").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("kind", PEOPLE)
+def test_faces_are_told_apart(kind):
+    scenes = [
+        replace(s, entities=(replace(s.entities[0], face=face),))
+        for face in FACES
+        for s in [_alone(kind, "blue", "standing")]
+    ]
+    for one, other in combinations(scenes, 2):
+        assert _apart(one, other) >= 6

@@ -150,11 +150,11 @@ def main(arguments: list[str] | None = None) -> None:
         help="each goes on from what the one before it saved",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--scenes", type=int, default=16_000, help="training scenes of the student")
-    parser.add_argument("--vision-steps", type=int, default=4500)
-    parser.add_argument("--reading-steps", type=int, default=5000)
+    parser.add_argument("--scenes", type=int, default=12_000, help="training scenes of the student")
+    parser.add_argument("--vision-steps", type=int, default=3000)
+    parser.add_argument("--reading-steps", type=int, default=3500)
     parser.add_argument(
-        "--plain-steps", type=int, nargs=2, metavar=("VISION", "READING"), default=(2500, 2500)
+        "--plain-steps", type=int, nargs=2, metavar=("VISION", "READING"), default=(1500, 1500)
     )
     parser.add_argument("--verbalizer-scenes", type=int, default=4_000)
     parser.add_argument(
