@@ -83,7 +83,7 @@ def _by_share(ax: Axes, points: Sequence[Mapping]) -> str:
     ax.set_xticks(xs, [_share(p) for p in points])
     ax.set_xlim(-0.4, len(points) - 0.6)
     number = points[0]["triples"]
-    ax.set(xlabel=f"drawn from the best … of the ranking; {number:,} triples each")
+    ax.set(xlabel=f"best part of the ranking, {number:,} triples each")
     told = "; ".join(f"{_percent(p['q_ar'])} from {_words(p)}" for p in points)
     return f"Curve by how strict the filter is, {number:,} triples for each student: {told}"
 
@@ -118,11 +118,12 @@ def base_bars(found: Mapping, source: str = "") -> Figure:
         bars = _bars(ax, xs, values, COLORS[system], 0.18)
         bars.set_label(NAMES.get(system, system))
     for x, part in enumerate(parts):
-        ax.plot([x - 0.42, x + 0.42], [PARTS[part][1]] * 2, color=INK, ls=":", lw=1.4)
+        label = None if x else "chance"
+        ax.plot([x - 0.42, x + 0.42], [PARTS[part][1]] * 2, color=INK, ls=":", lw=1.4, label=label)
     ax.set_xticks(range(len(parts)), [PARTS[part][0] for part in parts])
     ax.set(ylabel="accuracy (%)", ylim=(0, 100))
     ax.set_title(source, fontsize=10)
-    ax.legend(frameon=False, ncols=4, loc="upper center", fontsize=9)
+    ax.legend(frameon=False, ncols=5, loc="upper center", fontsize=9)
     ax.grid(axis="x", visible=False)
     told = "; ".join(
         f"{PARTS[part][0]}: "
