@@ -102,9 +102,22 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
         *lines,
         *(["", *left_out] if left_out else []),
         "",
+        *_times(metrics),
         f"look at the executed notebooks in {run_dir / 'notebooks'}",
         f"and at {run_dir / 'metrics.json'}",
     ]
+
+
+def _times(metrics: Mapping) -> list[str]:
+    """A line of what a run's notebooks took, each as it was last executed."""
+    seconds, used = metrics.get("seconds", {}), metrics.get("cpu_seconds", {})
+    if not seconds:
+        return []
+    line = f"{len(seconds)} notebooks took {sum(seconds.values()):.0f} s"
+    if unknown := sorted(seconds.keys() - used.keys()):
+        return [f"{line}; their processor time is not known, as {unknown[0]} ran before it was"]
+    own = f"{used['runner']:.0f} s of it the runner's own"
+    return [f"{line}, and of the processor {sum(used.values()):.0f} s, {own}"]
 
 
 def promote(run_dir: Path, root: Path, folder: Path) -> list[Path]:

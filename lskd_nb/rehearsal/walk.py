@@ -28,6 +28,7 @@ from lskd_nb.rehearsal.annotating import annotate_tasks
 from lskd_nb.rehearsal.checkpoints import write_hub, write_lavis
 from lskd_nb.rehearsal.data_sets import write_data_sets
 from lskd_nb.run_folder import RunError
+from lskd_nb.runner.manifest import processor
 from lskd_nb.runner.parameters import Notebook, profile_parameters, read_notebooks
 from lskd_nb.runner.stops import MODELS
 
@@ -282,7 +283,7 @@ def outcome(
     return dict(
         profile=walk.profile,
         seconds=round(seconds),
-        machine=dict(cpus=os.cpu_count(), processor=_processor(), system=platform.system()),
+        machine=dict(cpus=os.cpu_count(), processor=processor()["model"], system=platform.system()),
         commands=[
             dict(command=_placeless(t.command, walk), status=t.status, seconds=t.seconds)
             for t in walk.typed
@@ -299,16 +300,6 @@ def _placeless(command: str, walk: Walk) -> str:
     return " ".join(
         part.split("=")[0] + "=…" if "base_url=" in part else part for part in shown.split(" ")
     )
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def table(told: Mapping) -> list[str]:

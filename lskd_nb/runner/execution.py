@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -38,10 +39,11 @@ LOOK = 0.5  # seconds between two looks at a running notebook
 @dataclass(frozen=True)
 class Outcome:
     """How an execution ended: ``cells`` are (finished, all) code cells, ``peak_gib`` the
-    resident memory of all its processes.
+    resident memory of all its processes, ``cpu_seconds`` what they used of the processor.
     """
 
     seconds: float
+    cpu_seconds: float  # user and system
     peak_gib: float
     cells: tuple[int, int]
     failed: str | None  # the line that says where and why
@@ -73,14 +75,16 @@ def execute(
         root=str(root),
         run_dir=str(run_dir),
     )
-    begin, peak, late = time.monotonic(), 0.0, False
+    begin, before, late = time.monotonic(), _waited_for(), False
+    peak, used = 0, 0.0
     with open(log, "w", encoding="utf-8") as said, _child(job, run_dir, root, said) as process:
         while process.poll() is None:
             seconds = time.monotonic() - begin
             late = seconds > limit
             if late:
                 break
-            peak = max(peak, _memory(process.pid))
+            resident, used_so_far = _usage(process.pid)
+            peak, used = max(peak, resident), max(used, used_so_far)
             if tick:
                 tick(seconds, cells_done(_read(running)))
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -97,7 +101,10 @@ def execute(
         failed = f"{out.stem}{_where(book, why)}"
     else:
         log.unlink()
-    return Outcome(time.monotonic() - begin, round(peak / 2**30, 2), cells_done(book), failed)
+    # a process that was killed together with its parent was waited for by nobody
+    cpu_seconds = max(_waited_for() - before, used)
+    seconds = time.monotonic() - begin
+    return Outcome(seconds, cpu_seconds, round(peak / 2**30, 2), cells_done(book), failed)
 
 
 @contextlib.contextmanager
@@ -166,18 +173,30 @@ def _executes_for(process: psutil.Process, run_dir: Path) -> bool:
         return False
 
 
-def _memory(pid: int) -> int:
-    """Bytes resident in a process and all below it; pages they share count for each."""
+def _usage(pid: int) -> tuple[int, float]:
+    """Of a process and all below it: bytes resident (pages they share count for each), and seconds
+    of the processor so far, those of ended processes that their parents have waited for included.
+    """
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
     except psutil.Error:
-        return 0
-    total = 0
+        return 0, 0.0
+    resident, used = 0, 0.0
     for member in family:
-        with contextlib.suppress(psutil.Error):
-            total += member.memory_info().rss
-    return total
+        with contextlib.suppress(psutil.Error), member.oneshot():
+            resident += member.memory_info().rss
+            times = member.cpu_times()
+            used += times.user + times.system + times.children_user + times.children_system
+    return resident, used
+
+
+def _waited_for() -> float:
+    """Seconds of the processor, user and system, of all children that have ended and been waited
+    for: of their own, and of those that they have waited for in turn.
+    """
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 # ------------------------------------------------------------ what a (half-)executed notebook tells
@@ -261,6 +280,8 @@ def main() -> int:
     import warnings
 
     warnings.simplefilter("ignore")
+    # a checker of web addresses, which no notebook needs: compiling its grammar takes a second
+    sys.modules["rfc3987_syntax"] = None
     import papermill
 
     try:

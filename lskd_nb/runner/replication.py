@@ -1,4 +1,5 @@
-"""The learning stages over several seeds, pooled: what one lucky run can't fake.
+"""The learning stages over several seeds, pooled: what one lucky run can't fake. Beside it each
+seed's own figures: what no pool may hide.
 
 The world, its verbalizations and triples are those of the profile's own run; critic, filter,
 students and evaluation run anew with each seed, in a folder of their own, each as resumable as any
@@ -13,11 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from lskd_nb.records import atomic_path
+from lskd_nb.runner.manifest import processor
 from lskd_nb.runner.parameters import Notebook, profile_notebooks, profile_parameters
-from lskd_nb.runner.run import Say, Tick, run_profile
+from lskd_nb.runner.run import Say, Tick, run_profile, seconds_of
 
 LEARNING = ("03", "04", "05", "06")
 STUDIES = ("sizes", "thresholds", "truth", "plain_base")  # notebook 5's, made with every seed
+EFFECTS = (
+    "vcr",
+    "grounding",
+    "typical",
+    "difference",
+    "acceptability",
+)  # that each seed is to show
 
 
 def replicate(
@@ -37,7 +46,7 @@ def replicate(
     notebooks = profile_notebooks(root, profile)
     shared = [entry for n in notebooks if n.number < LEARNING[0] for entry in n.writes]
     learning = [n for n in notebooks if n.number in LEARNING]
-    run_profile(profile, root, own, limits=limits, say=say, tick=tick)
+    record = run_profile(profile, root, own, limits=limits, say=say, tick=tick)
     more = _more_studies(profile, root, notebooks, own)
     folders = [runs / f"{profile}-seed{seed}" for seed in range(seeds)]
     if not more:  # the profile's own run is that of seed 0
@@ -54,10 +63,9 @@ def replicate(
             profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick
         )
     out, pooled = root / "outputs" / profile / "metrics.json", pool(folders)
-    pooled["seconds"] = json.loads((own / "metrics.json").read_text(encoding="utf-8"))["seconds"]
-    # no part of the run whose seconds these are
-    for optional in (n.name for n in notebooks if n.optional):
-        pooled["seconds"].pop(optional, None)
+    # of one run, of which optional notebooks are no part
+    pooled |= seconds_of(record, [n.name for n in notebooks if not n.optional])
+    pooled["cpu"] = processor()
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(pooled, indent=1) + "\n", encoding="utf-8")
     return out
@@ -94,16 +102,26 @@ def _link(entries: Sequence[str], home: Path, folder: Path) -> None:
 
 
 def pool(folders: Sequence[Path]) -> dict:
-    """Figures of several runs together: predictions pooled, the critic's metrics averaged."""
+    """Figures of several runs together: predictions pooled, the critic's metrics averaged; and
+    ``by_seed`` each run's effects, computed from its predictions in the same way.
+    """
     from lskd_nb.evaluation import studies
     from lskd_nb.evaluation.choices import read_predictions, summary
 
     runs = [json.loads((f / "metrics.json").read_text(encoding="utf-8")) for f in folders]
     rows = read_predictions(folders)
-    pooled = summary(rows)
+    pooled = summary(rows) | studies.figures(rows, runs[0].get("students", {}))
     names = runs[0]["critic"].keys()
     pooled["critic"] = {n: float(np.mean([r["critic"][n] for r in runs])) for n in names}
     pooled["critic_by_seed"] = [r["critic"] for r in runs]
-    pooled |= studies.figures(rows, runs[0].get("students", {}))
+    pooled["by_seed"] = []
+    for seed, (run, folder) in enumerate(zip(runs, folders, strict=True)):
+        rows = read_predictions([folder])
+        own = summary(rows)
+        pooled["by_seed"].append(
+            dict(seed=seed, critic=run["critic"])
+            | {effect: own[effect] for effect in EFFECTS if effect in own}
+            | studies.figures(rows, run.get("students", {}))
+        )
     pooled["seeds"] = list(range(len(runs)))
     return pooled

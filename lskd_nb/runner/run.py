@@ -85,7 +85,7 @@ def run_profile(
     Every parameter is checked before anything runs. Raises ``RunError`` for a parameter that does
     not fit, and at the first notebook that fails, naming its cell.
     """
-    run_dir = run_dir.resolve()
+    own, run_dir = time.process_time(), run_dir.resolve()
     named = (*only, *([start] if start else ()))
     notebooks = profile_notebooks(root, profile, named, say)
     chosen = choose(notebooks, only, start)
@@ -125,7 +125,8 @@ def run_profile(
             if agreed is not stage:
                 before = manifest.fingerprint(stage, hashes)
             show = tick and partial(_show, tick, title)
-            say(f"{title} {_run_stage(record, stage, hashes, before, limit, show)}")
+            say(f"{title} {_run_stage(record, stage, hashes, before, limit, own, show)}")
+            own = time.process_time()
         write_metrics(run_dir, record, notebooks)
     return record
 
@@ -136,9 +137,11 @@ def _run_stage(
     hashes: manifest.Hashes,
     before: Mapping,
     limit: float,
+    own: float,
     tick,
 ) -> str:
-    """Execute a notebook, on the record from its start; returns what to say of it.
+    """Execute a notebook, on the record from its start; returns what to say of it. ``own`` is the
+    runner's processor time when it turned to this notebook.
 
     Raises ``RunError`` when it fails.
     """
@@ -152,17 +155,20 @@ def _run_stage(
     entry |= dict(
         status="failed" if ended.failed else "done",
         seconds=round(ended.seconds, 1),
+        cpu_seconds=round(ended.cpu_seconds, 1),
         peak_gib=ended.peak_gib,
     )
     if ended.failed:
         entry["error"] = ended.failed
     else:
         entry["outputs"] = manifest.written(stage, hashes)
+    entry["runner_cpu_seconds"] = round(time.process_time() - own, 2)
     manifest.save(record, stage.run_dir)
     hashes.save()
     if ended.failed:
         raise RunError(f"the notebook as far as it came: {out}\nFAILED {ended.failed}")
-    return f"{ended.seconds:.0f} s (cells {ended.cells[0]}/{ended.cells[1]})"
+    cells = f"(cells {ended.cells[0]}/{ended.cells[1]})"
+    return f"{ended.seconds:.0f} s, of the processor {ended.cpu_seconds:.0f} s {cells}"
 
 
 def _show(tick: Tick, title: str, seconds: float, cells: tuple[int, int]) -> None:
@@ -172,8 +178,8 @@ def _show(tick: Tick, title: str, seconds: float, cells: tuple[int, int]) -> Non
 def write_metrics(run_dir: Path, record: Mapping, notebooks: Sequence[Notebook]) -> dict:
     """``metrics.json``: what the finished notebooks measured, and the seconds each took last."""
     merged: dict = {}
-    done = {name: entry for name, entry in record["notebooks"].items() if entry["status"] == "done"}
-    for notebook in (n for n in notebooks if n.name in done):
+    done = [n for n in notebooks if record["notebooks"].get(n.name, {}).get("status") == "done"]
+    for notebook in done:
         path = run_dir / f"{notebook.name}.metrics.json"
         try:
             _merge(merged, json.loads(path.read_text(encoding="utf-8")))
@@ -183,10 +189,25 @@ def write_metrics(run_dir: Path, record: Mapping, notebooks: Sequence[Notebook])
             raise RunError(
                 f"{path}, written by {notebook.name}, must hold a JSON object: {error}"
             ) from None
-    merged["seconds"] = {n.name: done[n.name]["seconds"] for n in notebooks if n.name in done}
+    merged |= seconds_of(record, [n.name for n in done])
     with atomic_path(run_dir / "metrics.json") as temporary:
         temporary.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
     return merged
+
+
+def seconds_of(record: Mapping, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What these notebooks took when each was last executed: ``seconds`` by the clock,
+    ``cpu_seconds`` of the processor, where they and "runner", what it cost to look after them, add
+    up to all of a run's.
+    """
+    entries = {name: record["notebooks"][name] for name in names}
+    # a manifest of earlier days has none
+    known = {name: entry for name, entry in entries.items() if "cpu_seconds" in entry}
+    runner = round(sum(entry["runner_cpu_seconds"] for entry in known.values()), 1)
+    return dict(
+        seconds={name: entry["seconds"] for name, entry in entries.items()},
+        cpu_seconds={name: e["cpu_seconds"] for name, e in known.items()} | {"runner": runner},
+    )
 
 
 def _merge(into: dict, new: Mapping) -> None:

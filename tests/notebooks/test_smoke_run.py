@@ -234,7 +234,7 @@ def figures(run_dir: Path) -> dict:
     """What a run measured; not how long it took, nor what the optional notebooks added."""
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     optional = {n.name for n in read_notebooks(ROOT) if n.optional}
-    besides = {"seconds"}.union(
+    besides = {"seconds", "cpu_seconds"}.union(
         *(
             json.loads(path.read_text(encoding="utf-8"))
             for path in run_dir.glob("*.metrics.json")

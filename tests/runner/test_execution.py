@@ -21,6 +21,8 @@ SLEEPER = (
     "import subprocess, sys, time\nhelper = subprocess.Popen([sys.executable, '-c', 'import time;"
     " time.sleep(300)'])"
 )
+# uses up so many seconds of the processor
+BURN = "import time\nend = time.process_time() + {}\nwhile time.process_time() < end:\n    pass"
 
 
 def executing(run_dir) -> list[psutil.Process]:
@@ -49,16 +51,59 @@ def wait_for(condition, seconds: float = 1800):
 
 
 def test_a_time_limit_ends_the_notebook_and_all_it_started(run_tiny, tiny, tmp_path):
-    tiny("01_sleep", SLEEPER, "time.sleep(300)")
+    tiny("01_sleep", SLEEPER, BURN.format(4), "time.sleep(300)")
     begin = time.monotonic()
     with pytest.raises(RunError) as failed:
         run_tiny(tmp_path, limits=(30, 300))
     assert str(failed.value).endswith(
-        "FAILED 01_sleep, cell [4] (code: time.sleep(300)): TimeoutError: it took longer than its"
+        "FAILED 01_sleep, cell [5] (code: time.sleep(300)): TimeoutError: it took longer than its"
         " 30 s"
     )
     assert time.monotonic() - begin < 250, "it was not left to end by itself"
     assert executing(tmp_path / "run") == []
+    entry = json.loads((tmp_path / "run" / "manifest.json").read_text())["notebooks"]["01_sleep"]
+    assert entry["cpu_seconds"] > 4, "the kernel was killed together with who would wait for it"
+
+
+def test_processor_time_is_that_of_all_that_a_notebook_started(run_tiny, tiny, tmp_path):
+    """Its kernel, processes that the kernel started and ended, and theirs; not another notebook's.
+    What is executed later changes nothing of it.
+    """
+    scripts = {
+        "burn": BURN.format(1),
+        "launcher": "import subprocess, sys\nsubprocess.run([sys.executable, 'burn.py'])",
+        "server": "import burn, time\nprint('ready', flush=True)\ntime.sleep(300)",
+    }
+    for name, text in scripts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    launched = "import subprocess, sys\n_ = subprocess.run([sys.executable, 'launcher.py'])"
+    served = (
+        "server = subprocess.Popen([sys.executable, 'server.py'], stdout=subprocess.PIPE)\n"
+        "assert server.stdout.readline()\nserver.terminate()\n_ = server.wait()"
+    )
+    pooled = (
+        "from concurrent.futures import ProcessPoolExecutor\nwith ProcessPoolExecutor(1) as pool:\n"
+        "    pool.submit(exec, open('burn.py').read(), {}).result()"
+    )
+    tiny("01_none", "1")
+    tiny("02_all", launched, served, pooled, scripts["burn"])
+    said: list[str] = []
+    record = run_tiny(tmp_path, said.append)["notebooks"]
+    none, everything = record["01_none"], record["02_all"]
+    assert 3.7 < everything["cpu_seconds"] - none["cpu_seconds"] < 8, "four burnt a second each"
+    assert 0.3 < none["cpu_seconds"] < 20 and 0 < none["runner_cpu_seconds"] < 5
+    assert f" s, of the processor {everything['cpu_seconds']:.0f} s (cells 6/6)" in said[-1]
+
+    again = run_tiny(tmp_path, overrides=["01.seed=1"])["notebooks"]
+    assert again["02_all"] == everything and again["01_none"] != none
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    runner = sum(entry["runner_cpu_seconds"] for entry in again.values())
+    assert told["cpu_seconds"] == {
+        "01_none": again["01_none"]["cpu_seconds"],
+        "02_all": everything["cpu_seconds"],
+        "runner": pytest.approx(runner, abs=0.06),
+    }
+    assert told["seconds"].keys() == {"01_none", "02_all"}
 
 
 def test_a_run_that_is_out_of_time_starts_nothing_more(run_tiny, tiny, tmp_path):

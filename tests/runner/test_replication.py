@@ -16,12 +16,14 @@ def test_replication_pools_seeds(tiny, tmp_path):
     tiny(
         "06_evaluate",
         "import json\nfrom pathlib import Path\nimport pyarrow as pa\nfrom lskd_nb import records",
-        "home = Path(run_dir)\nrows = [dict(item_id=str(i), image_id=str(i // 2), task='vcr.q_ar',"
+        "home = Path(run_dir)\nrows = [dict(item_id=str(i), image_id=str(i // 2), task=task,"
         " system=s, seed=seed, scores=[0, 1], label=1,\n             correct=float(s == 'lskd' and"
         " seed > 0), slice=(home / 'a.txt').read_text()) for i in range(8) for s in ('base',"
-        " 'lskd')]\nrecords.write_parquet(rows, home / 'predictions' / 'all.parquet',"
-        " records.PREDICTIONS)\ntold = dict(critic=dict(auc=0.8 + seed / 10),"
-        " scaling=[dict(triples=9, system='lskd', q_ar={})])\n_ = (home /"
+        " 'unfiltered', 'lskd') for task in ('vcr.q_ar', 'grounding', 'sherlock.comparison')]\n"
+        "records.write_parquet(rows, home / 'predictions' / 'all.parquet', records.PREDICTIONS)\n"
+        "told = dict(critic=dict(auc=0.8 + seed / 10),"
+        " students={s: dict(study='sizes', triples=n + seed, share=1.0)"
+        " for s, n in (('unfiltered', 5), ('lskd', 9))})\n_ = (home /"
         " '06_evaluate.metrics.json').write_text(json.dumps(told))",
         reads=["a.txt"],
         writes=["predictions"],
@@ -36,6 +38,26 @@ def test_replication_pools_seeds(tiny, tmp_path):
     )
     assert pooled["critic"]["auc"] == pytest.approx(0.85) and pooled["seeds"] == [0, 1]
     assert (tmp_path / "outputs/runs/tiny-seed1/a.txt").is_symlink()
+
+    first, second = pooled["by_seed"]
+    assert (first["seed"], second["seed"]) == (0, 1)
+    assert second["critic"]["auc"] == pytest.approx(0.9)
+    for own, right in ((first, 0.0), (second, 1.0)):
+        for other in ("base", "unfiltered"):
+            lead = own["difference"]["vcr"]["q_ar"][f"lskd_minus_{other}"]
+            assert lead == dict(mean=right, low=right, high=right, n=8, clusters=4)
+        assert own["vcr"]["lskd"]["q_ar"]["mean"] == own["grounding"]["lskd"]["mean"] == right
+        assert own["scaling"][1]["q_ar"]["mean"] == right and "sherlock" not in own
+    assert [point["triples"] for point in first["scaling"]] == [5, 9]
+    assert [point["triples"] for point in second["scaling"]] == [6, 10]
+
+    told = json.loads((tmp_path / "outputs/runs/tiny/manifest.json").read_text())
+    entries = told["notebooks"]
+    assert pooled["seconds"] == {name: entry["seconds"] for name, entry in entries.items()}
+    assert pooled["cpu_seconds"].pop("runner") > 0 and pooled["cpu_seconds"] == {
+        name: entry["cpu_seconds"] for name, entry in entries.items()
+    }
+    assert pooled["cpu"] == told["cpu"] and pooled["cpu"]["cores"] == told["cpus"]
 
     again: list[str] = []
     replicate("tiny", tmp_path, 2, say=again.append)

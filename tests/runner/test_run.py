@@ -176,6 +176,47 @@ def test_a_profile_runs_skips_and_reruns(run_tiny, tiny, tmp_path, monkeypatch):
         assert (run / "b.txt").read_text() == "z0" and (run / "metrics.json").exists()
 
 
+def test_a_run_closes_with_what_it_took(tmp_path):
+    pooled = tmp_path / "none.json"
+
+    def closing(**metrics) -> str:
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        return "\n".join(renderings.result_lines(tmp_path, pooled))
+
+    seconds = {"01_a": 10.2, "02_b": 20.1}
+    used = {"01_a": 15.0, "02_b": 25.4, "runner": 1.2}
+    assert (
+        "2 notebooks took 30 s, and of the processor 42 s, 1 s of it the runner's own"
+        in closing(seconds=seconds, cpu_seconds=used).splitlines()
+    )
+    del used["01_a"]  # executed when nobody measured that
+    assert (
+        "2 notebooks took 30 s; their processor time is not known, as 01_a ran before it was"
+        in closing(seconds=seconds, cpu_seconds=used).splitlines()
+    )
+    assert "took" not in closing()
+
+
+def test_a_processor_is_known_by_name_and_cores(monkeypatch):
+    known = manifest.processor()
+    assert known["model"] and known["cores"] >= 1 and known["avx512"] in (True, False, None)
+
+    def told(text: str | None) -> dict:
+        def read_text(*_, **__):
+            if text is None:
+                raise FileNotFoundError
+            return text
+
+        monkeypatch.setattr(manifest.Path, "read_text", read_text)
+        return manifest.processor()
+
+    for flags, wide in (("fpu sse avx2", False), ("fpu avx2 avx512f avx512bw", True)):
+        text = f"processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: {flags}\n\n"
+        assert told(text * 2) == known | {"model": "Some CPU @ 2 GHz", "avx512": wide}
+    elsewhere = told(None)  # no Linux
+    assert elsewhere["model"] and elsewhere["avx512"] is None
+
+
 def test_a_failing_cell_is_named_in_the_last_line(tiny, tmp_path, lskd):
     tiny("01_fail", "x = 1", "# of a comment\nprint(undefined)", "y = 2")
     done = lskd(tmp_path, "run", "tiny")
