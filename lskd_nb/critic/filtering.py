@@ -172,6 +172,26 @@ class Acceptability:
             )
         return points
 
+    def by_rank(self, parts: int = 10) -> list[Point]:
+        """Acceptability of each of ``parts`` parts of the ranking, as large as one another, the
+        best first. Each point tells the lowest score of its part, the share of the triples up to
+        there, and how many are in it; a part that is empty has no point.
+        """
+        ends = np.unique(np.round(np.linspace(0, len(self.scores), parts + 1)).astype(int))
+        points = []
+        for start, end in zip(ends, ends[1:], strict=False):
+            image, good = self._image[start:end], self._accepted[start:end]
+            sums = (np.bincount(image, w, self._images) for w in (good, np.ones_like(good)))
+            right, drawn = (self._weights @ of.astype(np.float32) for of in sums)
+            with np.errstate(invalid="ignore"):
+                low, high = np.nanpercentile(right / drawn, [2.5, 97.5])
+            share, number = end / len(self.scores), int(end - start)
+            threshold = float(self.scores[end - 1])
+            points.append(
+                Point(threshold, share, number, float(good.mean()), float(low), float(high))
+            )
+        return points
+
     def by_share(self, shares: Sequence[float]) -> list[Point]:
         """Acceptability of the best ``shares`` of the triples; those with equal scores are kept or
         dropped together, and each point tells its own share.
@@ -201,3 +221,15 @@ def share_curve(
 ) -> list[Point]:
     """Acceptability against the share kept."""
     return Acceptability(scores, accepted, image_ids, resamples, seed).by_share(shares)
+
+
+def rank_curve(
+    scores: np.ndarray,
+    accepted: np.ndarray,
+    image_ids: Sequence,
+    parts: int = 10,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Point]:
+    """Acceptability of each part of the critic's ranking, the best first."""
+    return Acceptability(scores, accepted, image_ids, resamples, seed).by_rank(parts)

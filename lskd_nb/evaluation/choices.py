@@ -22,7 +22,8 @@ from lskd_nb.students.blip2 import Student, autocast
 from lskd_nb.students.views import FrozenFeatures, View, scoring_passes
 
 RESAMPLES = 2000
-NAMED = ("grounding", "acceptability", "sherlock.comparison", "visualcomet")
+NAMED = ("grounding", "typical", "acceptability", "sherlock.comparison", "visualcomet")
+LESS_IS_BETTER = ("typical",)  # tasks whose differences are told the other way round
 
 
 @dataclass(frozen=True)
@@ -249,6 +250,21 @@ def grounding(q_a: pd.DataFrame, swaps: Mapping[str, int]) -> pd.DataFrame:
     return rows.assign(task="grounding", correct=right)
 
 
+def typical(q_a: pd.DataFrame, typical_of: Mapping[str, int]) -> pd.DataFrame:
+    """Whether the answer that the teacher takes for typical beats the right one, as rows.
+
+    ``typical_of`` has that answer by item, of items where it is a wrong one: only these two are
+    compared. What knows neither the picture nor what is usual takes it half the time; the more, the
+    more of the teacher's bias has been learned.
+    """
+    rows = q_a[q_a["item_id"].isin(list(typical_of))]
+    taken = [
+        float(s[typical_of[item]] > s[label])
+        for item, s, label in zip(rows["item_id"], rows["scores"], rows["label"], strict=True)
+    ]
+    return rows.assign(task="typical", correct=taken)
+
+
 def entailment_by_thresholds(predictions: pa.Table, train: int) -> pd.DataFrame:
     """Classes 0, 1, 2 from one score each, falling: two thresholds are fitted on the first
     ``train`` rows and applied to the others. So it has seen labels: this is not zero-shot.
@@ -318,7 +334,10 @@ def paired_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float
 
 
 def summary(frame: pd.DataFrame) -> dict:
-    """Metrics by task and system, and LSKD's paired differences to base and unfiltered student."""
+    """Metrics by task and system, and LSKD's paired differences to base and unfiltered student.
+
+    A difference above 0 speaks for LSKD: where less is better, LSKD's figure is what is taken away.
+    """
     found: dict = {}
     for (task, system), rows in frame.groupby(["task", "system"]):
         _set(found, task, system, accuracy(rows))
@@ -326,12 +345,9 @@ def summary(frame: pd.DataFrame) -> dict:
     for task in sorted(frame["task"].unique()):
         for other in ("base", "unfiltered"):
             if (task, "lskd") in by and (task, other) in by:
-                _set(
-                    found,
-                    f"difference.{task}",
-                    f"lskd_minus_{other}",
-                    paired_difference(by[task, "lskd"], by[task, other]),
-                )
+                more, less = (other, "lskd") if task in LESS_IS_BETTER else ("lskd", other)
+                difference = paired_difference(by[task, more], by[task, less])
+                _set(found, f"difference.{task}", f"{more}_minus_{less}", difference)
     return found
 
 

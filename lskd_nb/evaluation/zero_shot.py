@@ -5,9 +5,10 @@
     items      --predict-->           Predicted: {task: predictions}, of one system
     both       --official_metrics-->  {task: rows}, what each item adds to the figure
 
-Tasks are those of ``benchmark_items``; VCR has two, and two more that are made of these: Q→AR and,
-where the files say which wrong answer is true of another region, grounding. SNLI-VE has two as
-well: ``snli_ve`` is zero-shot, ``snli_ve_fitted`` is not. A set that has no folder, or nothing that
+Tasks are those of ``benchmark_items``; VCR has two, and more that are made of these: Q→AR and,
+where the files say which wrong answer is true of another region, grounding; where they say which is
+the teacher's typical one, typical. SNLI-VE has two as well: ``snli_ve`` is zero-shot,
+``snli_ve_fitted`` is not. A set that has no folder, or nothing that
 can be read, is left out; ``coverage`` says so.
 """
 
@@ -21,7 +22,13 @@ import pyarrow as pa
 
 from lskd_nb.evaluation import metrics
 from lskd_nb.evaluation.baselines import score_tasks
-from lskd_nb.evaluation.choices import Item, entailment_by_thresholds, grounding, predictions
+from lskd_nb.evaluation.choices import (
+    Item,
+    entailment_by_thresholds,
+    grounding,
+    predictions,
+    typical,
+)
 from lskd_nb.evaluation.items import hypothesis_items, student_items
 from lskd_nb.regions import mentions
 from lskd_nb.shards import LOCAL, Engine
@@ -344,13 +351,16 @@ def official_metrics(
     """Rows by task, whose ``correct`` is what an item adds to its set's official metric.
 
     ``predicted`` has VCR's two tasks or neither, and the others or not. Grounding is there where
-    the files say which wrong answer is true of another region.
+    the files say which wrong answer is true of another region, typical where they say which the
+    teacher would give.
     """
     rows: dict[str, pd.DataFrame] = {}
     if "vcr.q_a" in predicted:
         rows |= metrics.vcr(predicted["vcr.q_a"], predicted["vcr.qa_r"])
         if swaps := {q.annot_id: q.swap for q in sets.vcr if q.swap is not None}:
             rows["grounding"] = grounding(rows["vcr.q_a"], swaps)
+        if usual := {q.annot_id: q.typical for q in sets.vcr if q.typical is not None}:
+            rows["typical"] = typical(rows["vcr.q_a"], usual)
     official = {
         "snli_ve": lambda found: metrics.snli_ve(
             sets.snli_ve, metrics.chosen_texts(sets.snli_ve, found), *_system_and_seed(found)

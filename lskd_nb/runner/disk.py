@@ -82,7 +82,7 @@ def _needs(
             yield Need(run_dir, size, f"for features of {views:,} views in {number}")
     base = str(given.get("05", {}).get("base", ""))
     student, critic = (_student_bytes(b, root, sizes) for b in (base, _critic_base(given)))
-    students = len(given.get("05", {}).get("shares", ())) + 2  # unfiltered, the other LM loss
+    students = _students(given.get("05", {}))
     yield Need(run_dir, students * student, f"for {students} students")
     yield Need(run_dir, critic, "for the critic")
     checkpoints = CHECKPOINT_SHARE * (students * student + critic)
@@ -91,6 +91,15 @@ def _needs(
         from huggingface_hub.constants import HF_HUB_CACHE
 
         yield Need(Path(HF_HUB_CACHE), sum(known), f"for {len(known)} models to be downloaded")
+
+
+def _students(values: Mapping[str, object]) -> int:
+    """How many notebook 5 trains: unfiltered, LSKD, and those of the ``studies`` that it makes."""
+    more = {
+        "sizes": len({1.0, *values.get("shares", ())}) - 1,
+        "thresholds": len(values.get("threshold_shares", ())),
+    }
+    return 2 + sum(more.get(study, 1) for study in values.get("studies", ()))
 
 
 def _optional(given: Given, root: Path, sizes: Mapping[str, float | None]) -> str:

@@ -24,11 +24,11 @@ def _one_of(*choices: str) -> Rule:
     return Rule(f"one of {', '.join(choices)}", lambda value: value in choices)
 
 
-def _some_of(*choices: str) -> Rule:
+def _some_of(*choices: str, at_least: int = 1) -> Rule:
     return Rule(
-        f"a list of some of {', '.join(choices)}, each once",
+        f"a list of some of {', '.join(choices)}, each once" + ("" if at_least else ", or []"),
         lambda values: (
-            bool(values)
+            len(values) >= at_least
             and _are(values, str, lambda value: value in choices)
             and len(set(values)) == len(values)
         ),
@@ -104,8 +104,10 @@ BY_NAME: Mapping[str, Rule] = {
     "shares": SHARES,
     "shuffles": NOT_NEGATIVE,
     "steps": COUNT,
+    "studies": _some_of("sizes", "lm", "thresholds", "truth", "plain_base", at_least=0),
     "swaps": SHARE,
     "temperature": Rule("from 0 to 2", lambda value: 0 <= value <= 2),
+    "threshold_shares": SHARES,
     "triples": COUNT,
     "views": NOT_NEGATIVE,
     "warmup": NOT_NEGATIVE,

@@ -3,22 +3,30 @@ seed's own figures: what no pool may hide.
 
 The world, its verbalizations and triples are those of the profile's own run; critic, filter,
 students and evaluation run anew with each seed, in a folder of their own, each as resumable as any
-run.
+run. Studies that a profile's own run leaves out, since they take students of their own, are made
+here.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lskd_nb.records import atomic_path
 from lskd_nb.runner.manifest import processor
-from lskd_nb.runner.parameters import profile_notebooks
+from lskd_nb.runner.parameters import Notebook, profile_notebooks, profile_parameters
 from lskd_nb.runner.run import Say, Tick, run_profile, seconds_of
 
 LEARNING = ("03", "04", "05", "06")
-EFFECTS = ("vcr", "grounding", "difference", "acceptability")  # that each seed is to show
+STUDIES = ("sizes", "thresholds", "truth", "plain_base")  # notebook 5's, made with every seed
+EFFECTS = (
+    "vcr",
+    "grounding",
+    "typical",
+    "difference",
+    "acceptability",
+)  # that each seed is to show
 
 
 def replicate(
@@ -34,16 +42,23 @@ def replicate(
     Returns the path of outputs/PROFILE/metrics.json.
     """
     runs = root / "outputs" / "runs"
-    folders = [runs / profile, *(runs / f"{profile}-seed{seed}" for seed in range(1, seeds))]
+    own = runs / profile
     notebooks = profile_notebooks(root, profile)
     shared = [entry for n in notebooks if n.number < LEARNING[0] for entry in n.writes]
     learning = [n for n in notebooks if n.number in LEARNING]
-    record = run_profile(profile, root, folders[0], limits=limits, say=say, tick=tick)
-    for seed, folder in enumerate(folders[1:], 1):
+    record = run_profile(profile, root, own, limits=limits, say=say, tick=tick)
+    more = _more_studies(profile, root, notebooks, own)
+    folders = [runs / f"{profile}-seed{seed}" for seed in range(seeds)]
+    if not more:  # the profile's own run is that of seed 0
+        folders[0] = own
+    for seed, folder in enumerate(folders):
+        if folder == own:
+            continue
         say(f"seed {seed}")
         # the vision encoder is frozen: its features are those of any seed
-        _link([*shared, "views"], folders[0], folder)
+        _link([*shared, "views"], own, folder)
         overrides = [f"{n.number}.seed={seed}" for n in learning if "seed" in n.defaults]
+        overrides += more
         run_profile(
             profile, root, folder, [n.name for n in learning], None, overrides, limits, say, tick
         )
@@ -54,6 +69,26 @@ def replicate(
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(pooled, indent=1) + "\n", encoding="utf-8")
     return out
+
+
+def _more_studies(profile: str, root: Path, notebooks: Sequence[Notebook], own: Path) -> list[str]:
+    """The parameters by which a seed's run makes all ``STUDIES`` that can be made, beside those of
+    the profile; none where the profile's own run makes them too.
+    """
+    notebook = next((n for n in notebooks if "studies" in n.defaults), None)
+    if notebook is None:
+        return []
+    given = notebook.defaults | profile_parameters(root, profile, notebook)
+    possible = {
+        "truth": (own / "world" / "truth.jsonl").exists(),  # who has no mini world, knows none
+        "plain_base": bool(given.get("plain_base")),
+    }
+    missing = [s for s in STUDIES if possible.get(s, True) and s not in given["studies"]]
+    if not missing:
+        return []
+    studies = f"{notebook.number}.studies=[{', '.join([*given['studies'], *missing])}]"
+    pooled = [f"{n.number}.pooled=" for n in notebooks if "pooled" in n.defaults]
+    return [studies, *pooled]  # a seed's run shows its own figures
 
 
 def _link(entries: Sequence[str], home: Path, folder: Path) -> None:
@@ -70,31 +105,23 @@ def pool(folders: Sequence[Path]) -> dict:
     """Figures of several runs together: predictions pooled, the critic's metrics averaged; and
     ``by_seed`` each run's effects, computed from its predictions in the same way.
     """
+    from lskd_nb.evaluation import studies
     from lskd_nb.evaluation.choices import read_predictions, summary
 
     runs = [json.loads((f / "metrics.json").read_text(encoding="utf-8")) for f in folders]
-    pooled = summary(read_predictions(folders))
-    own = [summary(read_predictions([folder])) for folder in folders]
+    rows = read_predictions(folders)
+    pooled = summary(rows) | studies.figures(rows, runs[0].get("students", {}))
     names = runs[0]["critic"].keys()
     pooled["critic"] = {n: float(np.mean([r["critic"][n] for r in runs])) for n in names}
     pooled["critic_by_seed"] = [r["critic"] for r in runs]
-    pooled["scaling"] = _scaling(runs[0], pooled)
-    pooled["by_seed"] = [
-        dict(seed=seed, critic=run["critic"], scaling=_scaling(run, of_run))
-        | {effect: of_run[effect] for effect in EFFECTS if effect in of_run}
-        for seed, (run, of_run) in enumerate(zip(runs, own, strict=True))
-    ]
+    pooled["by_seed"] = []
+    for seed, (run, folder) in enumerate(zip(runs, folders, strict=True)):
+        rows = read_predictions([folder])
+        own = summary(rows)
+        pooled["by_seed"].append(
+            dict(seed=seed, critic=run["critic"])
+            | {effect: own[effect] for effect in EFFECTS if effect in own}
+            | studies.figures(rows, run.get("students", {}))
+        )
     pooled["seeds"] = list(range(len(runs)))
     return pooled
-
-
-def _scaling(run: Mapping, found: Mapping) -> list[dict]:
-    """VCR Q→AR, as ``found``, by the sizes of the corpus that a run tried."""
-    return [
-        dict(
-            triples=point["triples"],
-            system=point["system"],
-            q_ar=found["vcr"][point["system"]]["q_ar"],
-        )
-        for point in run["scaling"]
-    ]

@@ -40,6 +40,8 @@ class VcrQuestion:
 
     ``swap`` and ``rationale_swap`` name the wrong choice that is made of another region's truth,
     where a file says so (keys ``lskd_swap``, ``lskd_rationale_swap``; the published files do not).
+    ``typical`` names the wrong answer that the teacher takes for the typical one there
+    (``lskd_typical``), None where the right answer is that, or no file says.
     """
 
     annot_id: str
@@ -53,6 +55,7 @@ class VcrQuestion:
     slice: str  # lskd_type where a file has it, else the question word
     swap: int | None = None
     rationale_swap: int | None = None
+    typical: int | None = None
 
 
 def read_vcr(
@@ -66,9 +69,10 @@ def read_vcr(
     Every detection is a region (xyxy pixels, cut to the image, with its score); image paths are
     relative to ``folder``. Rejected: rows whose image or metadata is missing or damaged, whose
     objects are not the metadata's, that mention an unknown detection or one without area, whose
-    choices are not four, or whose label disagrees with ``match_iter``; and detections without area
-    or name, of which the rest of the still is kept. Raises ``ValueError`` for an
-    unknown split; ``FileNotFoundError`` or ``ValueError`` naming a missing or damaged file.
+    choices are not four, whose label disagrees with ``match_iter`` or is named as a wrong choice;
+    and detections without area or name, of which the rest of the still is kept. Raises
+    ``ValueError`` for an unknown split; ``FileNotFoundError`` or ``ValueError`` naming a missing or
+    damaged file.
     """
     if split not in SPLITS:
         raise ValueError(f"split: {split!r} is none of {SPLITS}")
@@ -233,8 +237,9 @@ def _question(row: dict, image: LocatedImage, names: list) -> VcrQuestion:
         rationales,
         _label(row, "rationale"),
         str(row.get("lskd_type") or (word if word in QUESTION_WORDS else "other")),
-        choice_of(row, "lskd_swap"),
-        choice_of(row, "lskd_rationale_swap"),
+        _wrong_choice(row, "lskd_swap", "answer"),
+        _wrong_choice(row, "lskd_rationale_swap", "rationale"),
+        _wrong_choice(row, "lskd_typical", "answer"),
     )
 
 
@@ -273,6 +278,14 @@ def _label(row: dict, part: str) -> int | None:
     ):
         raise BadRecord("label disagrees", f"{part}_label is {label}, {part}_match_iter {origin!r}")
     return label
+
+
+def _wrong_choice(row: dict, key: str, part: str) -> int | None:
+    """Which wrong choice a key of our own names. Raises ``BadRecord`` where it is the right one."""
+    choice = choice_of(row, key)
+    if choice is not None and choice == row.get(f"{part}_label"):
+        raise BadRecord("label disagrees", f"{key} is {choice}, the index of the right {part}")
+    return choice
 
 
 def read_vcr_images(

@@ -276,9 +276,14 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], smooth: 
     )
 
 
-def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = None) -> Figure:
-    """VCR Q→AR against the number of triples distilled, with 95% intervals."""
+def scaling_curve(
+    points: Sequence[Mapping], base: Mapping[str, float] | None = None, source: str = ""
+) -> Figure:
+    """VCR Q→AR against the number of triples distilled, with 95% intervals; ``source`` is of whom
+    the figures are, as a title.
+    """
     figure, ax = plt.subplots(figsize=(5, 3.8))
+    ax.set_title(source, fontsize=10)
     if not points:
         ax.set(xlabel="VCR: not evaluated", ylabel="VCR Q→AR (%)")
         return describe(figure, "An empty panel: no student was evaluated on VCR")
@@ -299,7 +304,7 @@ def scaling_curve(points: Sequence[Mapping], base: Mapping[str, float] | None = 
     dashed = f". The base student, dashed: {100 * base['mean']:.0f}%" if base else ""
     return describe(
         figure,
-        "Curve: VCR Q→AR by the number of triples distilled (95%"
+        f"Curve{f', {source}' if source else ''}: VCR Q→AR by the number of triples distilled (95%"
         f" intervals in brackets), {told}{dashed}",
     )
 

@@ -3,7 +3,7 @@ was not measured.
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE,
 # Visual7W
@@ -30,11 +30,12 @@ FITTED = {  # beside the zero-shot figure, which is the one to compare with the 
 STUDENTS = {"base": "BLIP-2", "unfiltered": "+ unfiltered, same size", "lskd": "+ LSKD"}
 
 
-def result_table(metrics: Mapping) -> str:
+def result_table(metrics: Mapping, without: Collection[str] = ()) -> str:
     """The run's results on the six benchmarks with intervals, beside the paper's own, as HTML.
 
     Where ``metrics`` has them: the items of each set and how many records were left out
     (``benchmarks``), the pixels that each system saw (``systems``). What was not measured is said.
+    ``without`` are systems that have no row: they answered VCR alone.
     """
     columns = dict(COLUMNS)
     place = list(columns).index("SNLI-VE") + 1
@@ -62,7 +63,7 @@ def result_table(metrics: Mapping) -> str:
         s for s in metrics.get("vcr", {}) if s.startswith("lskd_")
     }
     others = dict.fromkeys((*metrics.get("systems", ()), *metrics.get("vcr", ())))
-    rows = [row(s, s) for s in others if s not in STUDENTS and s not in smaller]
+    rows = [row(s, s) for s in others if s not in STUDENTS and s not in {*smaller, *without}]
     rows += [row(system, name) for system, name in STUDENTS.items()]
     if counts := metrics.get("benchmarks"):
         rows.append(("items", [_items(counts, path) for path in columns.values()]))

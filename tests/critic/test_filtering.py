@@ -92,3 +92,21 @@ def test_one_pass_over_all_thresholds_gives_what_each_gives_alone(rows, cuts):
             not keep.any()
             or accepted[keep].min() - 1e-6 <= point.low <= point.high <= accepted[keep].max() + 1e-6
         )
+
+
+def test_each_tenth_of_the_ranking_by_itself():
+    rng = np.random.default_rng(0)
+    scores = rng.random(1000)
+    accepted = rng.random(1000) < np.where(scores > 0.5, 0.9, 0.3)
+    points = f.rank_curve(scores, accepted, np.arange(1000) // 4, resamples=200)
+    assert [p.kept for p in points] == [100] * 10
+    assert [p.share for p in points] == pytest.approx(np.arange(0.1, 1.01, 0.1))
+    assert points[0].mean == accepted[np.argsort(-scores)[:100]].mean()
+    assert all(p.low <= p.mean <= p.high for p in points)
+    assert points[3].low > points[6].high and points[-1].threshold == scores.min()
+
+
+def test_a_ranking_of_fewer_triples_than_parts_and_of_none():
+    points = f.rank_curve(np.array([0.2, 0.9, 0.5]), np.array([0, 1, 1]), list("abc"), resamples=20)
+    assert [(p.kept, p.mean) for p in points] == [(1, 1.0), (1, 1.0), (1, 0.0)]
+    assert f.rank_curve(np.array([]), np.array([]), [], resamples=20) == []

@@ -117,6 +117,36 @@ def test_summary_files_every_task_in_its_place():
     assert found["difference"]["vcr"]["q_a"]["lskd_minus_base"]["mean"] == 0.0
 
 
+def test_typical_counts_who_prefers_what_is_usual_to_what_is_right():
+    table = choices.predictions(
+        [item(n, 0) for n in range(4)],
+        [np.array(s) for s in ([0.1, 0.9], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9])],
+        "base",
+        0,
+    )
+    found = choices.typical(table.to_pandas(), {"i0": 1, "i1": 1, "i2": 1})  # i3 says of none
+    assert found["correct"].tolist() == [1.0, 0.0, 0.0] and set(found["task"]) == {"typical"}
+
+
+def test_where_less_is_better_a_difference_says_what_is_taken_away():
+    """So above 0 speaks for LSKD in every difference."""
+    frame = pd.concat(
+        [
+            rows([True, True, False, False], "lskd", 0, "typical"),
+            rows([True, True, True, False], "unfiltered", 0, "typical"),
+            rows([False, False, False, False], "base", 0, "typical"),
+        ]
+    )
+    found = choices.summary(frame)
+    assert found["typical"]["unfiltered"]["mean"] == 0.75
+    difference = found["difference"]["typical"]
+    assert set(difference) == {"unfiltered_minus_lskd", "base_minus_lskd"}
+    assert difference["unfiltered_minus_lskd"]["mean"] == 0.25
+    assert difference["base_minus_lskd"]["mean"] == -0.5
+    low, high = (difference["unfiltered_minus_lskd"][end] for end in ("low", "high"))
+    assert (low, high) == (0.0, 0.5)  # of two images, one with a question that differs
+
+
 @pytest.fixture(scope="module")
 def looked(tmp_path_factory):
     """A small student, the folder of two images, and items of 3, 5 and 1 choices about three

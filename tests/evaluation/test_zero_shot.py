@@ -1,6 +1,7 @@
 """All six benchmarks together: what is read, and what a system gets that knows the answers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ def world(tmp_path_factory) -> Path:
 def sets(world) -> zero_shot.Benchmarks:
     places = zero_shot.benchmark_folders(world, world, GIVEN)
     return zero_shot.read_benchmarks(places, world / "candidates.json")
+
+
+@pytest.fixture(scope="module")
+def plain_sets(sets) -> zero_shot.Benchmarks:
+    """The sets without what their files say of the teacher's typical answers."""
+    return replace(sets, vcr=[replace(q, typical=None) for q in sets.vcr])
 
 
 def told(sets: zero_shot.Benchmarks, task: str) -> list[Sequence[float]]:
@@ -90,8 +97,9 @@ def test_all_sets_are_read_and_candidates_recorded(sets, world):
 def test_who_knows_the_answers_has_the_best_figures(sets):
     tasks = list(zero_shot.benchmark_items(sets))
     rows = zero_shot.official_metrics(sets, knowing(sets, tasks))
-    assert set(rows) == {*tasks, "vcr.q_ar", "grounding"}
+    assert set(rows) - {"typical"} == {*tasks, "vcr.q_ar", "grounding"}
     best = {task: of_task["correct"].astype(float).mean() for task, of_task in rows.items()}
+    assert not best.pop("typical", 0.0)
     assert best.pop("sherlock") > 0.5  # people do not agree with each other wholly
     assert best == dict.fromkeys(best, 1.0)
     assert len(rows["snli_ve"]) == len(rows["snli_ve_fitted"]) == len(sets.snli_ve)
@@ -100,9 +108,23 @@ def test_who_knows_the_answers_has_the_best_figures(sets):
     assert {s for of_task in rows.values() for s in of_task["seed"]} == {3}
 
 
-def test_vcr_alone_has_vcrs_figures_alone(sets):
-    rows = zero_shot.official_metrics(sets, knowing(sets, ("vcr.q_a", "vcr.qa_r")))
+def test_vcr_alone_has_vcrs_figures_alone(plain_sets):
+    rows = zero_shot.official_metrics(plain_sets, knowing(plain_sets, ("vcr.q_a", "vcr.qa_r")))
     assert set(rows) == {"vcr.q_a", "vcr.qa_r", "vcr.q_ar", "grounding"}
+
+
+def test_typical_is_measured_on_the_questions_that_have_it(plain_sets):
+    first, second, *others = plain_sets.vcr
+    usual = [replace(q, typical=(q.answer_label + 1) % 4) for q in (first, second)]
+    sets = replace(plain_sets, vcr=[*usual, *others])
+    knows = knowing(sets, ("vcr.q_a", "vcr.qa_r"))
+    rows = zero_shot.official_metrics(sets, knows)["typical"]
+    assert rows["item_id"].tolist() == [first.annot_id, second.annot_id]
+    assert rows["correct"].tolist() == [0.0, 0.0] and set(rows["task"]) == {"typical"}
+    scores = [np.roll(s, 1) for s in told(sets, "vcr.q_a")]  # the next answer is preferred
+    fooled = choices.predictions(zero_shot.benchmark_items(sets)["vcr.q_a"], scores, "it", 3)
+    rows = zero_shot.official_metrics(sets, knows | {"vcr.q_a": fooled})["typical"]
+    assert rows["correct"].tolist() == [1.0, 1.0]
 
 
 def test_stored_features_score_like_those_made_on_the_way(sets, world, tmp_path):

@@ -69,7 +69,10 @@ def test_smoke_run_measures_everything(smoke):
     metrics = json.loads((smoke / "metrics.json").read_text(encoding="utf-8"))
     assert [p for p in MEASURED if not isinstance(look_up(metrics, p), (int, float))] == []
     assert all({"triples", "q_ar"} <= point.keys() for point in metrics["scaling"])
-    assert len(metrics["scaling"]) >= 3
+    assert len(metrics["scaling"]) >= 2
+    assert [p["system"] for p in metrics["thresholds"]] == ["top_20"]
+    assert set(metrics["ceiling"]["q_ar"]) == {"unfiltered", "lskd", "truth"}
+    assert {"plain", "plain_lskd", "difference"} <= metrics["plain_base"].keys()
     assert set(metrics["seconds"]) == {p.stem for p in NOTEBOOKS}
     told = json.loads((smoke / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
     missing = {

@@ -62,7 +62,7 @@ def test_the_critic_of_a_whole_corpus_would_not_fit(plain):
 def test_students_and_checkpoints_count(plain):
     with open(plain.root / "model" / "model.safetensors", "wb") as weights:
         weights.truncate(10_000_000_000)  # of no size on the disk
-    assert size_of(plain, "4 students") == 40  # two shares, unfiltered, the other LM loss
+    assert size_of(plain, "4 students") == 40  # unfiltered, LSKD, a smaller size, the other LM loss
     assert size_of(plain, "the critic") == 10
     assert size_of(plain, "checkpoints of 5 trainings") == 23
     told = plain.found()["disk, optional notebooks"]
@@ -102,3 +102,10 @@ def test_disk_grows_with_the_images_and_what_is_asked_of_each(plain):
 def test_the_mini_run_is_counted_too(root):
     told = next(f for f in check("mini", root) if f.subject == "disk")
     assert told.ok and "features of" in told.detail and "rows of 2,560 images" in told.detail
+
+
+def test_students_are_counted_by_what_is_studied():
+    given = dict(shares=[1.0, 0.5, 0.25], threshold_shares=[0.1, 1.0])
+    assert disk._students(given) == 2  # unfiltered and LSKD
+    assert disk._students(given | dict(studies=["sizes"])) == 4
+    assert disk._students(given | dict(studies=["thresholds", "truth", "lm"])) == 6

@@ -45,6 +45,12 @@ def test_what_the_notebooks_and_their_profiles_say_is_allowed(notebooks, root):
         ("05.shares=[1.0, .nan]", "05_distillation.shares must be finite"),
         ("05.shares=[1.0, yes]", "05_distillation.shares must be a list of shares"),
         ("05.shares=[0.5, 0.501]", "05_distillation.shares must be a list of shares"),
+        (
+            "05.studies=[size]",
+            "05_distillation.studies must be a list of some of sizes, lm, thresh",
+        ),
+        ("05.studies=[lm, lm]", "05_distillation.studies must be a list of some of sizes, lm, thr"),
+        ("05.threshold_shares=[0.0]", "05_distillation.threshold_shares must be a list of shares"),
         ("05.backend=HF", "05_distillation.backend must be one of hf, lavis, not 'HF'"),
         ("05.base_share=1.5", "05_distillation.base_share must be from 0 to 1, not 1.5"),
         ("02.concurrency=0", "02_prompting.concurrency must be 1 or more, not 0"),
@@ -82,6 +88,14 @@ def test_some_of_a_list_of_choices(values):
     told = what_is_allowed("02", "families", values)
     assert told == "a list of some of id, description, words, each once"
     assert what_is_allowed("02", "families", ["words", "id"]) is None
+
+
+def test_studies_are_those_that_there_are_and_may_be_none():
+    from lskd_nb.corpus.comparisons import STUDIES
+
+    assert what_is_allowed("05", "studies", []) is None
+    assert what_is_allowed("05", "studies", list(STUDIES)) is None
+    assert what_is_allowed("05", "studies", ["truth", "?"]).endswith("plain_base, each once, or []")
 
 
 def test_rules_by_number_go_before_rules_by_name():

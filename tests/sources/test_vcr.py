@@ -91,11 +91,23 @@ def test_rows_with_only_the_published_keys_are_read(edit, world_copy):
     questions, rejects = read_vcr(world_copy / "vcr", "val")
     assert not rejects and len(questions) == len(before) and len(PUBLISHED) == 23
     for found, old in zip(questions, before, strict=True):
-        assert (found.swap, found.rationale_swap) == (None, None)
+        assert (found.swap, found.rationale_swap, found.typical) == (None, None, None)
         assert found.slice == found.question.split()[0].lower() in QUESTION_WORDS
-        assert (
-            replace(found, slice=old.slice, swap=old.swap, rationale_swap=old.rationale_swap) == old
-        )
+        ours = dict(swap=old.swap, rationale_swap=old.rationale_swap, typical=old.typical)
+        assert replace(found, slice=old.slice, **ours) == old
+
+
+def test_the_answer_that_the_teacher_takes_for_typical(edit, world_copy):
+    def tell(rows: list) -> None:
+        for row in rows:
+            row.pop("lskd_typical", None)
+        rows[0]["lskd_typical"] = (rows[0]["answer_label"] + 1) % 4
+        rows[1]["lskd_typical"] = None  # the right answer is the typical one, or it is no choice
+
+    edit(world_copy / "vcr/val.jsonl", tell)
+    questions, rejects = read_vcr(world_copy / "vcr", "val")
+    assert not rejects and {q.typical for q in questions[1:]} == {None}
+    assert questions[0].typical == (questions[0].answer_label + 1) % 4
 
 
 def test_vcr_tokens_as_they_are_published(edit, world_copy):
@@ -176,6 +188,10 @@ def test_vcr_test_split_has_no_labels(edit, world_copy):
         (lambda r: r.update(img_fn="nowhere/1.jpg"), "missing image"),
         (lambda r: r.update(metadata_fn="nowhere/1.json"), "missing metadata"),
         (lambda r: r.pop("rationale_choices"), "missing field"),
+        (lambda r: r.update(lskd_typical=4), "bad label"),
+        (lambda r: r.update(lskd_typical=r["answer_label"]), "label disagrees"),
+        (lambda r: r.update(lskd_swap=r["answer_label"]), "label disagrees"),
+        (lambda r: r.update(lskd_rationale_swap=r["rationale_label"]), "label disagrees"),
     ],
 )
 def test_bad_vcr_rows_are_rejected(edit, world_copy, change, reason):
