@@ -63,7 +63,7 @@ USE = (
 )
 USE_MINI = (
     "Trying out and teaching the method, and testing code. **Not for any use on photographs**: it"
-    " knows drawings of some thirty kinds of things and some fifty rules."
+    " knows drawings of some thirty kinds of things and some hundred rules."
 )
 LIMITS = (
     (
