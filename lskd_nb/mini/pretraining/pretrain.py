@@ -64,7 +64,7 @@ def pretrain_reading(
     """
     student = load_student(str(folder))
     pool = make_pool(scenes, TRAINING_STREAM + seed, "p")
-    train_reading(student, pool, steps, 1.5e-3, seed, log, framed)
+    train_reading(student, pool, steps, 1e-3, seed, log, framed)
     save_half(student, folder)
     held_out = make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
     return {"reading": reading_scores(student, held_out, seed, framed=framed)}

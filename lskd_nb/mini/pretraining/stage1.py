@@ -50,13 +50,15 @@ from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
 class Example:
     """A picture's features with a text that fits and one that does not.
 
-    ``question`` may be empty.
+    ``question`` may be empty. ``worse`` is a second text that does not fit; where it is empty,
+    another picture's text will do. Of "the red one is a man" that may be true as well.
     """
 
     view: int
     question: str
     text: str
     wrong: str
+    worse: str = ""
 
 
 def encode_views(student: Student, views: list[View]) -> Tensor:
@@ -110,9 +112,13 @@ def _framed_example(
         return Example(index, f"What is framed in {color}?", *answers)
     said = grammar.facts(view.scene, entity, list(view.frames))
     drawn = [said[i] for i in rng.permutation(len(said))]
-    chosen = list(dict.fromkeys(drawn))[: int(rng.integers(1, 4))]
-    wrong = _falsified(view, entity, chosen, rng)
-    return Example(index, "", *(in_colors(" and ".join(s), view) for s in (chosen, wrong)))
+    chosen = list(dict.fromkeys(drawn))[: int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))]
+    told = (chosen, *(_falsified(view, entity, chosen, rng) for _ in range(2)))
+    statements = [in_colors(" and ".join(clauses), view) for clauses in told]
+    if rng.random() < 0.3:
+        return Example(index, "", *statements)
+    question = in_colors(f"what is true of [{entity}]", view).replace(".", "?")
+    return Example(index, question, *(f"Answer: {statement}" for statement in statements))
 
 
 def in_colors(statement: str, view: View) -> str:
@@ -242,24 +248,28 @@ def stage1_losses(
 ) -> dict[str, Tensor]:
     """ITC, ITM and LM of one batch of (B, P, width) features."""
     right = student.tokenize([e.question for e in batch], [e.text for e in batch])
-    both = student.tokenize(
-        [e.question for e in batch] * 2, [e.text for e in batch] + [e.wrong for e in batch]
+    every = student.tokenize(
+        [e.question for e in batch] * 3,
+        [e.text for e in batch] + [e.wrong for e in batch] + [e.worse or e.text for e in batch],
     )
-    views = torch.tensor([e.view for e in batch])
     image = student.image_keys_values(image)
+    whole = torch.tensor([i for i, e in enumerate(batch) if not e.worse])
+    views = torch.tensor([batch[i].view for i in whole])
     itc, similarity = itc_loss(
-        student.query_features(image), student.text_features(right), views, student.temperature
+        student.query_features(image)[whole],
+        student.text_features(right[whole]),
+        views,
+        student.temperature,
     )
     # the text of another image that fits best
-    elsewhere = torch.multinomial(similarity.softmax(1), 1).squeeze(1)
     size = len(batch)
-    rows = torch.stack(
-        [torch.arange(size), elsewhere, torch.arange(size, 2 * size)], dim=1
-    ).flatten()
-    logits = student.itm_logits(image, both[rows])
+    another = torch.arange(2 * size, 3 * size)
+    another[whole] = whole[torch.multinomial(similarity.softmax(1), 1).squeeze(1)]
+    rows = torch.stack([torch.arange(size), another, torch.arange(size, 2 * size)], 1).flatten()
+    logits = student.itm_logits(image, every[rows])
     target = torch.zeros(3 * size, dtype=torch.long)
     target[::3] = 1
-    conditioned = bool(rng.random() < 0.5)
+    conditioned = bool(rng.random() < 0.7)
     log_probability, counted = student.lm_log_probabilities(image, right, conditioned)
     return dict(
         itc=itc,
@@ -297,8 +307,8 @@ def train_reading(
         student.temperature.data.clamp_(0.001, 0.5)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item()
-        if (step + 1) % 100 == 0:
-            line = ", ".join(f"{n} {v / 100:.3f}" for n, v in sums.items())
+        if (step + 1) % 50 == 0:
+            line = ", ".join(f"{n} {v / 50:.3f}" for n, v in sums.items())
             log(f"stage 1 {step + 1}/{steps}: {line}, {time.time() - begin:.0f} s")
             sums = {}
     student.eval()
