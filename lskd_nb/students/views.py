@@ -35,7 +35,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lskd_nb.records import atomic_path, place_for
-from lskd_nb.regions import Region, highlight, image_file, resize_regions
+from lskd_nb.regions import Region, highlight, highlight_pixels, image_file, resize_regions
 from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
 # what Pillow raises for damaged files of all kinds
@@ -99,6 +99,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "RGB":
+        image.load()
+        return image
     if image.mode in ("F", "I"):
         raise ValueError(
             f"its pixels are numbers without a scale (mode {image.mode}):"
@@ -109,8 +112,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 def draw(view: View, image_root: str | Path, size: int) -> Image.Image:
     """A view as the model sees it: resized to a square of ``size`` pixels, then highlighted."""
-    image, whole = _decoded(image_root, view.image, size)
-    return draw_on(image, resize_regions(view.regions, whole, image.size), size)
+    return Image.fromarray(drawn_pixels([view], image_root, size)[0].numpy())
 
 
 def draw_on(image: Image.Image, regions: Sequence[Region], size: int) -> Image.Image:
@@ -122,9 +124,20 @@ def draw_on(image: Image.Image, regions: Sequence[Region], size: int) -> Image.I
 def drawn_pixels(
     views: Sequence[View], image_root: str | Path, size: int, each: Callable = map
 ) -> Tensor:
-    """Views as the model sees them, (B, S, S, 3) uint8; ``each`` may be the map of a pool."""
-    pictures = each(lambda view: np.asarray(draw(view, image_root, size)), views)
-    return torch.from_numpy(np.stack(list(pictures)))
+    """Views as the model sees them, (B, S, S, 3) uint8; ``each`` may be the map of a pool.
+
+    Resized pixels are copied once, to their place in the batch, and regions drawn on them there.
+    """
+    drawn_BSS3 = np.empty((len(views), size, size, 3), np.uint8)
+
+    def draw_at(place: int, view: View) -> None:
+        image, whole = _decoded(image_root, view.image, size)
+        drawn_BSS3[place] = image.resize((size, size), Image.Resampling.BICUBIC)
+        regions = resize_regions(view.regions, whole, image.size)
+        highlight_pixels(drawn_BSS3[place], resize_regions(regions, image.size, (size, size)))
+
+    list(each(draw_at, range(len(views)), views))
+    return torch.from_numpy(drawn_BSS3)
 
 
 def normalised(drawn: Tensor) -> Tensor:

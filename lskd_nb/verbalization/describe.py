@@ -10,11 +10,16 @@ Three kinds of descriptors, each by models of Hugging Face's loaded by name or p
 
 A ``dataset`` verbalizer passes on what humans wrote about the image instead, and ``ofa`` what
 OFA-Huge wrote. Each line says which model and version wrote it.
+
+Captioner, narrator and VQA model look at the same pixels: where their vision encoders hold the same
+weights, an image is encoded once for all of them and for all questions about it
+(``verbalizers.Looked``).
 """
 
 import gc
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,10 +47,13 @@ from lskd_nb.students.views import open_image
 from lskd_nb.training.batches import REHEARSAL
 from lskd_nb.verbalization.retrieval import Retriever
 from lskd_nb.verbalization.verbalizers import (
+    Looked,
     PromptedBlip2,
     QuestionGenerator,
     Settings,
     Verbalizers,
+    share_vision,
+    square,
 )
 
 
@@ -109,7 +117,9 @@ def _speak(
 
 
 class LoadedVerbalizers:
-    """The loaded models, each model loaded once however many parts it speaks."""
+    """The loaded models, each loaded once however many parts it speaks, and each vision encoder
+    kept once however many models have it.
+    """
 
     def __init__(self, verbalizers: Verbalizers, settings: Settings):
         if bool(verbalizers.vqa) != bool(verbalizers.question_generator):
@@ -122,9 +132,14 @@ class LoadedVerbalizers:
         speakers: dict[str, PromptedBlip2] = {}
 
         def speaker(name: str | None) -> PromptedBlip2 | None:
-            if name is not None and name not in speakers:
-                speakers[name] = PromptedBlip2(name, device)
-            return speakers.get(name)
+            if name is None:
+                return None
+            key = os.path.abspath(name) if Path(name).is_dir() else name
+            if key not in speakers:
+                new = PromptedBlip2(name, device)
+                share_vision(new, speakers.values())
+                speakers[key] = new
+            return speakers[key]
 
         if verbalizers.clip:
             self.clip = Retriever(verbalizers.clip, settings.vocabularies, device, settings.cache)
@@ -153,21 +168,26 @@ class LoadedVerbalizers:
         if self.freed:
             raise ValueError("these verbalizers have been freed: load them again")
         rows, rejects, batch = [], [], []
-        for image in images:
-            try:
-                batch.append((image, open_image(image_root, image.path)))
-            except (OSError, ValueError) as error:
-                rejects.append(
-                    dict(
-                        stage="verbalization",
-                        record=image.image_id,
-                        reason="unreadable image",
-                        detail=str(error),
+        most = self.settings.batch
+        for start in range(0, len(images), most):
+            some = images[start : start + most]
+            with ThreadPoolExecutor(2) as readers:  # decoding releases Python's lock
+                opened = list(readers.map(partial(_opened, image_root), some))
+            for image, found in zip(some, opened, strict=True):
+                if isinstance(found, Image.Image):
+                    batch.append((image, found))
+                else:
+                    rejects.append(
+                        dict(
+                            stage="verbalization",
+                            record=image.image_id,
+                            reason="unreadable image",
+                            detail=str(found),
+                        )
                     )
-                )
-            if len(batch) == self.settings.batch:
-                rows += self._batch(batch)
-                batch = []
+                if len(batch) == most:
+                    rows += self._batch(batch)
+                    batch = []
         return rows + (self._batch(batch) if batch else []), rejects
 
     def _batch(self, batch: list[tuple[LocatedImage, Image.Image]]) -> list[dict]:
@@ -179,13 +199,14 @@ class LoadedVerbalizers:
                     _row(image, "global", f"clip-{kind}", word, self.clip, p)
                     for kind, word, p in found
                 ]
+        looked = Looked(pictures)
         narrating = replace(settings, max_new_tokens=settings.narrative_tokens)
         for name, model, prompt, how in (
             ("captioner", self.captioner, settings.caption_prompt, settings),
             ("narrator", self.narrator, settings.narrative_prompt, narrating),
         ):
             if model:
-                spoken = model(pictures, [prompt] * len(pictures), how)
+                spoken = model.say(looked.by(model), [prompt] * len(pictures), how)
                 rows += [
                     _row(i, "global", name, t, model, p)
                     for i, (t, p) in zip(located, spoken, strict=True)
@@ -193,50 +214,46 @@ class LoadedVerbalizers:
         if self.region_captioner:
             rows += self._regions(located, pictures)
         if self.asker and self.vqa and settings.questions > 0:
-            rows += self._questions(located, pictures, rows)
+            rows += self._questions(located, looked, rows)
         return rows
 
     def _regions(self, located, pictures) -> list[dict]:
-        model, rows = self.region_captioner, []
-        size = model.model.config.vision_config.image_size
-        regions = [(i, r, p) for i, p in zip(located, pictures, strict=True) for r in i.regions]
+        model, rows, how = self.region_captioner, [], self.settings.region_view
         with ThreadPoolExecutor(2) as drawing:
-            views = list(
-                drawing.map(
-                    lambda one: region_view(one[2], one[1], size, self.settings.region_view),
-                    regions,
-                )
-            )
-        pairs = [(i, r, view) for (i, r, _), view in zip(regions, views, strict=True)]
+            drawn = drawing.map(partial(_region_views, model.image_size, how), located, pictures)
+            views = [view for some in drawn for view in some]
+        pairs = [(image, region) for image in located for region in image.regions]
         for start in range(0, len(pairs), self.settings.batch):
             part = pairs[start : start + self.settings.batch]
             spoken = model(
-                [p for _, _, p in part], [self.settings.region_prompt] * len(part), self.settings
+                views[start : start + len(part)],
+                [self.settings.region_prompt] * len(part),
+                self.settings,
             )
             rows += [
                 _row(i, "local", "region-captioner", t, model, p, region=r.id)
-                for (i, r, _), (t, p) in zip(part, spoken, strict=True)
+                for (i, r), (t, p) in zip(part, spoken, strict=True)
             ]
         return rows
 
-    def _questions(self, located, pictures, rows: list[dict]) -> list[dict]:
+    def _questions(self, located, looked: Looked, rows: list[dict]) -> list[dict]:
         known: dict[str, list[str]] = {}
         for row in rows:
             if row["verbalizer"] in ("captioner", "narrator", "region-captioner"):
                 known.setdefault(row["image_id"], []).append(row["text"])
         asked = self.asker([" ".join(known.get(i.image_id, [])) for i in located], self.settings)
-        pairs = [(i, p, q) for i, p, qs in zip(located, pictures, asked, strict=True) for q in qs]
+        pairs = [(n, question) for n, questions in enumerate(asked) for question in questions]
         found = []
         for start in range(0, len(pairs), self.settings.batch):
             part = pairs[start : start + self.settings.batch]
-            spoken = self.vqa(
-                [p for _, p, _ in part],
-                [self.settings.vqa_prompt.format(q) for _, _, q in part],
+            spoken = self.vqa.say(
+                looked.by(self.vqa)[[n for n, _ in part]],
+                [self.settings.vqa_prompt.format(q) for _, q in part],
                 self.settings,
             )
             found += [
-                _row(i, "dynamic", "vqa", t, self.vqa, s, question=q)
-                for (i, _, q), (t, s) in zip(part, spoken, strict=True)
+                _row(located[n], "dynamic", "vqa", t, self.vqa, s, question=q)
+                for (n, q), (t, s) in zip(part, spoken, strict=True)
             ]
         return found
 
@@ -288,6 +305,25 @@ def write_rehearsal(
 
 
 # ----------------------------------------------------------------------------------- views and rows
+
+
+def _opened(image_root: str | Path, image: LocatedImage) -> Image.Image | Exception:
+    """The picture, or what was wrong with it."""
+    try:
+        return open_image(image_root, image.path)
+    except (OSError, ValueError) as error:
+        return error
+
+
+def _region_views(
+    size: int, how: str, image: LocatedImage, picture: Image.Image
+) -> list[Image.Image]:
+    """Each region of an image as the region captioner looks at it: resized once for all."""
+    if how != "highlight":
+        return [region_view(picture, region, size, how) for region in image.regions]
+    whole = square(picture, size)
+    boxes = resize_regions(image.regions, picture.size, (size, size))
+    return [highlight(whole, [replace(box, id=0)]) for box in boxes]
 
 
 def region_view(picture: Image.Image, region: Region, size: int, how: str) -> Image.Image:

@@ -1,9 +1,9 @@
-"""Drawing regions, and the whole way from a file to what the model takes: beside one full-image
-overlay for each box, and a sample at a time.
+"""Drawing regions, and the way from a file to what goes to the model's device: beside the floor,
+which is decoding and resizing alone, and beside what is usual, one full-image overlay for each box.
 """
 
-import os
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from measuring import Measured, side_by_side, times_faster
 from PIL import Image, ImageDraw
 from torch.utils.data import DataLoader
 
-from lskd_nb.regions import Region, highlight, highlight_colors, pixel_box, resize_regions
+from lskd_nb.regions import Region, highlight, highlight_colors, pixel_box
 from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD
-from lskd_nb.students.views import View, drawn_pixels, normalised, open_image
+from lskd_nb.students.views import View, drawn_pixels, open_image
 
-SIZE, BATCH, SAMPLES = (640, 480), 32, 512
+SIZE, BATCH, SAMPLES, WORKERS = (640, 480), 32, 512, 2
+MOST = 1.15  # times the floor
 # 4, 10 and 25% of the image: median, mean and ninth decile of Visual Genome's described regions
 REGIONS = tuple(
     Region(i, box)
@@ -56,8 +57,27 @@ def photographs(folder: Path, number: int) -> list[str]:
     return names
 
 
-def usual(folder: Path, name: str, size: int) -> torch.Tensor:
-    """Decode, one overlay a box, resize, to a tensor, normalise: one sample."""
+def floor(folder: Path, names: list[str], size: int) -> int:
+    """Decode and resize, and nothing else: no region is drawn, no tensor made."""
+    for name in names:
+        with Image.open(folder / name) as image:
+            image.draft("RGB", (size, size))
+            image.resize((size, size), Image.Resampling.BICUBIC)
+    return len(names)
+
+
+def ours(folder: Path, names: list[str], size: int) -> torch.Tensor:
+    """As training has it: (B, S, S, 3) uint8, which the model's device normalises."""
+    return drawn_pixels([View(name, REGIONS) for name in names], folder, size)
+
+
+def usual(folder: Path, names: list[str], size: int) -> torch.Tensor:
+    """A sample at a time, normalised here."""
+    return torch.stack([usual_sample(folder, name, size) for name in names])
+
+
+def usual_sample(folder: Path, name: str, size: int) -> torch.Tensor:
+    """Decode, one overlay a box, resize, to a tensor, normalise."""
     drawn = overlays(open_image(folder, name), REGIONS).resize(
         (size, size), Image.Resampling.BICUBIC
     )
@@ -67,19 +87,38 @@ def usual(folder: Path, name: str, size: int) -> torch.Tensor:
 
 
 class Batches(torch.utils.data.Dataset):
-    """Batches of drawn views, as training reads them."""
+    """Batches of the photographs, each made by ``way``."""
 
-    def __init__(self, folder: Path, names: list[str], size: int):
-        self.folder, self.size = folder, size
+    def __init__(self, way: Callable, folder: Path, names: list[str], size: int):
+        self.way, self.folder, self.size = way, folder, size
         self.batches = [names[k : k + BATCH] for k in range(0, len(names), BATCH)]
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, number: int) -> torch.Tensor:
-        return drawn_pixels(
-            [View(name, REGIONS) for name in self.batches[number]], self.folder, self.size
+    def __getitem__(self, number: int) -> object:
+        return self.way(self.folder, self.batches[number], self.size)
+
+
+def seconds_beside(way: Callable, folder: Path, names: list[str], size: int) -> tuple[float, float]:
+    """Seconds a sample of ``ours`` and of another ``way``, as many workers for each."""
+    loaders = [
+        DataLoader(
+            Batches(each, folder, names, size),
+            None,
+            num_workers=WORKERS,
+            prefetch_factor=4,
+            persistent_workers=True,
         )
+        for each in (ours, way)
+    ]
+    found = side_by_side(*(partial(lambda loader: [len_of(b) for b in loader], x) for x in loaders))
+    return found[0] / len(names), found[1] / len(names)
+
+
+def len_of(batch: torch.Tensor | int) -> int:
+    """How many samples came; the pixels themselves are let go."""
+    return batch if isinstance(batch, int) else len(batch)
 
 
 def measure() -> list[Measured]:
@@ -90,61 +129,49 @@ def measure() -> list[Measured]:
     assert np.array_equal(
         np.asarray(highlight(image, REGIONS)), np.asarray(overlays(image, REGIONS))
     )
-    ours, other = side_by_side(
+    drawn, other = side_by_side(
         partial(highlight, image, REGIONS), partial(overlays, image, REGIONS), 40
     )
     rows = [
         times_faster(
             "drawing",
             "drawing 3 regions on 640 × 480 pixels",
-            ours,
+            drawn,
             other,
             "an overlay a box",
-            15,
+            1,
             "pixel for pixel equal",
         )
     ]
-    square = image.resize((224, 224))
-    small = resize_regions(REGIONS, SIZE, (224, 224))
-    ours, other = side_by_side(
-        partial(highlight, square, small), partial(overlays, image, REGIONS), 40
-    )
-    rows.append(
-        times_faster(
-            "drawing",
-            "the same where it is done, after resizing to 224 × 224",
-            ours,
-            other,
-            "an overlay a box, before",
-            15,
-        )
-    )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         names = photographs(folder, SAMPLES)
         for size in (224, 480):
-            loader = DataLoader(
-                Batches(folder, names, size),
-                None,
-                num_workers=os.cpu_count() or 1,
-                prefetch_factor=4,
-                persistent_workers=True,
+            whole, least = seconds_beside(floor, folder, names, size)
+            rows.append(
+                Measured(
+                    "drawing",
+                    f"a sample from JPEG to {size} × {size} with 3 regions",
+                    whole,
+                    "s",
+                    f"≤ {MOST:g} × the floor",
+                    whole <= MOST * least,
+                    least,
+                    "the floor: decoded and resized alone",
+                    least / whole,
+                    f"{WORKERS} workers",
+                )
             )
-            ours, other = side_by_side(
-                lambda loader=loader: [normalised(drawn) for drawn in loader],
-                lambda size=size: [usual(folder, name, size) for name in names],
-                3,
-            )
+            whole, other = seconds_beside(usual, folder, names, size)
             rows.append(
                 times_faster(
                     "drawing",
-                    f"a sample from JPEG to the model's {size} × {size}, 3 regions",
-                    ours / SAMPLES,
-                    other / SAMPLES,
-                    "drawn on the whole image, no workers",
-                    5,
-                    f"{os.cpu_count()} workers",
+                    "the same",
+                    whole,
+                    other,
+                    "drawn on the whole image, normalised by the worker",
+                    1,
+                    f"{WORKERS} workers",
                 )
             )
-            del loader
     return rows

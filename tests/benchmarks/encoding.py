@@ -1,20 +1,24 @@
 """Scoring: each view encoded once and all its texts run against it, beside a model that is given
-an image with every text, as is usual.
+an image with every text, as is usual. Verbalization: each image encoded once for two models that
+have the same vision encoder, beside each of them looking for itself, at every prompt.
 """
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from measuring import Measured, side_by_side, times_faster
-from proportions import images, quarter_student, sentence
+from proportions import images, quarter_speakers, quarter_student, sentence
 
 from lskd_nb.critic.model import Critic, CriticExample, score
 from lskd_nb.evaluation.choices import Item, match_scores
 from lskd_nb.students.blip2 import Student
-from lskd_nb.students.views import FrozenFeatures, drawn_pixels, normalised
+from lskd_nb.students.views import FrozenFeatures, drawn_pixels, normalised, open_image
+from lskd_nb.verbalization.verbalizers import Looked, PromptedBlip2, Settings, share_vision
 
+QUESTIONS = 5  # about each image, as params/a100 has it
 PAIRS = 16  # images with their text that go through the usual model at a time
 
 
@@ -53,6 +57,39 @@ def usual_critic(critic: Critic, rows: list[CriticExample], root: Path) -> list[
             .tolist()
         )
     return found
+
+
+def spoken(root: Path) -> Measured:
+    """A caption of each image by one model, answers to questions by another."""
+    pictures = [open_image(root, view.image) for view in images(root, 8)]
+    captions, answers = (PromptedBlip2(str(f), torch.device("cpu")) for f in quarter_speakers(root))
+    rng, settings = np.random.default_rng(0), Settings(max_new_tokens=10)
+    rows = [n for n in range(len(pictures)) for _ in range(QUESTIONS)]
+    asked = [f"Question: {sentence(rng, 6)} Answer:" for _ in rows]
+    plain = [""] * len(pictures)
+
+    def apart() -> list[tuple[str, float]]:
+        repeated = [pictures[n] for n in rows]
+        return captions(pictures, plain, settings) + answers(repeated, asked, settings)
+
+    def once() -> list[tuple[str, float]]:
+        looked = Looked(pictures)
+        said = captions.say(looked.by(captions), plain, settings)
+        return said + answers.say(looked.by(answers)[rows], asked, settings)
+
+    alone = apart()
+    share_vision(answers, [captions])
+    assert answers.vision is captions.vision and [t for t, _ in once()] == [t for t, _ in alone]
+    ours, other = side_by_side(once, apart, 3, time.process_time)
+    return times_faster(
+        "encoding",
+        f"words about an image: a caption, {QUESTIONS} answers by another model",
+        ours,
+        other,
+        "each model encodes it, at every prompt",
+        2,
+        "processor time, the same words",
+    )
 
 
 def measure() -> list[Measured]:
@@ -99,6 +136,7 @@ def measure() -> list[Measured]:
                     f"largest difference of scores {difference:.0e}",
                 )
             )
+        rows.append(spoken(root))
         critic = Critic(student).eval()
         torch.nn.init.normal_(critic.accept_head.weight, std=0.1)  # so that probabilities differ
         judged = [
