@@ -29,6 +29,9 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+# threads with nothing to do sleep instead of spinning: a quarter of the processor time where cores
+# are few, and whoever has set it otherwise keeps that
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 SAID = "papermill: "  # begins the child's own lines in a log that kernels write to as well
 LONGEST = 600  # letters of an error's message
 # in a reply as JSON, or as Python shows it
@@ -116,7 +119,11 @@ def _child(job: Mapping, run_dir: Path, root: Path, said):
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "lskd_nb.runner.execution"],
         cwd=root,
-        env=os.environ | QUIET | {MARK: str(run_dir), "LSKD_ROOT": str(root)} | _package_path(),
+        env=PATIENT
+        | os.environ
+        | QUIET
+        | {MARK: str(run_dir), "LSKD_ROOT": str(root)}
+        | _package_path(),
         text=True,
         stdin=subprocess.PIPE,
         stdout=said,
