@@ -32,6 +32,9 @@ TABLE = (
     ("Q→AR, LSKD - unfiltered", "difference.vcr.q_ar.lskd_minus_unfiltered"),
     ("pointing right, base", "grounding.base"),
     ("pointing right, LSKD", "grounding.lskd"),
+    ("typical over true, unfiltered", "typical.unfiltered"),
+    ("typical over true, LSKD", "typical.lskd"),
+    ("Q→AR, perfect critic", "ceiling.q_ar.truth"),
     ("acceptable, raw", "acceptability.raw"),
     ("acceptable, kept", "acceptability.kept"),
     ("critic AUC", "critic.auc"),
@@ -88,10 +91,10 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
         seeds = len(pooled.get("seeds", []))
         lines = [
             "",
-            f"{'':28}{'this run':>22}" + (f"{f'pooled, {seeds} seeds':>24}" if pooled else ""),
+            f"{'':30}{'this run':>22}" + (f"{f'pooled, {seeds} seeds':>24}" if pooled else ""),
         ]
         lines += [
-            f"{name:28}{own:>22}" + (f"{other:>24}" if pooled else "") for name, own, other in rows
+            f"{name:30}{own:>22}" + (f"{other:>24}" if pooled else "") for name, own, other in rows
         ]
     left_out = [
         f"{name}: {of['items']:,} items, {of['left_out']:,} records left out ({of['why']})"

@@ -16,6 +16,7 @@ from lskd_nb.runner.manifest import Stage
 MODELS = (
     "base", "clip", "captioner", "region_captioner", "question_generator", "vqa", "narrator",
     "detector", "baselines", "student", "language_model", "projection", "toxicity_model",
+    "plain_base",
 )
 # fmt: on
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
