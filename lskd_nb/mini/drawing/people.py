@@ -128,7 +128,8 @@ def _head(u: Unit, kind: str, x: float, y: float, radius: float, tall: float, fa
             ],
             HAIR,
         )
-    _face(u, x + radius * 0.3, y, radius, tall, face)
+    u.circle(x + radius * 1.05, y + tall * 0.28, radius * 0.24, dark(SKIN, 0.94))  # the nose
+    _face(u, x + radius * 0.42, y, radius, tall, face)
 
 
 def _face(u: Unit, x: float, y: float, radius: float, tall: float, face: str) -> None:

@@ -18,7 +18,14 @@ from itertools import combinations
 import numpy as np
 
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import QUESTION_TYPES, SITUATIONS, Found, conclusions, typical
+from lskd_nb.mini.scenes.rules import (
+    CLOSER,
+    QUESTION_TYPES,
+    SITUATIONS,
+    Found,
+    conclusions,
+    typical,
+)
 from lskd_nb.mini.scenes.world import (
     ANIMALS,
     FOUND_IN,
@@ -180,7 +187,9 @@ def _pointed(
             ):
                 pairs.append((kind, one, two))
     chosen: list[Pointed] = []
-    for index in rng.permutation(len(pairs)):
+    # a closer look is asked for less often
+    last = [kind in CLOSER and rng.random() < 0.6 for kind, *_ in pairs]
+    for index in sorted(rng.permutation(len(pairs)), key=lambda i: last[i]):
         kind, *sides = pairs[index]
         texts = [known[side[0]][kind][0].answers[kind] for side in sides]
         if max(right[kind][text] for text in texts) > 3 + COMMONEST * right[kind].total():

@@ -43,7 +43,7 @@ COMMON = (
     "sheep", "cars", "bicycles", "boats", "tents", "benches", "trees", "lamps", "all", "more",
     "most", "green", "blue", "purple", "orange", "red", "yellow", "white", "black", "pink", "brown",
     "gray", "facing", "only", "nobody", "nothing", "entailment", "neutral", "contradiction",
-    "describe", "just",
+    "describe", "just", "box", "about",
 )
 # fmt: on
 

@@ -64,7 +64,7 @@ def pretrain_reading(
     """
     student = load_student(str(folder))
     pool = make_pool(scenes, TRAINING_STREAM + seed, "p")
-    train_reading(student, pool, steps, 1e-3, seed, log, framed)
+    train_reading(student, pool, steps, 1.5e-3, seed, log, framed)
     save_half(student, folder)
     held_out = make_pool(min(600, scenes), HELD_OUT_STREAM + seed, "q")
     return {"reading": reading_scores(student, held_out, seed, framed=framed)}
@@ -151,8 +151,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=12_000, help="training scenes of the student")
-    parser.add_argument("--vision-steps", type=int, default=3000)
-    parser.add_argument("--reading-steps", type=int, default=3500)
+    parser.add_argument("--vision-steps", type=int, default=4000)
+    parser.add_argument("--reading-steps", type=int, default=4000)
     parser.add_argument(
         "--plain-steps", type=int, nargs=2, metavar=("VISION", "READING"), default=(1500, 1500)
     )

@@ -22,7 +22,6 @@ from lskd_nb.mini.pretraining.vision import (
     Pool,
     View,
     draw_view,
-    optimizers_of,
     schedule,
     to_pixels,
 )
@@ -97,34 +96,47 @@ def _framed_example(
     """A statement, or a question and its answer, about one frame."""
     view = views[index]
     this = view.scene.entities[entity]
-    if rng.random() < 0.2:
-        others = [
-            view.scene.entities[e]
-            for e in view.frames
-            if e != entity and _content(view.scene.entities[e]) != _content(this)
-        ]
-        if others and rng.random() < 0.6:
-            wrong = others[rng.integers(len(others))]
-        else:
-            wrong = _altered(this, rng)
+    if rng.random() < 0.15:
         color = COLOR_NAMES[view.frames[entity]]
-        answers = ("Answer: " + _content(e) for e in (this, wrong))
+        told = (this, *(_mistaken(view, entity, rng) for _ in range(2)))
+        answers = ("Answer: " + _content(e) for e in told)
         return Example(index, f"What is framed in {color}?", *answers)
     said = grammar.facts(view.scene, entity, list(view.frames))
     drawn = [said[i] for i in rng.permutation(len(said))]
     chosen = list(dict.fromkeys(drawn))[: int(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2]))]
     told = (chosen, *(_falsified(view, entity, chosen, rng) for _ in range(2)))
     statements = [in_colors(" and ".join(clauses), view) for clauses in told]
-    if rng.random() < 0.3:
+    form = rng.random()
+    if form < 0.25:
         return Example(index, "", *statements)
-    question = in_colors(f"what is true of [{entity}]", view).replace(".", "?")
-    return Example(index, question, *(f"Answer: {statement}" for statement in statements))
+    question = in_colors(f"what about [{entity}]", view).replace(".", "?")
+    if form < 0.5:
+        return Example(index, question, *(f"Answer: {statement}" for statement in statements))
+    # a question, an answer and what supports it, as triples have it; either may be the wrong part
+    right, wrong = (f"Answer: {_content(e)}" for e in (this, _mistaken(view, entity, rng)))
+    return Example(
+        index,
+        question,
+        f"{right} Rationale: {statements[0]}",
+        f"{right} Rationale: {statements[1]}",
+        f"{wrong} Rationale: {statements[int(rng.integers(2)) * 2]}",
+    )
+
+
+def _mistaken(view: View, entity: int, rng: np.random.Generator) -> Entity:
+    """Another framed entity, or this one with a detail altered."""
+    this = view.scene.entities[entity]
+    others = [view.scene.entities[e] for e in view.frames if e != entity]
+    others = [other for other in others if _content(other) != _content(this)]
+    if others and rng.random() < 0.6:
+        return others[rng.integers(len(others))]
+    return _altered(this, rng)
 
 
 def in_colors(statement: str, view: View) -> str:
     """A statement about entities by their index, told of their frames' colours instead."""
     return re.sub(
-        r"\[(\d+)\]", lambda m: f"the {COLOR_NAMES[view.frames[int(m[1])]]} one", statement + "."
+        r"\[(\d+)\]", lambda m: f"{COLOR_NAMES[view.frames[int(m[1])]]} box", statement + "."
     ).capitalize()
 
 
@@ -294,7 +306,7 @@ def train_reading(
     views = [draw_view(pool, i, rng, framed) for i in range(len(pool.scenes)) for _ in range(2)]
     features = encode_views(student, views)
     parameters = [p for p in student.parameters() if p.requires_grad]
-    optimizers = optimizers_of(student.named_parameters(), peak)
+    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.05, betas=(0.9, 0.98))
     student.train()
     begin, sums = time.time(), {}
     for step in range(steps):
@@ -303,7 +315,9 @@ def train_reading(
             losses = stage1_losses(student, features[[e.view for e in batch]], batch, rng)
         (0.5 * losses["itc"] + losses["itm"] + 0.5 * losses["lm"]).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizers.step(schedule(step, steps, peak))
+        optimizer.param_groups[0]["lr"] = schedule(step, steps, peak)
+        optimizer.step()
+        optimizer.zero_grad()
         student.temperature.data.clamp_(0.001, 0.5)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.item()

@@ -145,7 +145,8 @@ def clauses(situation: Situation, entity: Entity, region: int, others: Sequence[
             found.append(f"[{other}] is holding {A_HELD[near.held]}")
         else:
             kinds = near.kinds if near else situation.toward or situation.faced_by
-            found.append(f"[{other}] is {a_or_an(kinds[0] if near else _sort(kinds[0]))}")
+            one = bool(near) and len(kinds) == 1
+            found.append(f"[{other}] is {a_or_an(kinds[0] if one else _sort(kinds[0]))}")
     if situation.place:
         found.append(f"this is {IN_PLACE[situation.place]}")
     if situation.weather:

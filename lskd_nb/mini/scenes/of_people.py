@@ -40,7 +40,7 @@ OF_PEOPLE = (
         "pass",
         PEOPLE,
         held="ball",
-        toward=PEOPLE,
+        near=Near(PEOPLE),
         answers=dict(next="pass the ball", why="to let somebody else score", role="a team mate"),
         link="two can play together",
     ),
@@ -65,7 +65,7 @@ OF_PEOPLE = (
         "serenade",
         PEOPLE,
         held="guitar",
-        toward=PEOPLE,
+        near=Near(PEOPLE),
         answers=dict(next="sing a love song", why="to win a heart", role="an admirer with a song"),
         link="songs can win a heart",
     ),
@@ -97,7 +97,7 @@ OF_PEOPLE = (
         "cook for others",
         PEOPLE,
         held="pan",
-        toward=PEOPLE,
+        near=Near(PEOPLE),
         answers=dict(
             next="serve the eggs", why="to feed somebody hungry", before="asked who is hungry"
         ),
@@ -172,7 +172,7 @@ OF_PEOPLE = (
         "offered bouquet",
         PEOPLE,
         held="flowers",
-        toward=PEOPLE,
+        near=Near(PEOPLE),
         answers=dict(
             next="offer the flowers", why="to say sorry", before="had a quarrel with somebody"
         ),
@@ -227,7 +227,7 @@ OF_PEOPLE = (
         "story time",
         PEOPLE,
         held="book",
-        toward=("child",),
+        near=Near(("child",)),
         answers=dict(
             next="read a story to the child", why="to calm the child", feel="patient with the child"
         ),
@@ -252,7 +252,7 @@ OF_PEOPLE = (
         "shared balloon",
         PEOPLE,
         held="balloon",
-        toward=("child",),
+        near=Near(("child",)),
         answers=dict(
             next="give the balloon to the child",
             why="to cheer up the child",
@@ -346,7 +346,7 @@ OF_PEOPLE = (
         "comfort",
         ("child",),
         face="crying",
-        toward=("man", "woman"),
+        near=Near(("man", "woman")),
         answers=dict(next="ask to be carried", why="to find comfort", feel="in need of a hug"),
         link="grown people can comfort a child",
     ),
@@ -363,14 +363,14 @@ OF_PEOPLE = (
     Situation(
         "petting",
         PEOPLE,
-        toward=("dog", "cat", "sheep"),
+        near=Near(("dog", "cat", "sheep")),
         answers=dict(next="pet the animal", why="to feel the soft fur", feel="fond of the animal"),
         link="soft fur invites a hand",
     ),
     Situation(
         "keeper",
         PEOPLE,
-        toward=("horse", "cow"),
+        near=Near(("horse", "cow")),
         answers=dict(
             next="feed the animal", why="to care for the animal", feel="proud of the animal"
         ),

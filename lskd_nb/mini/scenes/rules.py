@@ -21,6 +21,7 @@ BOOKS = dict.fromkeys(("next", "why", "feel", "role", "before"), LIFE) | dict(
     who=OF_LOOKS, count=OF_COUNTS, front=OF_GAZES, face=OF_FACES
 )
 QUESTION_TYPES = tuple(BOOKS)
+CLOSER = ("who", "count", "front", "face")  # types that ask for a closer look, asked less often
 SITUATIONS = LIFE + OF_LOOKS + OF_COUNTS + OF_GAZES + OF_FACES
 ANSWERS = {(kind, text): s for s in SITUATIONS for kind, text in s.answers.items()}
 LINKS = frozenset(s.link for s in SITUATIONS if s.link)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.rules import conclusions, typical
+from lskd_nb.mini.scenes.rules import CLOSER, conclusions, typical
 from lskd_nb.mini.scenes.world import Entity, Scene
 from lskd_nb.regions import mentions
 
@@ -119,7 +119,10 @@ def _choose(belief: Belief, number: int, rng: np.random.Generator) -> list[tuple
     turns: list[list[tuple[int, str]]] = []
     for position in rng.permutation(len(belief.ids)):
         found = conclusions(belief.scene, int(position))
-        kinds = [str(k) for k in rng.permutation(list(found))] if found else [""]
+        kinds = [str(k) for k in rng.permutation([k for k in found if k not in CLOSER])]
+        closer = [str(k) for k in rng.permutation([k for k in found if k in CLOSER])]
+        place = int(rng.integers(len(kinds) + 1))
+        kinds = [*kinds[:place], *closer[:1], *kinds[place:], *closer[1:]] or [""]
         turns.append([(int(position), kind) for kind in kinds])
     most = max((len(t) for t in turns), default=0)
     chosen = [t[round_] for round_ in range(most) for t in turns if round_ < len(t)]
