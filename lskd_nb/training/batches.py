@@ -137,7 +137,8 @@ def fixed_view(row: Row, which: int) -> View:
 
 
 def _fixed_shuffle(row: Row, which: int):
-    mentioned = row.mentioned if which % 2 else ()  # in turn: all regions, the mentioned ones
+    # in turn: all regions, the mentioned ones; a lone box would teach nothing about pointing
+    mentioned = row.mentioned if which % 2 and len(row.mentioned) > 1 else ()
     rng = np.random.default_rng([image_index(row.image), which, *mentioned])
     return shuffle_ids(row.regions, mentioned, rng, share_mentioned=1.0)
 
