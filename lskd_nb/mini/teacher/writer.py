@@ -121,6 +121,8 @@ def _choose(belief: Belief, number: int, rng: np.random.Generator) -> list[tuple
         found = conclusions(belief.scene, int(position))
         kinds = [str(k) for k in rng.permutation([k for k in found if k not in CLOSER])]
         closer = [str(k) for k in rng.permutation([k for k in found if k in CLOSER])]
+        if rng.random() < 0.7:  # counting is asked for least
+            closer = [k for k in closer if k != "count"]
         place = int(rng.integers(len(kinds) + 1))
         kinds = [*kinds[:place], *closer[:1], *kinds[place:], *closer[1:]] or [""]
         turns.append([(int(position), kind) for kind in kinds])
