@@ -89,8 +89,7 @@ class Critic(nn.Module):
         -> logits (R, 2), scores (R,) and (R,).
         """
         tokens = self.blip2.tokenize(questions, texts)
-        queries = self.blip2.blip2.query_tokens.shape[1]
-        seen_RQH = self.blip2.fused(image, tokens.ids, tokens.mask)[:, :queries]
+        seen_RQH = self.blip2.seen_by_queries(image, tokens)
         pooled = seen_RQH.mean(1)
         linear = isinstance(self.qa_head, nn.Linear)  # then the mean may as well come first
         qa, rationale = (

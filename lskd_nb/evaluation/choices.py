@@ -175,8 +175,9 @@ def text_scores(
     told = student.tokenize(*zip(*texts, strict=True))
     match = student.itm_logits(image_BPD, told)
     log_p, counted = student.lm_log_probabilities(image_BPD, told, conditioned)
-    of_words = log_p.gather(-1, told.ids[:, 1:, None]).squeeze(-1)
-    itm, lm = match[:, 1] - match[:, 0], (of_words * counted).sum(1)
+    of_words = torch.zeros(counted.shape, device=counted.device)
+    of_words[counted] = log_p.gather(-1, told.ids[:, 1:][counted][:, None]).squeeze(-1)
+    itm, lm = match[:, 1] - match[:, 0], of_words.sum(1)
     for text, *found in zip(texts, itm.tolist(), lm.tolist(), strict=True):
         check_finite(found, "the student", f"match logit and LM of the text {' '.join(text)!r}")
     return TextScores(itm=itm, lm=lm)

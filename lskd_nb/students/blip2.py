@@ -15,8 +15,8 @@ and the mini world's student.
                                           |
       ITC  queries alone -> queries_BQE   |   words alone, [CLS] -> words_BE
            similarity_BB = max over Q of queries_BQE · words_BE / temperature
-      ITM  both, each sees the other      ->  hidden_RTH[:, :Q] -> logits_RQ2 -> mean: (R, 2)
-      LM   both, by lm_mask               ->  hidden_BTH[:, Q:] -> log_probability_BMV
+      ITM  both, each sees the other  ->  queries' outputs (R, Q, H) -> logits_RQ2 -> mean: (R, 2)
+      LM   both, by lm_mask           ->  words' outputs (C, H)      -> log_probability_CV
 
     in LM's mask    sees queries   question   what follows      (question: empty as published,
     queries              yes         yes          no             where not ``conditioned``)
@@ -26,7 +26,8 @@ and the mini world's student.
 Letters of shapes, here and in ``qformer``, ``views`` and ``training``: B images, R texts about them
 (a multiple of B, those of one image next to each other), S side of the square image, P patches and
 [CLS], D width of the vision encoder, Q query tokens, L tokens of a text, T = Q + L, M = L - 1 next
-tokens, H width of the Q-Former, E width of the contrast, V vocabulary.
+tokens, C of all texts' next tokens that count, H width of the Q-Former, E width of the contrast, V
+vocabulary.
 """
 
 from collections.abc import Sequence
@@ -151,18 +152,24 @@ class Student(nn.Module):
     def query_features(self, image: Tensor | ImageKeysValues) -> Tensor:
         """(B, P, D) image features -> (B, Q, E) unit vectors for the contrast."""
         queries_BQH = self.blip2.query_tokens.expand(len(image), -1, -1)
-        out_BQH = run_qformer(self.blip2.qformer, queries_BQH, None, queries_BQH.shape[1], image)
+        out_NH = run_qformer(self.blip2.qformer, queries_BQH, None, queries_BQH.shape[1], image)
+        out_BQH = out_NH.view_as(queries_BQH)
         return F.normalize(self.blip2.vision_projection(out_BQH).float(), dim=-1)
 
     def text_features(self, texts: Texts) -> Tensor:
         """(B, E) unit vectors of texts alone, from their [CLS]."""
         mask_B11L = texts.mask.bool()[:, None, None, :]
         words_BLH = self.blip2.embeddings(texts.ids)
-        out_BLH = run_qformer(self.blip2.qformer, words_BLH, mask_B11L, 0, None)
-        return F.normalize(self.blip2.text_projection(out_BLH[:, 0]).float(), dim=-1)
+        first_BL = torch.zeros_like(texts.mask, dtype=torch.bool)
+        first_BL[:, 0] = True
+        out_BH = run_qformer(self.blip2.qformer, words_BLH, mask_B11L, 0, None, first_BL)
+        return F.normalize(self.blip2.text_projection(out_BH).float(), dim=-1)
 
-    def fused(self, image: Tensor | ImageKeysValues, ids: Tensor, mask: Tensor) -> Tensor:
-        """Queries and text together -> (R, T, H).
+    def fused(
+        self, image: Tensor | ImageKeysValues, ids: Tensor, mask: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """Queries and text together -> (W, H), outputs of the ``wanted`` tokens, (R, T) bool, row
+        by row: all queries or words.
 
         ``image`` is (B, P, D) with R a multiple of B texts, those of one image next to each other.
         ``ids`` are (R, L), ``mask`` is (R, L) padding or (R, 1, T, T) bool.
@@ -172,17 +179,23 @@ class Student(nn.Module):
             mask_RT = torch.cat([mask.new_ones(queries_RQH.shape[:2]), mask], dim=1)
             mask = mask_RT.bool()[:, None, None, :]
         both_RTH = self.blip2.embeddings(ids, query_embeds=queries_RQH)
-        return run_qformer(self.blip2.qformer, both_RTH, mask, queries_RQH.shape[1], image)
+        return run_qformer(self.blip2.qformer, both_RTH, mask, queries_RQH.shape[1], image, wanted)
+
+    def seen_by_queries(self, image: Tensor | ImageKeysValues, texts: Texts) -> Tensor:
+        """Outputs of the queries, (R, Q, H), which see R texts about (B, P, D) images, grouped by
+        image.
+        """
+        queries = self.blip2.query_tokens.shape[1]
+        wanted_RT = F.pad(torch.zeros_like(texts.mask, dtype=torch.bool), (queries, 0), value=True)
+        found_NH = self.fused(image, texts.ids, texts.mask, wanted_RT)
+        return found_NH.view(len(texts.ids), queries, -1)
 
     def itm_logits(self, image: Tensor | ImageKeysValues, texts: Texts) -> Tensor:
         """(R, 2): no match, match, for R texts about (B, P, D) images, grouped by image.
 
         Mean over the queries' two-way heads.
         """
-        queries = self.blip2.query_tokens.shape[1]
-        hidden_RTH = self.fused(image, texts.ids, texts.mask)
-        logits_RQ2 = self.blip2.itm_head(hidden_RTH[:, :queries])
-        return logits_RQ2.float().mean(1)
+        return self.blip2.itm_head(self.seen_by_queries(image, texts)).float().mean(1)
 
     def start_ids(self, texts: Texts) -> Tensor:
         """Token ids for generation: [DEC] in place of [CLS]."""
@@ -192,7 +205,8 @@ class Student(nn.Module):
     def lm_log_probabilities(
         self, image: Tensor | ImageKeysValues, texts: Texts, conditioned: bool
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, M, V) of the next tokens, and which of them count, (B, M) bool.
+        """Log-probabilities (C, V) of the next tokens that count, row by row, and which of all
+        these are, (B, M) bool.
 
         ``conditioned=False``: the text follows the image and every token is predicted (as
         published). ``conditioned=True``: the queries see the question, and only what follows the
@@ -201,12 +215,14 @@ class Student(nn.Module):
         queries = self.blip2.query_tokens.shape[1]
         prefix_B = texts.prefix if conditioned else torch.zeros_like(texts.prefix)
         mask_B1TT = lm_mask(texts.mask, prefix_B, queries)
-        hidden_BTH = self.fused(image, self.start_ids(texts), mask_B1TT)
-        return self.predict(hidden_BTH[:, queries:]), loss_mask(texts, conditioned)
+        counted_BM = loss_mask(texts, conditioned)
+        before_BT = F.pad(counted_BM, (queries, 1))  # each is predicted by the token before it
+        hidden_CH = self.fused(image, self.start_ids(texts), mask_B1TT, before_BT)
+        return self.predict(hidden_CH), counted_BM
 
     def predict(self, hidden: Tensor) -> Tensor:
-        """(B, L, H) outputs at the words -> log-probabilities (B, M, V) of the next tokens."""
-        return self.lm_head(hidden[:, :-1]).float().log_softmax(-1)
+        """(C, H) outputs at words -> log-probabilities (C, V) of what follows them."""
+        return self.lm_head(hidden).float().log_softmax(-1)
 
     def save(self, folder: str | Path) -> None:
         """Write the model in Hugging Face's layout, the temperature and LM head beside it."""
@@ -275,15 +291,14 @@ def _smoothed(logits_BB: Tensor, target_BB: Tensor, excluded_BB: Tensor) -> Tens
 def lm_loss(
     log_probability: Tensor, counted: Tensor, next_ids: Tensor, tokens: Tensor | None = None
 ) -> Tensor:
-    """Label-smoothed cross entropy of the tokens that count, from (B, M, V) log-probabilities.
+    """Label-smoothed cross entropy of the tokens that count, from their (C, V) log-probabilities.
 
     ``counted`` and ``next_ids`` are (B, M). Their sum is divided by ``tokens``, by their number
     where that is not given.
     """
-    picked_BM = -log_probability.gather(-1, next_ids[..., None]).squeeze(-1)
-    smoothed_BM = -log_probability.mean(-1)
-    losses_BM = (1 - LABEL_SMOOTHING) * picked_BM + LABEL_SMOOTHING * smoothed_BM
-    return (losses_BM * counted).sum() / (counted.sum() if tokens is None else tokens).clamp(min=1)
+    picked_C = -log_probability.gather(-1, next_ids[counted][:, None]).squeeze(-1)
+    losses_C = (1 - LABEL_SMOOTHING) * picked_C - LABEL_SMOOTHING * log_probability.mean(-1)
+    return losses_C.sum() / (counted.sum() if tokens is None else tokens).clamp(min=1)
 
 
 def pixels(image, size: int) -> np.ndarray:

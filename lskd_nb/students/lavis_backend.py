@@ -81,7 +81,7 @@ class LavisStudent(Student):
         )
         return F.normalize(self.blip2.text_proj(found).float(), dim=-1)
 
-    def fused(self, image: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    def fused(self, image: Tensor, ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         queries = self.blip2.query_tokens.expand(len(ids), -1, -1)
         if mask.dim() == 2:
             mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], dim=1)
@@ -93,7 +93,7 @@ class LavisStudent(Student):
             attention_mask=mask,
             return_dict=True,
             **self._seen(image, len(ids)),
-        ).last_hidden_state
+        ).last_hidden_state[wanted]
 
     def lm_log_probabilities(
         self, image: Tensor, texts: Texts, conditioned: bool
@@ -111,10 +111,11 @@ class LavisStudent(Student):
             use_cache=False,
             return_dict=True,
         ).logits
-        return logits[:, :-1].float().log_softmax(-1), loss_mask(texts, conditioned)
+        counted_BM = loss_mask(texts, conditioned)
+        return logits[:, :-1][counted_BM].float().log_softmax(-1), counted_BM
 
     def predict(self, hidden: Tensor) -> Tensor:
-        return self.blip2.Qformer.cls(hidden[:, :-1]).float().log_softmax(-1)
+        return self.blip2.Qformer.cls(hidden).float().log_softmax(-1)
 
     def save(self, folder: str | Path) -> None:
         """Write a student's folder, as ``Student.save`` does."""

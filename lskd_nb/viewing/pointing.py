@@ -188,10 +188,10 @@ def generate_answer(
         while len(ids) < min(len(start) + most, student.max_tokens - 1):
             row = torch.tensor([ids], device=device)
             mask = torch.ones(1, len(ids), dtype=torch.long, device=device)
-            hidden = student.fused(
-                seen, row, lm_mask(mask, torch.tensor([prefix], device=device), queries)
-            )
-            following = int(student.lm_head(hidden[:, -1:]).float()[0, 0].argmax())
+            sees = lm_mask(mask, torch.tensor([prefix], device=device), queries)
+            last = torch.arange(queries + len(ids), device=device)[None] == queries + len(ids) - 1
+            hidden = student.fused(seen, row, sees, last)
+            following = int(student.lm_head(hidden).float()[0].argmax())
             if following in (tokenizer.sep_token_id, tokenizer.pad_token_id):
                 break
             ids.append(following)

@@ -211,7 +211,7 @@ def test_a_hidden_layer_works_on_each_query_output(folder):
     tokens = critic.blip2.tokenize(["What?"], ["Answer: red"])
     queries = critic.blip2.blip2.query_tokens.shape[1]
     with torch.no_grad():
-        seen = critic.blip2.fused(image, tokens.ids, tokens.mask)[:, :queries]
+        seen = critic.blip2.seen_by_queries(image, tokens)
         _, qa, _ = critic(image, ["What?"], ["Answer: red"])
         each = torch.stack([critic.qa_head(seen[0, n]) for n in range(queries)])
     torch.testing.assert_close(qa, each.mean(0), atol=1e-5, rtol=1e-4)

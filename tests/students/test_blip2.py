@@ -11,6 +11,7 @@ from PIL import Image
 from lskd_nb.mini.pretraining.base import fresh_student
 from lskd_nb.students.blip2 import Student, Texts, itc_loss, lm_loss, lm_mask, pixels
 from lskd_nb.students.loading import load_student
+from lskd_nb.students.qformer import ROWS_TOGETHER
 
 
 @pytest.fixture(scope="module")
@@ -144,25 +145,29 @@ def test_no_token_sees_the_one_it_predicts(student, image, conditioned):
     changed = int((one.ids[0] != other.ids[0]).nonzero()[0])
     a, counted = student.lm_log_probabilities(image[:1], one, conditioned)
     b, _ = student.lm_log_probabilities(image[:1], other, conditioned)
-    assert torch.allclose(a[0, :changed], b[0, :changed], atol=1e-6)
-    assert not torch.allclose(a[0, changed:], b[0, changed:], atol=1e-4)
+    before = int(counted[0, :changed].sum())  # they are told where the changed one ends, or earlier
+    assert torch.allclose(a[:before], b[:before], atol=1e-6)
+    assert not torch.allclose(a[before:], b[before:], atol=1e-4)
     expected = int(one.mask.sum()) - (int(one.prefix[0]) if conditioned else 1)
-    assert int(counted.sum()) == expected
+    assert int(counted.sum()) == expected == len(a)
 
 
 def test_question_reaches_the_queries_only_when_conditioned(student, image):
     one = student.tokenize(["What is [0] about to do?"], ["Answer: Fetch the ball."])
     other = student.tokenize(["What is [1] about to do?"], ["Answer: Fetch the ball."])
-    last = [student.lm_log_probabilities(image[:1], t, True)[0][0, -1] for t in (one, other)]
+    last = [student.lm_log_probabilities(image[:1], t, True)[0][-1] for t in (one, other)]
     assert not torch.allclose(*last, atol=1e-4)
 
 
 def test_language_loss_counts_only_what_counts():
-    log_probability = torch.log_softmax(torch.randn(1, 3, 5), -1)
-    ids = torch.tensor([[1, 2, 3]])
-    counted = torch.tensor([[True, False, False]])
-    expected = F.cross_entropy(log_probability[:, 0], ids[:, 0], label_smoothing=0.1)
+    log_probability = torch.log_softmax(torch.randn(2, 5), -1)
+    ids = torch.tensor([[1, 2, 3], [3, 4, 0]])
+    counted = torch.tensor([[True, False, False], [False, True, False]])
+    told = torch.tensor([1, 4])
+    expected = F.cross_entropy(log_probability, told, label_smoothing=0.1)
     assert torch.isclose(lm_loss(log_probability, counted, ids), expected, atol=1e-6)
+    shared = lm_loss(log_probability, counted, ids, tokens=torch.tensor(4.0))
+    assert torch.isclose(shared, expected / 2, atol=1e-6)
 
 
 def test_vision_encoder_stays_frozen(student):
@@ -234,3 +239,60 @@ def test_features_kept_in_bf16_serve_a_model_that_computes_in_float32(student):
         scores = student.itm_logits(image, texts)
         assert scores.dtype == torch.float32
         torch.testing.assert_close(scores, student.itm_logits(image.float(), texts))
+
+
+@pytest.fixture
+def many(student: Student) -> Texts:
+    """Texts of two to thirty tokens, two about each of 60 images: more than go together."""
+    rng = np.random.default_rng(0)
+    words = [" ".join(["dog"] * int(n)) for n in rng.integers(1, 12, 240)]
+    return student.tokenize(words[:120], words[120:])
+
+
+def test_lengths_of_other_texts_change_neither_a_score_nor_a_gradient(student, many):
+    assert len(many.ids) > 2 * ROWS_TOGETHER
+    image = torch.randn(60, 5, 24, generator=torch.Generator().manual_seed(2))
+    heads = (
+        student.blip2.itm_head.weight,
+        student.blip2.qformer.encoder.layer[0].output.dense.bias,
+    )
+
+    def found(image: torch.Tensor, t: Texts) -> list[torch.Tensor]:
+        log_probability, counted = student.lm_log_probabilities(image, t, True)
+        itm = student.itm_logits(image, t)
+        of_text = torch.stack([p.sum() for p in log_probability.split(counted.sum(1).tolist())])
+        return [itm, of_text, *torch.autograd.grad(itm[:, 1].sum() + of_text.sum(), heads)]
+
+    each = []
+    for row in range(len(many.ids)):
+        length = int(many.mask[row].sum())
+        alone = Texts(
+            *(t[row : row + 1, :length] for t in (many.ids, many.mask)), many.prefix[[row]]
+        )
+        each.append(found(image[[row // 2]], alone))
+    itm, of_text, *gradients = zip(*each, strict=True)
+    told = torch.cat(itm), torch.cat(of_text), *(torch.stack(g).sum(0) for g in gradients)
+    for ours, expected in zip(found(image, many), told, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_nothing_is_computed_of_padding_and_of_what_nobody_reads(student, many, monkeypatch):
+    layers = student.blip2.qformer.encoder.layer
+    rows: list[int] = []  # of words, and of queries, that each layer's feed-forward is given
+    for layer in layers:
+        for part in (layer.intermediate, layer.intermediate_query):
+            monkeypatch.setattr(
+                part, "forward", lambda x, f=part.forward: rows.append(x.shape[:-1].numel()) or f(x)
+            )
+    image, words, queries = torch.randn(60, 5, 24), int(many.mask.sum()), 120 * 12
+    assert words < 0.7 * many.mask.numel()
+    with torch.no_grad():
+        student.itm_logits(image, many)
+        assert sorted(rows) == sorted([words, queries, queries])  # two layers
+        rows.clear()
+        student.text_features(many)
+        assert rows == [words, len(many.ids)]
+        rows.clear()
+        log_probability, counted = student.lm_log_probabilities(image, many, True)
+    assert sorted(rows) == sorted([words, queries, int(counted.sum())])
+    assert len(log_probability) == counted.sum()

@@ -104,7 +104,9 @@ def test_losses_and_gradients_are_lavis_own(sentences, eva, student, random_pixe
     }  # frozen here
     assert len(expected) > 100
     for name, gradient in expected.items():
-        assert torch.allclose(found[name], gradient, atol=1e-5), name
+        # that of the temperature, 0.05, is a sum of large terms that cancel each other
+        atol = 2e-4 if name == "temp" else 1e-5
+        assert torch.allclose(found[name], gradient, atol=atol), name
 
 
 def test_scores_are_lavis_own(same_scores, sentences, eva, student, random_pixels):
@@ -134,9 +136,7 @@ def test_both_backends_give_the_same_where_lavis_has_no_method(
         other.lm_log_probabilities(image, texts, True),
         strict=True,
     ):
-        assert torch.allclose(
-            a[texts.mask[:, 1:].bool()].float(), b[texts.mask[:, 1:].bool()].float(), atol=1e-5
-        )
+        assert torch.allclose(a.float(), b.float(), atol=1e-5)
     many: Texts = texts[torch.tensor([0, 1, 2, 2, 1, 0])]  # two texts of each image
     assert torch.allclose(
         one.itm_logits(one.image_keys_values(image), many),

@@ -20,7 +20,7 @@ from lskd_nb.records import CORPUS, write_parquet
 from lskd_nb.regions import Region, highlight_colors
 from lskd_nb.run_folder import find_root
 from lskd_nb.sources import visual_genome
-from lskd_nb.students.blip2 import autocast, loss_mask
+from lskd_nb.students.blip2 import autocast
 from lskd_nb.students.loading import load_student
 from lskd_nb.students.views import FrozenFeatures, View, open_image
 from lskd_nb.viewing import pointing, widgets
@@ -122,9 +122,8 @@ def test_own_words_are_the_likeliest_ones(student, world):
     assert said.answer and said.share is None and 0 < said.match < 1
     texts = student.tokenize([question], [f"Answer: {said.answer}"])
     with torch.no_grad(), autocast(student.device):
-        likeliest = student.lm_log_probabilities(seen, texts, conditioned=True)[0].argmax(-1)[0]
-    counted, wanted = loss_mask(texts, True)[0], texts.ids[0, 1:]
-    agreed = (likeliest == wanted)[counted][2:]  # past "answer" and ":"
+        log_probability, counted = student.lm_log_probabilities(seen, texts, conditioned=True)
+    agreed = (log_probability.argmax(-1) == texts.ids[:, 1:][counted])[2:]  # past "answer" and ":"
     assert agreed.all() and len(agreed) > 1
 
 
