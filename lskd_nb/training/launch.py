@@ -1,4 +1,4 @@
-"""Trainings as processes of their own: started with ``accelerate launch``, followed by metrics.
+"""Trainings as processes of their own: started as ``accelerate launch`` would, and followed.
 
 A notebook that trains in its own kernel loses everything with the kernel, and holds one GPU. Here
 the notebook only looks on: it can be closed, run again, and finds each training where it is.
@@ -51,14 +51,17 @@ def command(config: str | Path, module: str, processes: int = 1, threads: int = 
 
     For several machines see the guide's page on GPU boxes and clusters.
 
-    ``accelerate launch`` starts no more than one process on CPUs (several need MPI there); what it
-    calls for GPUs, ``torch.distributed.run``, does.
+    A single process on CPUs is started as it is: a launcher, an interpreter of its own, would take
+    seconds to set one variable. ``accelerate launch`` starts no more than one there (several need
+    MPI); what it calls for GPUs, ``torch.distributed.run``, does.
     """
     import torch
 
     gpu = torch.cuda.is_available()
     training = ["-m", module, str(config)]
-    if processes > 1 and not gpu:
+    if processes == 1 and not gpu:
+        return [sys.executable, *training]
+    if not gpu:
         return [
             sys.executable,
             "-m",
@@ -68,9 +71,7 @@ def command(config: str | Path, module: str, processes: int = 1, threads: int = 
             str(processes),
             *training,
         ]
-    if not gpu:
-        how = ["--cpu"]
-    elif processes > 1:
+    if processes > 1:
         how = ["--multi_gpu", "--main_process_port", "0"]
     else:
         how = []
@@ -169,7 +170,10 @@ def _start(config: TrainingConfig, processes: int) -> subprocess.Popen:
     with open(_beside(config, ".log"), "w") as log:
         threads = config.threads or max((os.cpu_count() or 1) // processes, 1)
         return subprocess.Popen(
-            command(path, config.module, processes, threads), stdout=log, stderr=log
+            command(path, config.module, processes, threads),
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         )
 
 

@@ -1,12 +1,14 @@
 """What trainings read, made before they start; and one that is waited for."""
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lskd_nb.mini.pretraining.base import fresh_student
@@ -121,6 +123,16 @@ def test_features_of_all_that_trainings_will_see_are_stored(corpus, tmp_path):
     third = [batches.fixed_view(r, 2) for r in batches.corpus_rows(corpus)]
     known = {view.key for view in seen}
     assert all((frozen.stored([view]) is None) == (view.key not in known) for view in third)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU accelerate launch starts it")
+def test_one_process_on_a_cpu_has_no_launcher_above_it(tmp_path, monkeypatch):
+    told = "import os; print('threads', os.environ['OMP_NUM_THREADS'], 'of', os.getppid())"
+    (tmp_path / "tiny_training.py").write_text(told + MODULE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    launch.train_one(Told(str(tmp_path / "student"), 1, threads=3))
+    assert (tmp_path / "student.log").read_text() == f"threads 3 of {os.getpid()}\n"
 
 
 def test_a_training_that_is_waited_for(tmp_path, monkeypatch):
