@@ -133,12 +133,11 @@ class Student(nn.Module):
             [tokenizer.cls_token_id, *q, *c][: self.max_tokens - 1] + [tokenizer.sep_token_id]
             for q, c in zip(first, second, strict=True)
         ]
-        longest = max(map(len, rows))
-        ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for number, row in enumerate(rows):
-            ids[number, : len(row)] = torch.tensor(row)
-            mask[number, : len(row)] = 1
+        lengths = torch.tensor([len(row) for row in rows])
+        longest = int(lengths.max())
+        padding = [tokenizer.pad_token_id] * longest
+        ids = torch.tensor([(row + padding)[:longest] for row in rows])
+        mask = (torch.arange(longest) < lengths[:, None]).long()
         prefix = torch.tensor([min(1 + len(q), self.max_tokens - 1) for q in first])
         return Texts(ids.to(self.device), mask.to(self.device), prefix.to(self.device))
 
