@@ -33,17 +33,18 @@ vocabulary.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import Blip2ForImageTextRetrieval, PreTrainedTokenizerBase
-from transformers.models.bert.configuration_bert import BertConfig
-from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
 from lskd_nb.students.qformer import ImageKeysValues, image_keys_values, run_qformer
+
+if TYPE_CHECKING:  # its import takes seconds, which drawing a view and reading a corpus don't need
+    from transformers import Blip2ForImageTextRetrieval, PreTrainedTokenizerBase
 
 EXTRA_WEIGHTS = "stage1.safetensors"  # temperature and LM head, beside the class's own weights
 LABEL_SMOOTHING = 0.1  # of ITC and LM, as in BLIP-2
@@ -76,10 +77,13 @@ class Student(nn.Module):
 
     def __init__(
         self,
-        blip2: Blip2ForImageTextRetrieval,
-        tokenizer: PreTrainedTokenizerBase,
+        blip2: "Blip2ForImageTextRetrieval",
+        tokenizer: "PreTrainedTokenizerBase",
         max_tokens: int = 128,
     ):
+        from transformers.models.bert.configuration_bert import BertConfig
+        from transformers.models.bert.modeling_bert import BertLMPredictionHead
+
         super().__init__()
         self.blip2, self.tokenizer, self.max_tokens = blip2, tokenizer, max_tokens
         config = blip2.config.qformer_config

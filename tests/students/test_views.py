@@ -1,5 +1,7 @@
 """Where an image's file is: below its root, through links, in the other folder of Visual Genome."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +64,12 @@ def test_a_picture_in_the_other_folder_of_visual_genome_is_found(root):
     (root / "VG_100K_2").mkdir()
     Image.new("RGB", (9, 9)).save(root / "VG_100K_2" / "1.png")
     assert open_image(root, "VG_100K_2/1.png").size == (9, 9)
+
+
+def test_looking_at_images_needs_no_library_of_networks():
+    """Notebooks that show pictures and read corpora would wait seconds for transformers."""
+    told = "import sys, lskd_nb.students.views, lskd_nb.training.batches; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "torch" in loaded and "transformers" not in loaded
