@@ -3,12 +3,12 @@ what they are timed on.
 """
 
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
+
+from lskd_nb.runner.manifest import processor
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,12 @@ def machine() -> dict[str, object]:
     """
     import torch
 
-    told: dict[str, str] = {}
-    if (path := Path("/proc/cpuinfo")).exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            told.setdefault(key.strip(), value.strip())
+    known = processor()
     return dict(
-        cpu=told.get("model name") or platform.processor() or platform.machine(),
-        cores=os.cpu_count(),
+        cpu=known["model"],
+        cores=known["cores"],
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        avx512="avx512f" in told["flags"].split() if "flags" in told else None,
+        avx512=known["avx512"],
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         torch=torch.__version__,
     )

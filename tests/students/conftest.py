@@ -70,7 +70,9 @@ def lavis_model(tiny_config) -> Callable[..., nn.Module]:
     """
 
     def make(vision: str = "eva", layers: int = 2, seed: int = 0) -> nn.Module:
-        network = lavis_network(tiny_config(vision, layers), tokenizer(), epsilon=1e-5)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = lavis_network(tiny_config(vision, layers), tokenizer(), epsilon=1e-5)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in network.parameters():
