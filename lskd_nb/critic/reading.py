@@ -54,6 +54,7 @@ def reading_config(
         lm_conditioned=0.5,
         swaps=0.8,
         exchanges=0.8,
+        rivals=16,
         embedding_lr=embedding_lr,
         rehearsal=str(home / "rehearsal.parquet"),
         rehearsal_share=0.2,

@@ -175,7 +175,7 @@ def seed_table(metrics: Mapping) -> str:
     lines = [f"| {' | '.join((*head, 'critic AUC'))} |", "|---" * (len(head) + 1) + "|"]
     for seed, told in seeds.items():
         sizes = [percent(mean_of(point.get("q_ar"))) for point in told.get("scaling", ())]
-        auc = mean_of(look_up(told, "critic.auc"))
+        auc = mean_of(look_up(told, "critic.auc_truth"))
         cells = [
             seed,
             *(percent(look_up(told, place)) for place in places.values()),

@@ -99,6 +99,7 @@ BY_NAME: Mapping[str, Rule] = {
     "questions": NOT_NEGATIVE,
     "08.questions": COUNT,
     "ranked_units": NOT_NEGATIVE,
+    "rivals": COUNT,
     "scene": NOT_NEGATIVE,
     "seed": NOT_NEGATIVE,
     "shares": SHARES,

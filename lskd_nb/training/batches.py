@@ -21,6 +21,7 @@ question that there is, as it will when the student is asked; the reference has 
             swapped, exchanged          -> ITM's negatives: two more texts of each image
 """
 
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -144,15 +145,20 @@ def _fixed_shuffle(row: Row, which: int):
 
 
 def draw_sample(
-    row: Row, views: int, rng: np.random.Generator, asked: Mapping[str, Sequence[Row]] | None = None
+    row: Row,
+    views: int,
+    rng: np.random.Generator,
+    asked: Mapping[str, Sequence[Row]] | None = None,
+    rivals: int = 1,
 ) -> Sample:
     """Shuffle a row's regions and renumber its texts; one that mentions none is not drawn on.
 
     With ``views`` > 0 the shuffle is one of that many fixed ones.
 
-    ``asked``: rows by question, of which one is drawn for the exchange.
+    ``asked``: rows by question, of which ``rivals`` are drawn for the exchange; the one with the
+    most similar reasons is taken.
     """
-    rival = _rival(row, asked or {}, rng)
+    rival = _rival(row, asked or {}, rivals, rng)
     if not row.mentioned:
         return _plain_sample(row, rival, rng)
     if views:
@@ -179,14 +185,32 @@ def _plain_sample(row: Row, rival: Row | None, rng: np.random.Generator) -> Samp
     return replace(drawn, exchanged=_exchange(drawn, row.answer, rationale, rival, rng))
 
 
-def _rival(row: Row, asked: Mapping[str, Sequence[Row]], rng: np.random.Generator) -> Row | None:
-    """A row that asks the same and is answered differently; None where a few draws find none."""
+def _rival(
+    row: Row, asked: Mapping[str, Sequence[Row]], rivals: int, rng: np.random.Generator
+) -> Row | None:
+    """Of ``rivals`` rows that ask the same and are answered differently the one whose reasons
+    share the most words: a near miss. None where a few draws find none.
+    """
     same = asked.get(_unnumbered(row.question), ()) if row.question else ()
-    for _ in range(4 if same else 0):
+    found: list[Row] = []
+    for _ in range(4 * rivals if same else 0):
         other = same[int(rng.integers(len(same)))]
         if other.answer != row.answer:
-            return other
-    return None
+            found.append(other)
+        if len(found) == rivals:
+            break
+    if len(found) < 2:
+        return found[0] if found else None
+    own = _words(row.rationale)
+    return max(found, key=lambda other: _overlap(own, _words(other.rationale)))
+
+
+def _overlap(one: set[str], other: set[str]) -> float:
+    return len(one & other) / max(len(one | other), 1)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _exchange(
@@ -232,13 +256,14 @@ def batch_at(
     rehearsal_share: float,
     views: int,
     seed: int,
+    rivals: int = 1,
 ) -> list[Sample]:
     """The rows of a step, a function of seed and step alone: resumed runs see what others would."""
     rng = np.random.default_rng([seed, 1, step])
     rehearsed = round(batch * rehearsal_share) if plain else 0
     picked = [rows[i] for i in epoch_indices(len(rows), batch - rehearsed, step, seed)]
     picked += [plain[i] for i in rng.integers(len(plain), size=rehearsed)] if rehearsed else []
-    return [draw_sample(row, views, rng, asked) for row in picked]
+    return [draw_sample(row, views, rng, asked, rivals) for row in picked]
 
 
 def epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:

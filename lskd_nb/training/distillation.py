@@ -92,6 +92,7 @@ class DistillationConfig:
     lm_conditioned: float = 0.0
     swaps: float = 0.0  # share of ITM's second negatives that are region swaps
     exchanges: float = 0.0  # share of its first ones that have another row's answer or rationale
+    rivals: int = 1  # drawn for each exchange; the one with the most similar reasons is taken
     # of the word embeddings, as a multiple: ids are words whose meaning is all new
     embedding_lr: float = 1.0
     rehearsal: str | None = None  # Parquet of plain image-text pairs: image, question, text
@@ -238,6 +239,7 @@ class Steps(Dataset):
             told.rehearsal_share,
             told.views,
             told.seed,
+            told.rivals,
         )
         size = told.batch // told.accumulation
         return [

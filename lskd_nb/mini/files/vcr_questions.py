@@ -40,6 +40,7 @@ from lskd_nb.mini.scenes.world import (
 OTHER_SUBJECT = (
     0.2  # share of questions where one wrong rationale is true, but about another region
 )
+LOOKED = 0.13  # share of the closer looks that could be asked for
 COMMONEST = 0.37  # of a type's questions: no answer is right in more than this share, or hardly
 
 
@@ -188,8 +189,8 @@ def _pointed(
                 pairs.append((kind, one, two))
     chosen: list[Pointed] = []
     # a closer look is asked for less often
-    last = [kind in CLOSER and rng.random() < 0.6 for kind, *_ in pairs]
-    for index in sorted(rng.permutation(len(pairs)), key=lambda i: last[i]):
+    pairs = [pair for pair in pairs if pair[0] not in CLOSER or rng.random() < LOOKED]
+    for index in rng.permutation(len(pairs)):
         kind, *sides = pairs[index]
         texts = [known[side[0]][kind][0].answers[kind] for side in sides]
         if max(right[kind][text] for text in texts) > 3 + COMMONEST * right[kind].total():

@@ -89,7 +89,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 def fresh_student(
     seed: int,
     hidden: int = HIDDEN,
-    layers: int = 3,
+    layers: int = 2,
     vision_width: int = 160,
     vision_layers: int = 4,
     image_size: int = IMAGE_SIZE,

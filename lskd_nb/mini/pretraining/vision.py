@@ -131,20 +131,25 @@ class Optimizers:
             optimizer.zero_grad()
 
 
-def optimizers_of(named: Iterable[tuple[str, nn.Parameter]], rate: float) -> Optimizers:
-    """Of all parameters that are trained; embeddings and heads are AdamW's."""
+def optimizers_of(
+    named: Iterable[tuple[str, nn.Parameter]], rate: float, decay: float = 0.0
+) -> Optimizers:
+    """Of all parameters that are trained; embeddings and heads are AdamW's.
+
+    ``decay`` is of Muon's weights, which grow without it.
+    """
     matrices, rest = [], []
     for name, weight in named:
         if weight.requires_grad:
             inner = weight.ndim == 2 and ".layer" in name
             (matrices if inner else rest).append(weight)
     return Optimizers(
-        torch.optim.Muon(matrices, lr=MUON * rate, weight_decay=0.0),
+        torch.optim.Muon(matrices, lr=MUON * rate, weight_decay=decay),
         torch.optim.AdamW(rest, lr=rate, weight_decay=0.05, betas=(0.9, 0.98)),
     )
 
 
-def _entity_words(entity: Entity, frame: int | None) -> list[str]:
+def entity_words(entity: Entity, frame: int | None) -> list[str]:
     color = f"{entity.kind}-{entity.color}" if len(COLORS[entity.kind]) > 1 else ""
     doing = [entity.pose and f"is-{entity.pose}", entity.held and f"has-{entity.held}"]
     if entity.kind in PEOPLE or entity.kind in ANIMALS:
@@ -182,10 +187,10 @@ def word_index() -> dict[str, int]:
     for kind in KINDS:
         held = (*HELD, "") if kind in PEOPLE else ("",)
         for color, pose, thing in product(COLORS[kind], POSES[kind], held):
-            words |= set(_entity_words(Entity(kind, color, pose, thing), None))
-        words |= set(_entity_words(Entity(kind, COLORS[kind][0], toward=kind), None))
+            words |= set(entity_words(Entity(kind, color, pose, thing), None))
+        words |= set(entity_words(Entity(kind, COLORS[kind][0], toward=kind), None))
     for frame in range(len(COLOR_NAMES)):
-        words |= set(_entity_words(Entity("tree", "green"), frame))
+        words |= set(entity_words(Entity("tree", "green"), frame))
     words |= {f"face-{face}" for face in FACES}
     words |= {f"before-{kind}" for kind in (*KINDS, "nothing")}
     return {w: i for i, w in enumerate(sorted(words))}
@@ -202,7 +207,7 @@ def vision_batch(
         whole.append(picture)
         for index, entity in enumerate(view.scene.entities):
             target = np.zeros(len(words), np.float32)
-            target[[words[w] for w in _entity_words(entity, view.frames.get(index))]] = 1
+            target[[words[w] for w in entity_words(entity, view.frames.get(index))]] = 1
             weights.append(_patch_weights(entity))
             owner.append(row)
             seen.append(target)

@@ -6,6 +6,8 @@ The more particular situations come first.
 from lskd_nb.mini.scenes.situation import Near, Situation
 from lskd_nb.mini.scenes.world import ANIMALS, PEOPLE, THINGS
 
+GROWN = ("man", "woman")
+
 OF_PEOPLE = (
     # people with something in their hands
     Situation(
@@ -40,7 +42,7 @@ OF_PEOPLE = (
         "pass",
         PEOPLE,
         held="ball",
-        near=Near(PEOPLE),
+        near=Near(GROWN),
         answers=dict(next="pass the ball", why="to let somebody else score", role="a team mate"),
         link="two can play together",
     ),
@@ -65,7 +67,7 @@ OF_PEOPLE = (
         "serenade",
         PEOPLE,
         held="guitar",
-        near=Near(PEOPLE),
+        near=Near(GROWN),
         answers=dict(next="sing a love song", why="to win a heart", role="an admirer with a song"),
         link="songs can win a heart",
     ),
@@ -97,7 +99,7 @@ OF_PEOPLE = (
         "cook for others",
         PEOPLE,
         held="pan",
-        near=Near(PEOPLE),
+        near=Near(GROWN),
         answers=dict(
             next="serve the eggs", why="to feed somebody hungry", before="asked who is hungry"
         ),
@@ -124,7 +126,7 @@ OF_PEOPLE = (
         "shooing",
         PEOPLE,
         held="broom",
-        toward=ANIMALS,
+        near=Near(ANIMALS),
         answers=dict(
             next="shoo the animal away", why="to keep the ground clean", role="a guard with a broom"
         ),
@@ -146,16 +148,6 @@ OF_PEOPLE = (
         ),
     ),
     Situation(
-        "parting",
-        PEOPLE,
-        held="suitcase",
-        toward=PEOPLE,
-        answers=dict(
-            next="hug somebody goodbye", why="to part from somebody", role="a guest who leaves"
-        ),
-        link="a farewell comes before a journey",
-    ),
-    Situation(
         "traveler",
         PEOPLE,
         held="suitcase",
@@ -172,7 +164,7 @@ OF_PEOPLE = (
         "offered bouquet",
         PEOPLE,
         held="flowers",
-        near=Near(PEOPLE),
+        near=Near(GROWN),
         answers=dict(
             next="offer the flowers", why="to say sorry", before="had a quarrel with somebody"
         ),
@@ -187,20 +179,10 @@ OF_PEOPLE = (
         ),
     ),
     Situation(
-        "portrait",
-        PEOPLE,
-        held="camera",
-        toward=PEOPLE,
-        answers=dict(
-            next="take a portrait", why="to keep a face in memory", role="a portrait artist"
-        ),
-        link="people like their picture taken",
-    ),
-    Situation(
         "wildlife",
         PEOPLE,
         held="camera",
-        toward=ANIMALS,
+        near=Near(ANIMALS),
         answers=dict(
             next="photograph the animal",
             why="to show how animals live",
@@ -284,26 +266,6 @@ OF_PEOPLE = (
         link="nobody who runs can stop at once",
     ),
     Situation(
-        "tag",
-        PEOPLE,
-        pose="running",
-        toward=PEOPLE,
-        answers=dict(next="catch somebody", why="to win a game of tag", before="counted to ten"),
-        link="whoever is caught has lost",
-    ),
-    Situation(
-        "scare",
-        PEOPLE,
-        pose="running",
-        toward=ANIMALS,
-        answers=dict(
-            next="scare the animal away",
-            why="to see the animal flee",
-            before="crept up to the animal",
-        ),
-        link="animals flee from runners",
-    ),
-    Situation(
         "rain run",
         PEOPLE,
         pose="running",
@@ -322,7 +284,7 @@ OF_PEOPLE = (
         "greeting",
         PEOPLE,
         pose="waving",
-        toward=PEOPLE,
+        near=Near(GROWN),
         answers=dict(next="say hello", why="to greet a friend", before="recognized a friend"),
         link="friends wave back",
     ),
@@ -336,7 +298,7 @@ OF_PEOPLE = (
         "quarrel",
         PEOPLE,
         face="angry",
-        toward=PEOPLE,
+        near=Near(GROWN),
         answers=dict(
             next="shout at somebody", why="to win the quarrel", feel="furious with somebody"
         ),
@@ -346,7 +308,7 @@ OF_PEOPLE = (
         "comfort",
         ("child",),
         face="crying",
-        near=Near(("man", "woman")),
+        near=Near(GROWN),
         answers=dict(next="ask to be carried", why="to find comfort", feel="in need of a hug"),
         link="grown people can comfort a child",
     ),
@@ -354,7 +316,7 @@ OF_PEOPLE = (
         "charm",
         PEOPLE,
         face="smiling",
-        toward=PEOPLE,
+        near=Near(GROWN),
         answers=dict(
             next="start a chat", why="to make a new friend", feel="delighted to meet somebody"
         ),

@@ -124,10 +124,10 @@ def sample_scene(scene_id: str, rng: np.random.Generator) -> Scene:
     """Draw one scene: context first, then who and what is there, then where each one stands."""
     place = str(rng.choice(PLACES, p=[0.2, 0.18, 0.2, 0.18, 0.12, 0.12]))
     outdoors = place in OUTDOORS
-    weather = str(rng.choice(WEATHER, p=[0.3, 0.2, 0.3, 0.2])) if outdoors else ""
+    weather = str(rng.choice(WEATHER, p=[0.3, 0.15, 0.4, 0.15])) if outdoors else ""
     if weather == "snowy" and place == "beach":
         weather = "rainy"
-    time = str(rng.choice(TIMES, p=[0.5, 0.2, 0.3])) if outdoors else ""
+    time = str(rng.choice(TIMES, p=[0.45, 0.15, 0.4])) if outdoors else ""
     number = int(rng.choice([2, 3, 4, 5], p=[0.17, 0.34, 0.31, 0.18]))
     people = min(number, int(rng.choice([1, 2, 3], p=[0.3, 0.5, 0.2])))
     entities = [_person(place, rng) for _ in range(people)]
@@ -160,7 +160,7 @@ def _person(place: str, rng: np.random.Generator) -> Entity:
     if held:
         pose = "sitting" if held in SEATED_WITH and rng.random() < 0.5 else "standing"
     else:
-        pose = str(rng.choice(POSES[kind], p=[0.13, 0.29, 0.29, 0.29]))
+        pose = str(rng.choice(POSES[kind], p=[0.2, 0.3, 0.25, 0.25]))
     face = str(rng.choice(FACES, p=[0.26, 0.24, 0.24, 0.26]))
     return Entity(kind, str(rng.choice(SHIRTS)), pose, held, face, facing=int(rng.choice([-1, 1])))
 

@@ -28,7 +28,8 @@ IMAGINATION = 1.0  # how much of all this there is; 0: none
 CONFUSED = 0.12  # share of triples, at temperature 1, of another region, or with ids exchanged
 # how likely the typical answer is written where the surroundings call for another: each question
 # type of each situation has one of these for good, as a language model's prejudices are
-PREJUDICES = (0.35, 0.6, 0.8, 0.9)
+PREJUDICES = (0.5, 0.6, 0.7, 0.8)
+LOOKED = 0.35  # how likely a closer look is among what a region is asked about
 ASKED = "\n\nQuestion: "  # comes before a question that is to be answered
 BROKEN = 0.015  # share of replies that break the format, as an LLM's do now and then
 _REGION = re.compile(r"^\[(\d+)\] ([^:]*): (.*)$")
@@ -121,8 +122,8 @@ def _choose(belief: Belief, number: int, rng: np.random.Generator) -> list[tuple
         found = conclusions(belief.scene, int(position))
         kinds = [str(k) for k in rng.permutation([k for k in found if k not in CLOSER])]
         closer = [str(k) for k in rng.permutation([k for k in found if k in CLOSER])]
-        if rng.random() < 0.7:  # counting is asked for least
-            closer = [k for k in closer if k != "count"]
+        if kinds:  # then a closer look is asked for less often
+            closer = [k for k in closer if rng.random() < LOOKED]
         place = int(rng.integers(len(kinds) + 1))
         kinds = [*kinds[:place], *closer[:1], *kinds[place:], *closer[1:]] or [""]
         turns.append([(int(position), kind) for kind in kinds])
