@@ -3,7 +3,9 @@
 Each time a row is drawn its regions are shuffled, half the time all that were offered and half the
 time those it mentions, and its texts are renumbered to match. A *region swap* is the same text with
 two ids exchanged, false about this very image; an *exchange* has the answer or the rationale of
-another row that asks the same, as VCR's wrong choices have. A row whose texts mention no region is
+another row that asks the same, as VCR's wrong choices have, a *near miss* those of the one of many
+such rows whose reasons share the most words: what is right of such a one in other surroundings. A
+row whose texts mention no region is
 about the plain image: nothing is drawn on it, and it has no swap. ``prefix`` stands before every
 question that there is, as it will when the student is asked; the reference has ``question: ``.
 
@@ -36,6 +38,7 @@ from lskd_nb.records import CORPUS, read_parquet
 from lskd_nb.regions import Region, mentions, region_of, renumber, shuffle_ids
 from lskd_nb.students.views import View
 
+RIVALS = 64  # rows that ask the same, of which a near miss is the one with the most similar reasons
 REHEARSAL = pa.schema([("image", pa.string()), ("question", pa.string()), ("text", pa.string())])
 
 
@@ -56,7 +59,8 @@ class Sample:
     """A row as one step sees it: its view, and texts renumbered to the view's ids.
 
     Its own hard negatives are (question, text) or None: ``swapped`` has two regions exchanged,
-    ``exchanged`` the answer or the rationale of a row that asks the same.
+    ``exchanged`` the answer or the rationale of a row that asks the same, ``near_miss`` those of
+    one with similar reasons.
     """
 
     view: View
@@ -64,6 +68,7 @@ class Sample:
     text: str
     swapped: tuple[str, str] | None = None
     exchanged: tuple[str, str] | None = None
+    near_miss: tuple[str, str] | None = None
 
 
 def corpus_rows(path: str | Path, prefix: str = "") -> list[Row]:
@@ -149,16 +154,16 @@ def draw_sample(
     views: int,
     rng: np.random.Generator,
     asked: Mapping[str, Sequence[Row]] | None = None,
-    rivals: int = 1,
+    near_misses: bool = False,
 ) -> Sample:
     """Shuffle a row's regions and renumber its texts; one that mentions none is not drawn on.
 
     With ``views`` > 0 the shuffle is one of that many fixed ones.
 
-    ``asked``: rows by question, of which ``rivals`` are drawn for the exchange; the one with the
-    most similar reasons is taken.
+    ``asked``: rows by question, of which one is drawn for the exchange, and where ``near_misses``
+    are wanted one with similar reasons for that.
     """
-    rival = _rival(row, asked or {}, rivals, rng)
+    rival = _rival(row, asked or {}, 1, rng)
     if not row.mentioned:
         return _plain_sample(row, rival, rng)
     if views:
@@ -171,7 +176,9 @@ def draw_sample(
     swapped = _swap(question, text, len(regions), rng)
     drawn = Sample(View(row.image, regions), question, text, swapped)
     if rival:
-        return replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng))
+        drawn = replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng))
+    if near_misses and (near := _rival(row, asked or {}, RIVALS, rng)):
+        drawn = replace(drawn, near_miss=_exchange(drawn, answer, rationale, near, rng))
     return drawn
 
 
@@ -205,12 +212,13 @@ def _rival(
     return max(found, key=lambda other: _overlap(own, _words(other.rationale)))
 
 
-def _overlap(one: set[str], other: set[str]) -> float:
+def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
     return len(one & other) / max(len(one | other), 1)
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
+@lru_cache(maxsize=100_000)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
 
 
 def _exchange(
@@ -256,14 +264,14 @@ def batch_at(
     rehearsal_share: float,
     views: int,
     seed: int,
-    rivals: int = 1,
+    near_misses: bool = False,
 ) -> list[Sample]:
     """The rows of a step, a function of seed and step alone: resumed runs see what others would."""
     rng = np.random.default_rng([seed, 1, step])
     rehearsed = round(batch * rehearsal_share) if plain else 0
     picked = [rows[i] for i in epoch_indices(len(rows), batch - rehearsed, step, seed)]
     picked += [plain[i] for i in rng.integers(len(plain), size=rehearsed)] if rehearsed else []
-    return [draw_sample(row, views, rng, asked, rivals) for row in picked]
+    return [draw_sample(row, views, rng, asked, near_misses) for row in picked]
 
 
 def epoch_indices(size: int, batch: int, step: int, seed: int) -> list[int]:

@@ -92,7 +92,7 @@ class DistillationConfig:
     lm_conditioned: float = 0.0
     swaps: float = 0.0  # share of ITM's second negatives that are region swaps
     exchanges: float = 0.0  # share of its first ones that have another row's answer or rationale
-    rivals: int = 1  # drawn for each exchange; the one with the most similar reasons is taken
+    near_misses: float = 0.0  # share of the second ones that have those of a row with like reasons
     # of the word embeddings, as a multiple: ids are words whose meaning is all new
     embedding_lr: float = 1.0
     rehearsal: str | None = None  # Parquet of plain image-text pairs: image, question, text
@@ -155,7 +155,7 @@ def losses(
     words_BE = distributed.all_gather_with_gradient(words_KE)
     itc, similarity_BB = itc_loss(queries_BQE, words_BE, image_ids_B, student.temperature)
     right = [(d.question, d.text) for d in batch]
-    three = (right, *itm_negatives(batch, similarity_BB, config.swaps, config.exchanges, rng))
+    three = (right, *itm_negatives(batch, similarity_BB, config, rng))
     by_image = [three[k][i] for i in mine for k in range(3)]
     match_R2 = student.itm_logits(seen, student.tokenize(*zip(*by_image, strict=True)))
     target_R = torch.zeros(len(by_image), dtype=torch.long, device=image.device)
@@ -172,8 +172,7 @@ def losses(
 def itm_negatives(
     batch: list[Sample],
     similarity: Tensor,
-    swaps: float,
-    exchanges: float,
+    config: DistillationConfig,
     rng: np.random.Generator,
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Two wrong (question, text) for each image: hard ones of the batch by ITC, or the row's own.
@@ -181,7 +180,7 @@ def itm_negatives(
     BLIP-2 draws a hard text for each image and a hard image for each text. Both are pairs of the
     batch that do not belong together; drawn by image, the features of each image are used where
     they are. Of the first negatives a share ``exchanges`` is the row's exchange, of the second ones
-    a share ``swaps`` its region swap, where it has them.
+    a share ``swaps`` its region swap and a share ``near_misses`` its near miss, where it has them.
     """
     likely_BB = similarity.softmax(1)
     # nan where the whole batch is of one image: then any other row will do
@@ -190,11 +189,19 @@ def itm_negatives(
     hard_B2 = distributed.broadcast_from_first(torch.multinomial(likely_BB, 2, replacement=True))
     chosen: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
     for row, others in zip(batch, hard_B2.tolist(), strict=True):
-        for place, (own, share) in enumerate(((row.exchanged, exchanges), (row.swapped, swaps))):
-            if own is None or rng.random() >= share:
-                other = batch[others[place]]
-                own = (other.question, other.text)
-            chosen[place].append(own)
+        own = ((row.exchanged, config.exchanges),), (
+            (row.swapped, config.swaps),
+            (row.near_miss, config.near_misses),
+        )
+        for place, offered in enumerate(own):
+            other = batch[others[place]]
+            taken = (other.question, other.text)
+            drawn = rng.random() if any(negative for negative, _ in offered) else 1.0
+            for negative, share in offered:
+                if 0 <= drawn < share and negative is not None:
+                    taken = negative
+                drawn -= share
+            chosen[place].append(taken)
     return chosen
 
 
@@ -239,7 +246,7 @@ class Steps(Dataset):
             told.rehearsal_share,
             told.views,
             told.seed,
-            told.rivals,
+            bool(told.near_misses),
         )
         size = told.batch // told.accumulation
         return [
@@ -273,7 +280,7 @@ def train(config: DistillationConfig) -> Path:
     steps = Steps(
         rows,
         plain,
-        by_question([*rows, *plain]) if config.exchanges else {},
+        by_question([*rows, *plain]) if config.exchanges or config.near_misses else {},
         config,
         FrozenFeatures(student, config.image_root, config.view_store),
         (distributed.rank(), distributed.world_size()),

@@ -47,7 +47,7 @@ NUMBERS: dict[str, tuple[str, object, Callable[[object], str]]] = {
     "lm_conditioned": ("weight of the question-conditioned LM loss", 0.0, _number),
     "swaps": ("share of ITM's second negatives: region swaps", 0.0, _number),
     "exchanges": ("share of ITM's first negatives: exchanges", 0.0, _number),
-    "rivals": ("rows drawn for an exchange, the nearest taken", 1, _number),
+    "near_misses": ("share of ITM's second negatives: near misses", 0.0, _number),
     "embedding_lr": ("rate of the word embeddings, as a multiple", 1.0, _number),
     "rehearsal_share": ("share of a batch: plain pairs rehearsed", 0.0, _number),
     "base_share": ("share of the base in what is saved", 0.0, _number),

@@ -48,13 +48,21 @@ def test_shares_of_hard_negatives_are_kept(world):
     drawn = [replace(x, exchanged=("exchanged", "?")) for x in drawn]
     similarity = torch.zeros(len(drawn), len(drawn))
     of_batch = {(x.question, x.text) for x in drawn}
-    first, second = d.itm_negatives(drawn, similarity, 0.0, 0.0, np.random.default_rng(0))
+    told = config(world, world / "s", swaps=0.0)
+    without, only = told, replace(told, swaps=1.0, exchanges=1.0)
+    first, second = d.itm_negatives(drawn, similarity, without, np.random.default_rng(0))
     assert set(first) | set(second) <= of_batch
-    first, second = d.itm_negatives(drawn, similarity, 1.0, 1.0, np.random.default_rng(0))
+    first, second = d.itm_negatives(drawn, similarity, only, np.random.default_rng(0))
     assert set(first) == {("exchanged", "?")}
     assert all(
         n == x.swapped if x.swapped else n in of_batch for n, x in zip(second, drawn, strict=True)
     )
+    half = replace(told, swaps=0.5, near_misses=0.5)
+    drawn = [replace(x, near_miss=("near", "?")) for x in drawn if x.swapped] * 40
+    similarity = torch.zeros(len(drawn), len(drawn))
+    _, second = d.itm_negatives(drawn, similarity, half, np.random.default_rng(0))
+    near = np.mean([n == ("near", "?") for n in second])
+    assert 0.4 < near < 0.6 and set(second) <= {("near", "?"), *(x.swapped for x in drawn)}
 
 
 def test_a_batch_of_one_image_still_has_negatives(world):

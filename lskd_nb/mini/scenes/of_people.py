@@ -6,8 +6,6 @@ The more particular situations come first.
 from lskd_nb.mini.scenes.situation import Near, Situation
 from lskd_nb.mini.scenes.world import ANIMALS, PEOPLE, THINGS
 
-GROWN = ("man", "woman")
-
 OF_PEOPLE = (
     # people with something in their hands
     Situation(
@@ -42,9 +40,11 @@ OF_PEOPLE = (
         "pass",
         PEOPLE,
         held="ball",
-        near=Near(GROWN),
-        answers=dict(next="pass the ball", why="to let somebody else score", role="a team mate"),
-        link="two can play together",
+        near=Near(("child",)),
+        answers=dict(
+            next="pass the ball to the child", why="to play with the child", role="a patient friend"
+        ),
+        link="children love to play",
     ),
     Situation(
         "game",
@@ -64,10 +64,19 @@ OF_PEOPLE = (
         ),
     ),
     Situation(
+        "wet musician",
+        PEOPLE,
+        held="guitar",
+        weather="rainy",
+        answers=dict(
+            next="play in the rain", why="to have the street alone", role="a wet musician"
+        ),
+    ),
+    Situation(
         "serenade",
         PEOPLE,
         held="guitar",
-        near=Near(GROWN),
+        near=Near(("woman",)),
         answers=dict(next="sing a love song", why="to win a heart", role="an admirer with a song"),
         link="songs can win a heart",
     ),
@@ -99,11 +108,11 @@ OF_PEOPLE = (
         "cook for others",
         PEOPLE,
         held="pan",
-        near=Near(GROWN),
+        near=Near(("child",)),
         answers=dict(
-            next="serve the eggs", why="to feed somebody hungry", before="asked who is hungry"
+            next="serve the eggs", why="to feed a hungry child", before="asked who is hungry"
         ),
-        link="whoever watches a cook wants to eat",
+        link="children are always hungry",
     ),
     Situation(
         "cook",
@@ -164,7 +173,7 @@ OF_PEOPLE = (
         "offered bouquet",
         PEOPLE,
         held="flowers",
-        near=Near(GROWN),
+        near=Near(("woman",)),
         answers=dict(
             next="offer the flowers", why="to say sorry", before="had a quarrel with somebody"
         ),
@@ -179,22 +188,39 @@ OF_PEOPLE = (
         ),
     ),
     Situation(
+        "storm photographer",
+        PEOPLE,
+        held="camera",
+        weather="rainy",
+        answers=dict(
+            next="pack up the camera", why="to photograph the storm", role="a storm photographer"
+        ),
+    ),
+    Situation(
         "wildlife",
         PEOPLE,
         held="camera",
-        near=Near(ANIMALS),
+        place="farm",
         answers=dict(
             next="photograph the animal",
             why="to show how animals live",
             role="a wildlife photographer",
         ),
-        link="animals do not pose for long",
     ),
     Situation(
         "photographer",
         PEOPLE,
         held="camera",
         answers=dict(next="take a photo", why="to remember this moment", role="a photographer"),
+    ),
+    Situation(
+        "wet book",
+        PEOPLE,
+        held="book",
+        weather="rainy",
+        answers=dict(
+            next="put the book away", why="to keep the book dry", feel="sad about the wet book"
+        ),
     ),
     Situation(
         "reading lamp",
@@ -229,6 +255,17 @@ OF_PEOPLE = (
         PEOPLE,
         held="book",
         answers=dict(next="turn the page", why="to enjoy a story", feel="lost in a story"),
+    ),
+    Situation(
+        "wet balloon",
+        PEOPLE,
+        held="balloon",
+        weather="rainy",
+        answers=dict(
+            next="hide the balloon from the rain",
+            why="to keep the balloon dry",
+            before="was out in the rain",
+        ),
     ),
     Situation(
         "shared balloon",
@@ -281,12 +318,24 @@ OF_PEOPLE = (
         answers=dict(next="stop to drink water", why="to stay fit", before="put on running shoes"),
     ),
     Situation(
+        "without umbrella",
+        PEOPLE,
+        pose="waving",
+        weather="rainy",
+        answers=dict(
+            next="ask for an umbrella", why="to get out of the rain", before="lost the umbrella"
+        ),
+        link="umbrellas keep the rain off",
+    ),
+    Situation(
         "greeting",
         PEOPLE,
         pose="waving",
-        near=Near(GROWN),
-        answers=dict(next="say hello", why="to greet a friend", before="recognized a friend"),
-        link="friends wave back",
+        near=Near(("child",)),
+        answers=dict(
+            next="say hello to the child", why="to greet the child", before="recognized the child"
+        ),
+        link="children wave back",
     ),
     Situation(
         "farewell",
@@ -295,46 +344,46 @@ OF_PEOPLE = (
         answers=dict(next="call for attention", why="to be noticed", before="lost the others"),
     ),
     Situation(
-        "quarrel",
+        "scolding",
         PEOPLE,
         face="angry",
-        near=Near(GROWN),
+        near=Near(("child",)),
         answers=dict(
-            next="shout at somebody", why="to win the quarrel", feel="furious with somebody"
+            next="shout at the child", why="to win the quarrel", feel="furious with the child"
         ),
-        link="an angry look is meant for somebody",
+        link="children try to win every quarrel",
     ),
     Situation(
         "comfort",
         ("child",),
         face="crying",
-        near=Near(GROWN),
+        near=Near(("woman",)),
         answers=dict(next="ask to be carried", why="to find comfort", feel="in need of a hug"),
-        link="grown people can comfort a child",
+        link="tears call for a hug",
     ),
     Situation(
-        "charm",
+        "amusement",
         PEOPLE,
         face="smiling",
-        near=Near(GROWN),
+        near=Near(("child",)),
         answers=dict(
-            next="start a chat", why="to make a new friend", feel="delighted to meet somebody"
+            next="start a game with the child", why="to make the child smile", feel="delighted by the child"
         ),
-        link="a smile opens every talk",
+        link="a smile opens the heart of children",
     ),
     Situation(
         "petting",
         PEOPLE,
-        near=Near(("dog", "cat", "sheep")),
-        answers=dict(next="pet the animal", why="to feel the soft fur", feel="fond of the animal"),
+        near=Near(("dog",)),
+        answers=dict(next="pet the dog", why="to feel the soft fur", feel="fond of the dog"),
         link="soft fur invites a hand",
     ),
     Situation(
         "keeper",
         PEOPLE,
-        near=Near(("horse", "cow")),
+        near=Near(("horse",)),
         answers=dict(
-            next="feed the animal", why="to care for the animal", feel="proud of the animal"
+            next="feed the horse", why="to care for the horse", feel="proud of the horse"
         ),
         link="big animals are always hungry",
     ),
