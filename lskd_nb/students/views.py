@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -236,19 +237,28 @@ class FrozenFeatures:
     def prepare(self, views: Iterable[View], batch: int = 64) -> int:
         """Compute what is missing into the folder; return how many views were.
 
-        A killed call leaves the old index.
+        A killed call leaves the old index. Of several processes that store into one folder each
+        waits for the one before it, and goes on from what that has stored.
         """
         if self.folder is None:
             raise ValueError(
                 "FrozenFeatures was made without a folder: features are computed on demand"
             )
-        missing = list({v.key: v for v in views if v.key not in self._rows}.values())
-        if not missing:
+        wanted = {v.key: v for v in views}
+        if wanted.keys() <= self._rows.keys():
             return 0
+        with place_for(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "store.lock"):
+            if (self.folder / "index.json").exists():
+                self._open()
+            missing = [view for key, view in wanted.items() if key not in self._rows]
+            return self._add(missing, batch) if missing else 0
+
+    def _add(self, missing: Sequence[View], batch: int) -> int:
         row_bytes = 2 * int(np.prod(self.shape))
         rows = dict(self._rows)
         with place_for(self.folder / "views.bf16"):
-            self.folder.mkdir(parents=True, exist_ok=True)
             with open(self.folder / "views.bf16", "r+b" if rows else "wb") as store:
                 store.truncate(len(rows) * row_bytes)
                 store.seek(0, os.SEEK_END)

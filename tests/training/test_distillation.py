@@ -5,8 +5,11 @@ import shutil
 import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
@@ -290,6 +293,30 @@ def test_stored_views_equal_fresh_ones(world, tmp_path):
     assert again.prepare(more) == 1 and torch.equal(
         again.features(views[1:] + more)[2:], stored.encode(more).to(torch.bfloat16)
     )
+
+
+def test_two_that_store_features_at_once_wait_for_each_other(world, tmp_path, monkeypatch):
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    rows = batches.corpus_rows(world / "corpus.parquet")
+    views = [batches.fixed_view(row, which) for row in rows for which in range(2)]
+    parts = views[: len(views) // 2], views[len(views) // 2 :]
+    at_once, encode = Barrier(2), FrozenFeatures.encode
+
+    def slowly(self, some):
+        with suppress(BrokenBarrierError):  # the lock lets only one of them come here
+            at_once.wait(0.5)
+        return encode(self, some)
+
+    monkeypatch.setattr(FrozenFeatures, "encode", slowly)
+    with ThreadPoolExecutor(2) as processes:
+        list(
+            processes.map(lambda p: FrozenFeatures(student, world, tmp_path).prepare(p, 2), parts)
+        )
+    stored = FrozenFeatures(student, world, tmp_path).stored(views).float()
+    monkeypatch.undo()
+    direct = FrozenFeatures(student, world).encode(views).to(torch.bfloat16).float()
+    assert torch.allclose(stored, direct, atol=0.05)
+
 
 
 def test_boxes_are_drawn_after_resizing(world):
