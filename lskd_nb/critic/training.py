@@ -6,10 +6,10 @@ recipe are these swaps, several fixed numberings of an image's regions (``shuffl
 rate of their own for the word embeddings; as published, regions are shuffled anew at each step
 (``fresh_shuffles``).
 
-Run as ``accelerate launch -m lskd_nb.critic.training CONFIG.json``, on any number of processes,
-each of which has its part of the rows: it writes ``metrics.jsonl`` as it goes and a checkpoint
-every so many steps, and a killed run goes on from there with the same numbers. Without dropout the
-losses are those of a single process.
+Run as ``python -m lskd_nb.critic.training CONFIG.json``, or by ``accelerate launch -m`` in any
+number of processes, each of which has its part of the rows: it writes ``metrics.jsonl`` as it goes
+and a checkpoint every so many steps, and a killed run goes on from there with the same numbers.
+Without dropout the losses are those of a single process.
 """
 
 import json

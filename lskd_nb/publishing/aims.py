@@ -171,7 +171,10 @@ def aims(metrics: Mapping) -> dict[str, Aim]:
         ),
         "kept": _at_least("Acceptable of those kept", look_up(metrics, "acceptability.kept"), 88),
         "critic": Aim(
-            "Critic AUC, against the truth", f"{auc or 0:.3f}", "0.88", None if auc is None else auc >= 0.88
+            "Critic AUC, against the truth",
+            f"{auc or 0:.3f}",
+            "0.88",
+            None if auc is None else auc >= 0.88,
         ),
         **{task: _not_lost(metrics, name, task) for name, task in TASKS.items()},
         "time": Aim(

@@ -256,17 +256,16 @@ class FrozenFeatures:
             return self._add(missing, batch) if missing else 0
 
     def _add(self, missing: Sequence[View], batch: int) -> int:
-        row_bytes = 2 * int(np.prod(self.shape))
+        file, row_bytes = self.folder / "views.bf16", 2 * int(np.prod(self.shape))
         rows = dict(self._rows)
-        with place_for(self.folder / "views.bf16"):
-            with open(self.folder / "views.bf16", "r+b" if rows else "wb") as store:
-                store.truncate(len(rows) * row_bytes)
-                store.seek(0, os.SEEK_END)
-                for start in range(0, len(missing), batch):
-                    part = missing[start : start + batch]
-                    features_BPD = self.encode(part).to(torch.bfloat16).cpu()
-                    store.write(features_BPD.view(torch.int16).numpy().tobytes())
-                    rows.update({v.key: len(rows) + i for i, v in enumerate(part)})
+        with place_for(file), open(file, "r+b" if rows else "wb") as store:
+            store.truncate(len(rows) * row_bytes)
+            store.seek(0, os.SEEK_END)
+            for start in range(0, len(missing), batch):
+                part = missing[start : start + batch]
+                features_BPD = self.encode(part).to(torch.bfloat16).cpu()
+                store.write(features_BPD.view(torch.int16).numpy().tobytes())
+                rows.update({v.key: len(rows) + i for i, v in enumerate(part)})
         with atomic_path(self.folder / "index.json") as temporary:
             temporary.write_text(json.dumps(rows))
         self._open()

@@ -12,10 +12,10 @@ losses. The vision encoder is frozen. Four choices go beyond the published recip
 - what is saved may lie between the base and the trained weights, which forgets less still (WiSE-FT,
   Wortsman et al. 2022).
 
-Run as ``accelerate launch -m lskd_nb.training.distillation CONFIG.json``, on any number of
-processes: it writes ``metrics.jsonl`` as it goes and a checkpoint every so many steps, and a killed
-run goes on from there with the same numbers. Without dropout the losses are those of a single
-process.
+Run as ``python -m lskd_nb.training.distillation CONFIG.json``, or by ``accelerate launch -m`` in
+any number of processes: it writes ``metrics.jsonl`` as it goes and a checkpoint every so many
+steps, and a killed run goes on from there with the same numbers. Without dropout the losses are
+those of a single process.
 
 Letters of shapes are those of ``students.blip2``; of W processes each has K = B / W images.
 """
@@ -170,10 +170,7 @@ def losses(
 
 
 def itm_negatives(
-    batch: list[Sample],
-    similarity: Tensor,
-    config: DistillationConfig,
-    rng: np.random.Generator,
+    batch: list[Sample], similarity: Tensor, config: DistillationConfig, rng: np.random.Generator
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Two wrong (question, text) for each image: hard ones of the batch by ITC, or the row's own.
 
@@ -189,9 +186,9 @@ def itm_negatives(
     hard_B2 = distributed.broadcast_from_first(torch.multinomial(likely_BB, 2, replacement=True))
     chosen: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
     for row, others in zip(batch, hard_B2.tolist(), strict=True):
-        own = ((row.exchanged, config.exchanges),), (
-            (row.swapped, config.swaps),
-            (row.near_miss, config.near_misses),
+        own = (
+            ((row.exchanged, config.exchanges),),
+            ((row.swapped, config.swaps), (row.near_miss, config.near_misses)),
         )
         for place, offered in enumerate(own):
             other = batch[others[place]]

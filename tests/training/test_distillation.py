@@ -309,14 +309,11 @@ def test_two_that_store_features_at_once_wait_for_each_other(world, tmp_path, mo
 
     monkeypatch.setattr(FrozenFeatures, "encode", slowly)
     with ThreadPoolExecutor(2) as processes:
-        list(
-            processes.map(lambda p: FrozenFeatures(student, world, tmp_path).prepare(p, 2), parts)
-        )
+        list(processes.map(lambda p: FrozenFeatures(student, world, tmp_path).prepare(p, 2), parts))
     stored = FrozenFeatures(student, world, tmp_path).stored(views).float()
     monkeypatch.undo()
     direct = FrozenFeatures(student, world).encode(views).to(torch.bfloat16).float()
     assert torch.allclose(stored, direct, atol=0.05)
-
 
 
 def test_boxes_are_drawn_after_resizing(world):

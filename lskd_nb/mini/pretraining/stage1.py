@@ -49,7 +49,6 @@ from lskd_nb.mini.scenes.world import (
 from lskd_nb.regions import COLOR_NAMES
 from lskd_nb.students.blip2 import Student, autocast, itc_loss, lm_loss
 
-
 BRIEF = 0.5  # share of the steps that learn from one clause at a time
 LOOKING = ("What about {} box?", "{} box.", "What is framed in {}?", "{} box is what?")
 WEIGHTS_OF = {"itc": 0.5, "itm": 1.0, "lm": 0.5, "looking": 0.1}  # the losses'

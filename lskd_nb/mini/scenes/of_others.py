@@ -1,7 +1,7 @@
 """What follows for an animal or a thing, and for what it is near to; the more particular first."""
 
 from lskd_nb.mini.scenes.situation import Near, Situation
-from lskd_nb.mini.scenes.world import ANIMALS, PEOPLE
+from lskd_nb.mini.scenes.world import PEOPLE
 
 OF_OTHERS = (
     # animals
@@ -47,10 +47,7 @@ OF_OTHERS = (
         link="wet fur gets heavy",
     ),
     Situation(
-        "moon",
-        ("dog",),
-        time="night",
-        answers=dict(next="howl at the moon", feel="watchful"),
+        "moon", ("dog",), time="night", answers=dict(next="howl at the moon", feel="watchful")
     ),
     Situation(
         "wet cat",

@@ -367,7 +367,9 @@ OF_PEOPLE = (
         face="smiling",
         near=Near(("child",)),
         answers=dict(
-            next="start a game with the child", why="to make the child smile", feel="delighted by the child"
+            next="start a game with the child",
+            why="to make the child smile",
+            feel="delighted by the child",
         ),
         link="a smile opens the heart of children",
     ),
@@ -382,9 +384,7 @@ OF_PEOPLE = (
         "keeper",
         PEOPLE,
         near=Near(("horse",)),
-        answers=dict(
-            next="feed the horse", why="to care for the horse", feel="proud of the horse"
-        ),
+        answers=dict(next="feed the horse", why="to care for the horse", feel="proud of the horse"),
         link="big animals are always hungry",
     ),
     Situation(
