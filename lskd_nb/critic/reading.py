@@ -57,7 +57,7 @@ def reading_config(
         near_misses=0.5,
         embedding_lr=embedding_lr,
         rehearsal=str(home / "rehearsal.parquet"),
-        rehearsal_share=0.1,
+        rehearsal_share=0.2,
         base_share=0.3,
         prefix="",
         checkpoint_every=50,
