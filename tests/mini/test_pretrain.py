@@ -55,7 +55,7 @@ def test_the_documented_command_makes_all_weights(tmp_path):
         "front",
         "place",
     }
-    assert set(parts["reading"]["scores"]["reading"]) == {"caption", "frame"} and all(
+    assert set(parts["reading"]["scores"]["reading"]) == {"caption", "frame", "exchange"} and all(
         0 <= v <= 1 for v in parts["reading"]["scores"]["reading"].values()
     )
     assert "never region ids" in (tmp_path / "w" / "CARD.md").read_text()
@@ -83,7 +83,7 @@ def test_a_wrong_text_is_never_the_right_one():
         for s in sample_scenes(40, 13, "t")
     ]
     examples = [example(views, int(i), rng) for i in rng.integers(len(views), size=3000)]
-    assert all(e.text != e.wrong for e in examples)
+    assert all(e.text not in (e.wrong, e.worse) for e in examples)
     assert {e.question[:14] for e in examples} >= {"", "What is framed", "Where is this?"}
 
 

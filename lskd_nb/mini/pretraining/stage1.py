@@ -28,7 +28,10 @@ from lskd_nb.mini.pretraining.vision import (
     optimizers_of,
     schedule,
     to_pixels,
+    word_head,
     word_index,
+    words_loss,
+    words_told,
 )
 from lskd_nb.mini.scenes import grammar
 from lskd_nb.mini.scenes.world import (
@@ -162,7 +165,10 @@ def _mistaken(view: View, entity: int, rng: np.random.Generator) -> Entity:
     others = [other for other in others if _content(other) != _content(this)]
     if others and rng.random() < 0.6:
         return others[rng.integers(len(others))]
-    return _altered(this, rng)
+    altered = this
+    while _content(altered) == _content(this):  # what it faces may be what it faced before
+        altered = _altered(this, rng)
+    return altered
 
 
 def in_colors(statement: str, view: View) -> str:
@@ -341,18 +347,10 @@ def looking_loss(
             form = LOOKING[int(rng.integers(len(LOOKING)))]
             rows.append(row)
             asked.append(form.format(COLOR_NAMES[view.frames[entity]]))
-            told = np.zeros(len(words), np.float32)
-            named = entity_words(view.scene.entities[entity], view.frames[entity])
-            told[[words[w] for w in named]] = 1
-            target.append(told)
+            framed = entity_words(view.scene.entities[entity], view.frames[entity])
+            target.append(words_told(framed, words))
     seen = student.seen_by_queries(image[rows], student.tokenize(asked, [""] * len(asked)))
-    return (
-        F.binary_cross_entropy_with_logits(
-            head(seen.mean(1)).float(), torch.from_numpy(np.stack(target)), reduction="none"
-        )
-        .sum(-1)
-        .mean()
-    )
+    return words_loss(head(seen.mean(1)).float(), torch.from_numpy(np.stack(target)))
 
 
 def train_reading(
@@ -371,8 +369,7 @@ def train_reading(
     views = [draw_view(pool, i, rng, framed) for i in range(len(pool.scenes)) for _ in range(2)]
     features = encode_views(student, views)
     words = word_index()
-    head = nn.Linear(student.blip2.config.qformer_config.hidden_size, len(words))
-    nn.init.constant_(head.bias, -3.0)
+    head = word_head(student.blip2.config.qformer_config.hidden_size, words)
     optimizers = optimizers_of(
         [*student.named_parameters(), *head.named_parameters()], peak, decay=0.1
     )

@@ -196,21 +196,36 @@ def word_index() -> dict[str, int]:
     return {w: i for i, w in enumerate(sorted(words))}
 
 
+def word_head(width: int, words: dict[str, int]) -> nn.Linear:
+    """Reads words from features; at first it expects few of them."""
+    head = nn.Linear(width, len(words))
+    nn.init.constant_(head.bias, -3.0)
+    return head
+
+
+def words_told(told: Iterable[str], words: dict[str, int]) -> np.ndarray:
+    """(W,) float32: 1 for each word that is told."""
+    target = np.zeros(len(words), np.float32)
+    target[[words[w] for w in told]] = 1
+    return target
+
+
+def words_loss(logits: Tensor, told: Tensor) -> Tensor:
+    """Binary cross entropy, summed over words and averaged over what they are told of."""
+    return F.binary_cross_entropy_with_logits(logits, told, reduction="none").sum(-1).mean()
+
+
 def vision_batch(
     views: list[View], words: dict[str, int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Pixels; patch weights (R, P) of entities, their pictures (R,); words of both as targets."""
     weights, owner, seen, whole = [], [], [], []
     for row, view in enumerate(views):
-        picture = np.zeros(len(words), np.float32)
-        picture[[words[w] for w in _scene_words(view.scene)]] = 1
-        whole.append(picture)
+        whole.append(words_told(_scene_words(view.scene), words))
         for index, entity in enumerate(view.scene.entities):
-            target = np.zeros(len(words), np.float32)
-            target[[words[w] for w in entity_words(entity, view.frames.get(index))]] = 1
             weights.append(_patch_weights(entity))
             owner.append(row)
-            seen.append(target)
+            seen.append(words_told(entity_words(entity, view.frames.get(index)), words))
     return to_pixels(views), *(
         torch.from_numpy(np.stack(a)) for a in (weights, np.array(owner), seen, whole)
     )
@@ -229,9 +244,7 @@ def vision_loss(
     some = torch.multinomial(weights, 2, replacement=True)
     patches = head(features[owner[:, None], 1 + some]).float()
     pairs = ((entities, seen), (pictures, whole), (patches, seen[:, None].expand_as(patches)))
-    loss = sum(
-        F.binary_cross_entropy_with_logits(x, y, reduction="none").sum(-1).mean() for x, y in pairs
-    )
+    loss = sum(words_loss(x, y) for x, y in pairs)
     return loss, entities, pictures
 
 
@@ -252,8 +265,7 @@ def train_vision(
     # the CPU's fused attention has a slow backward pass
     student.blip2.set_attn_implementation("eager")
     vision = student.blip2.vision_model.requires_grad_(True).train()
-    head = nn.Linear(student.blip2.config.vision_config.hidden_size, len(words))
-    nn.init.constant_(head.bias, -3.0)
+    head = word_head(student.blip2.config.vision_config.hidden_size, words)
     optimizers = optimizers_of([*vision.named_parameters(), *head.named_parameters()], peak)
     begin, total = time.time(), 0.0
     for step in range(steps):
