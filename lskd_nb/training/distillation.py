@@ -117,6 +117,13 @@ class DistillationConfig:
     workers: int = 0
     threads: int = 0  # 0: torch's choice
 
+    def __post_init__(self) -> None:
+        if self.swaps + self.near_misses > 1 + 1e-9:
+            raise ValueError(
+                f"swaps {self.swaps:g} and near_misses {self.near_misses:g} are shares of the same"
+                " negatives, ITM's second ones: together they may be 1 at most"
+            )
+
     def identity(self) -> str:
         """What a trained student depends on, as JSON: the configuration, less where and how fast it
         runs, and its files' hashes.

@@ -65,6 +65,8 @@ def test_shares_of_hard_negatives_are_kept(world):
     similarity = torch.zeros(len(drawn), len(drawn))
     _, second = d.itm_negatives(drawn, similarity, half, np.random.default_rng(0))
     near = np.mean([n == ("near", "?") for n in second])
+    with pytest.raises(ValueError, match="swaps 0.8 and near_misses 0.5"):
+        replace(told, swaps=0.8, near_misses=0.5)
     assert 0.4 < near < 0.6 and set(second) <= {("near", "?"), *(x.swapped for x in drawn)}
 
 
