@@ -193,7 +193,7 @@ def _pointed(
     for index in rng.permutation(len(pairs)):
         kind, *sides = pairs[index]
         texts = [known[side[0]][kind][0].answers[kind] for side in sides]
-        if max(right[kind][text] for text in texts) > 3 + COMMONEST * right[kind].total():
+        if max(right[kind][text] for text in texts) > 1 + COMMONEST * right[kind].total():
             continue
         direction = int(rng.integers(2))
         region, other = (int(rng.choice(sides[d])) for d in (direction, 1 - direction))
