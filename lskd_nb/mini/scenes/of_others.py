@@ -20,6 +20,13 @@ OF_OTHERS = (
         link="dogs are no friends of cats",
     ),
     Situation(
+        "dog and herd",
+        ("dog",),
+        near=Near(("cow", "sheep")),
+        answers=dict(next="drive the herd", feel="proud of the herd"),
+        link="dogs drive the herd",
+    ),
+    Situation(
         "cat hunt",
         ("cat",),
         near=Near(("bird",)),
@@ -87,6 +94,13 @@ OF_OTHERS = (
         link="dogs drive the herd",
     ),
     Situation(
+        "horse and herd",
+        ("horse",),
+        near=Near(("cow", "sheep")),
+        answers=dict(next="walk with the other animals", feel="glad to have friends"),
+        link="animals need friends",
+    ),
+    Situation(
         "wet animal",
         ("horse", "cow", "sheep"),
         weather="rainy",
@@ -138,6 +152,20 @@ OF_OTHERS = (
         link="cars have a roof",
     ),
     Situation(
+        "car and dog",
+        ("car",),
+        near=Near(("dog",)),
+        answers=dict(role="a thing for the dog to bark at", before="had to stop for the dog"),
+        link="dogs run after wheels",
+    ),
+    Situation(
+        "night drive",
+        ("car",),
+        time="night",
+        answers=dict(role="a way home in the dark", before="came home late"),
+        link="cars light the way",
+    ),
+    Situation(
         "drive",
         ("car",),
         answers=dict(role="a means of transport", before="was washed and polished"),
@@ -149,6 +177,20 @@ OF_OTHERS = (
         weather="rainy",
         answers=dict(role="a slippery ride", before="was left out in the rain"),
         link="wet wheels slip",
+    ),
+    Situation(
+        "bicycle and dog",
+        ("bicycle",),
+        near=Near(("dog",)),
+        answers=dict(role="a reason for the dog to run", before="was left with the dog"),
+        link="dogs run after wheels",
+    ),
+    Situation(
+        "night bicycle",
+        ("bicycle",),
+        time="night",
+        answers=dict(role="a dangerous ride in the dark", before="was left behind at dusk"),
+        link="bicycles are hard to see at night",
     ),
     Situation(
         "parked bicycle",
@@ -164,10 +206,31 @@ OF_OTHERS = (
         link="storms sink boats",
     ),
     Situation(
+        "boat and bird",
+        ("boat",),
+        near=Near(("bird",)),
+        answers=dict(role="a source of fish for the bird", before="came back with hungry birds"),
+        link="birds fly after fish",
+    ),
+    Situation(
+        "night boat",
+        ("boat",),
+        time="night",
+        answers=dict(role="a bedroom on the water", before="was pulled in at dusk"),
+        link="boats come back at dusk",
+    ),
+    Situation(
         "sailing",
         ("boat",),
         answers=dict(role="a way across the water", before="came back with fish"),
         link="boats carry nets",
+    ),
+    Situation(
+        "tent and dog",
+        ("tent",),
+        near=Near(("dog",)),
+        answers=dict(role="a place for the dog to guard", before="was a bed for the dog"),
+        link="dogs guard their owner",
     ),
     Situation(
         "camp night",
@@ -175,6 +238,13 @@ OF_OTHERS = (
         time="night",
         answers=dict(role="a bedroom for tonight", before="was lit by a torch"),
         link="campers sleep at night",
+    ),
+    Situation(
+        "wet tent",
+        ("tent",),
+        weather="rainy",
+        answers=dict(role="a shelter from the storm", before="was put up before the rain"),
+        link="tents keep the rain off",
     ),
     Situation(
         "camp",
@@ -190,6 +260,20 @@ OF_OTHERS = (
         link="wet wood is no seat",
     ),
     Situation(
+        "bench and bird",
+        ("bench",),
+        near=Near(("bird",)),
+        answers=dict(role="a place to feed the bird", before="was a place for breakfast"),
+        link="birds look for crumbs",
+    ),
+    Situation(
+        "night bench",
+        ("bench",),
+        time="night",
+        answers=dict(role="a bed for the night", before="was left by the last people"),
+        link="people go home at night",
+    ),
+    Situation(
         "seat",
         ("bench",),
         answers=dict(role="a place to sit down", before="was painted by the city"),
@@ -201,6 +285,20 @@ OF_OTHERS = (
         weather="rainy",
         answers=dict(role="a roof against the rain", before="soaked up the water"),
         link="leaves hold back the rain",
+    ),
+    Situation(
+        "tree and bird",
+        ("tree",),
+        near=Near(("bird",)),
+        answers=dict(role="a home for the bird", before="got a new nest"),
+        link="birds nest in trees",
+    ),
+    Situation(
+        "night tree",
+        ("tree",),
+        time="night",
+        answers=dict(role="a place for birds to sleep", before="was a shade all day"),
+        link="birds sleep in trees",
     ),
     Situation(
         "shade tree",

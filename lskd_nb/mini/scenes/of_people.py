@@ -47,6 +47,16 @@ OF_PEOPLE = (
         link="children love to play",
     ),
     Situation(
+        "late game",
+        PEOPLE,
+        held="ball",
+        time="night",
+        answers=dict(
+            next="carry the ball home", why="to play until late", role="a player in the dark"
+        ),
+        link="nobody can catch in the dark",
+    ),
+    Situation(
         "game",
         PEOPLE,
         held="ball",
@@ -157,6 +167,16 @@ OF_PEOPLE = (
         ),
     ),
     Situation(
+        "wet traveler",
+        PEOPLE,
+        held="suitcase",
+        weather="rainy",
+        answers=dict(
+            next="look for a dry train", why="to travel to the sun", role="a traveler in the rain"
+        ),
+        link="people travel from bad weather to the sun",
+    ),
+    Situation(
         "traveler",
         PEOPLE,
         held="suitcase",
@@ -178,6 +198,18 @@ OF_PEOPLE = (
             next="offer the flowers", why="to say sorry", before="had a quarrel with somebody"
         ),
         link="flowers can mend a quarrel",
+    ),
+    Situation(
+        "dinner present",
+        PEOPLE,
+        held="flowers",
+        time="night",
+        answers=dict(
+            next="go to dinner with flowers",
+            why="to win a heart at dinner",
+            before="was asked to dinner",
+        ),
+        link="every dinner needs a present",
     ),
     Situation(
         "bouquet",
@@ -206,6 +238,18 @@ OF_PEOPLE = (
             why="to show how animals live",
             role="a wildlife photographer",
         ),
+    ),
+    Situation(
+        "night photographer",
+        PEOPLE,
+        held="camera",
+        time="night",
+        answers=dict(
+            next="photograph the stars",
+            why="to show how the night looks",
+            role="a photographer of the dark",
+        ),
+        link="stars come out in the dark",
     ),
     Situation(
         "photographer",
@@ -255,6 +299,18 @@ OF_PEOPLE = (
         PEOPLE,
         held="book",
         answers=dict(next="turn the page", why="to enjoy a story", feel="lost in a story"),
+    ),
+    Situation(
+        "party is over",
+        PEOPLE,
+        held="balloon",
+        time="night",
+        answers=dict(
+            next="take the balloon home",
+            why="to remember the party",
+            before="was at a party until late",
+        ),
+        link="a party can last until night",
     ),
     Situation(
         "wet balloon",
@@ -312,6 +368,18 @@ OF_PEOPLE = (
         ),
     ),
     Situation(
+        "late run",
+        PEOPLE,
+        pose="running",
+        time="night",
+        answers=dict(
+            next="jump on the last train",
+            why="to get home in time",
+            before="was late for the train",
+        ),
+        link="the last train does not wait",
+    ),
+    Situation(
         "jogger",
         PEOPLE,
         pose="running",
@@ -336,6 +404,16 @@ OF_PEOPLE = (
             next="say hello to the child", why="to greet the child", before="recognized the child"
         ),
         link="children wave back",
+    ),
+    Situation(
+        "stranded",
+        PEOPLE,
+        pose="waving",
+        time="night",
+        answers=dict(
+            next="stop a car", why="to get home at night", before="was left behind in the dark"
+        ),
+        link="cars take people home",
     ),
     Situation(
         "farewell",
@@ -419,6 +497,14 @@ OF_PEOPLE = (
         PEOPLE,
         pose="sitting",
         answers=dict(next="stand up again", why="to take a break", feel="relaxed"),
+    ),
+    Situation(
+        "wet wait",
+        PEOPLE,
+        pose="standing",
+        weather="rainy",
+        answers=dict(next="go inside", why="to wait until the rain is over", feel="wet and grumpy"),
+        link="storms drive people inside",
     ),
     Situation(
         "waiting",

@@ -28,7 +28,7 @@ IMAGINATION = 1.0  # how much of all this there is; 0: none
 CONFUSED = 0.18  # share of triples, at temperature 1, of another region, or with ids exchanged
 # how likely the typical answer is written where the surroundings call for another: each question
 # type of each situation has one of these for good, as a language model's prejudices are
-PREJUDICES = (0.35, 0.4, 0.45, 0.5)
+PREJUDICES = (0.3, 0.4, 0.5, 0.85)
 LOOKED = 0.12  # how likely a closer look is among what a region is asked about
 ASKED = "\n\nQuestion: "  # comes before a question that is to be answered
 BROKEN = 0.015  # share of replies that break the format, as an LLM's do now and then
