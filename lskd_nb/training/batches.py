@@ -4,9 +4,10 @@ Each time a row is drawn its regions are shuffled, half the time all that were o
 time those it mentions, and its texts are renumbered to match. A *region swap* is the same text with
 two ids exchanged, false about this very image; an *exchange* has the answer or the rationale of
 another row that asks the same, as VCR's wrong choices have, a *near miss* those of the one of many
-such rows whose reasons share the most words: what is right of such a one in other surroundings. A
-row whose texts mention no region is
-about the plain image: nothing is drawn on it, and it has no swap. ``prefix`` stands before every
+such rows whose reasons share the most words: what is right of such a one in other surroundings.
+Captions, which are asked nothing, have near misses too: a caption of another image that differs in
+a word or two. A row whose texts mention no region is about the plain image: nothing is drawn on it,
+and it has no swap. ``prefix`` stands before every
 question that there is, as it will when the student is asked; the reference has ``question: ``.
 
     corpus.parquet                      rehearsal.parquet
@@ -163,9 +164,10 @@ def draw_sample(
     ``asked``: rows by question, of which one is drawn for the exchange, and where ``near_misses``
     are wanted one with similar reasons for that.
     """
-    rival = _rival(row, asked or {}, 1, rng)
+    rival = _rival(row, asked or {}, 1, rng) if row.question else None
+    near = _rival(row, asked or {}, RIVALS, rng) if near_misses else None
     if not row.mentioned:
-        return _plain_sample(row, rival, rng)
+        return _plain_sample(row, rival, near, rng)
     if views:
         regions, mapping = _fixed_shuffle(row, int(rng.integers(views)))
     else:
@@ -177,39 +179,55 @@ def draw_sample(
     drawn = Sample(View(row.image, regions), question, text, swapped)
     if rival:
         drawn = replace(drawn, exchanged=_exchange(drawn, answer, rationale, rival, rng))
-    if near_misses and (near := _rival(row, asked or {}, RIVALS, rng)):
+    if near:
         drawn = replace(drawn, near_miss=_exchange(drawn, answer, rationale, near, rng))
     return drawn
 
 
-def _plain_sample(row: Row, rival: Row | None, rng: np.random.Generator) -> Sample:
+def _plain_sample(
+    row: Row, rival: Row | None, near: Row | None, rng: np.random.Generator
+) -> Sample:
     """A plain pair, or a triple that mentions no region: the image without boxes, and no swap."""
     rationale = row.rationale if row.rationale and rng.random() < 0.5 else ""
     text = answer_text(row.answer, rationale) if row.question else row.answer
     drawn = Sample(View(row.image), row.question, text)
-    if rival is None:
-        return drawn
-    return replace(drawn, exchanged=_exchange(drawn, row.answer, rationale, rival, rng))
+    if rival:
+        drawn = replace(drawn, exchanged=_exchange(drawn, row.answer, rationale, rival, rng))
+    if near:
+        wrong = (
+            _exchange(drawn, row.answer, rationale, near, rng)
+            if row.question
+            else ("", near.answer)
+        )
+        drawn = replace(drawn, near_miss=wrong)
+    return drawn
 
 
 def _rival(
     row: Row, asked: Mapping[str, Sequence[Row]], rivals: int, rng: np.random.Generator
 ) -> Row | None:
-    """Of ``rivals`` rows that ask the same and are answered differently the one whose reasons
-    share the most words: a near miss. None where a few draws find none.
+    """Of ``rivals`` rows that ask the same and say something else the one whose reasons, or texts
+    where there are none, share the most words: a near miss. None where a few draws find none.
     """
-    same = asked.get(_unnumbered(row.question), ()) if row.question else ()
+    same = asked.get(_unnumbered(row.question), ())
     found: list[Row] = []
     for _ in range(4 * rivals if same else 0):
         other = same[int(rng.integers(len(same)))]
-        if other.answer != row.answer:
+        if _says_else(row, other):
             found.append(other)
         if len(found) == rivals:
             break
     if len(found) < 2:
         return found[0] if found else None
-    own = _words(row.rationale)
-    return max(found, key=lambda other: _overlap(own, _words(other.rationale)))
+    own = _words(row.rationale or row.answer)
+    return max(found, key=lambda o: _overlap(own, _words(o.rationale or o.answer)))
+
+
+def _says_else(row: Row, other: Row) -> bool:
+    """A caption of the same image, or one that only says less, would be right of this one."""
+    if row.question:
+        return other.answer != row.answer
+    return other.image != row.image and not _words(other.answer) <= _words(row.answer)
 
 
 def _overlap(one: frozenset[str], other: frozenset[str]) -> float:

@@ -1,10 +1,12 @@
 """Distillation: the student learns the corpus from images with regions drawn (LSKD, section 3.3).
 
 Each step draws rows, shuffles which regions are shown and under which ids, and sums BLIP-2's
-losses. The vision encoder is frozen. Four choices go beyond the published recipe, each a parameter:
+losses. The vision encoder is frozen. These choices go beyond the published recipe, each a parameter:
 
-- rows of one image are never each other's negatives in ITC, and ITM gets *region swaps* as hard
-  negatives: the same text with two ids exchanged, which is wrong about this very image;
+- rows of one image are never each other's negatives in ITC, and ITM gets hard negatives that are
+  wrong about this very image: *region swaps* (the same text with two ids exchanged), *exchanges*
+  (another row's answer or rationale after this question) and *near misses* (those of a row that
+  asks the same and gives similar reasons);
 - the LM loss also runs *question-conditioned*: the queries see the question before the answer and
   rationale are generated;
 - a share of each batch rehearses plain captions and questions, so that the student does not forget

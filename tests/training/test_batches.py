@@ -106,6 +106,43 @@ def test_an_exchange_tells_another_answer_or_rationale_of_the_own_regions():
     }
 
 
+def test_a_near_miss_is_the_one_of_many_with_the_most_similar_reasons():
+    regions = (Region(0, (0.0, 0.0, 9.0, 9.0)), Region(1, (10.0, 0.0, 19.0, 9.0)))
+
+    def row(answer: str, rationale: str) -> batches.Row:
+        return batches.Row("a.png", "Why is [0] here?", answer, rationale, regions, (0,))
+
+    own = row("To stay dry.", "[0] is holding an umbrella and it is raining.")
+    near = row("To rest in the shade.", "[0] is holding an umbrella and this is in a park.")
+    far = [row(f"To swim {n}.", f"[0] is {n} fish in the sea.") for n in range(5)]
+    asked = batches.by_question([own, near, *far])
+    drawn = [
+        batches.draw_sample(own, 0, np.random.default_rng(trial), asked, near_misses=True)
+        for trial in range(20)
+    ]
+    told = {text.partition(" Rationale: ")[0] for _, text in (d.near_miss for d in drawn)}
+    assert told == {"Answer: To rest in the shade.", "Answer: To stay dry."}  # or its reasons alone
+    assert all("swim" not in d.near_miss[1] and "fish" not in d.near_miss[1] for d in drawn)
+    assert any("swim" in d.exchanged[1] or "fish" in d.exchanged[1] for d in drawn)
+
+
+def test_a_captions_near_miss_says_something_else_than_all_captions_of_its_image():
+    told = {
+        "a.png": ["a yellow car on the street", "a yellow car", "a red car"],
+        "b.png": ["a yellow car", "a yellow bicycle on the street", "a bird flying"],
+    }
+    rows = [batches.Row(image, "", text, "", (), ()) for image, ts in told.items() for text in ts]
+    asked = batches.by_question(rows)
+    for trial in range(20):
+        drawn = batches.draw_sample(rows[0], 2, np.random.default_rng(trial), asked, True)
+        # its own image has a red car as well, and a yellow one is no less true
+        assert drawn.near_miss == ("", "a yellow bicycle on the street")
+        assert drawn.exchanged is None
+        assert batches.draw_sample(
+            rows[0], 2, np.random.default_rng(trial), asked
+        ) == batches.Sample(View("a.png"), "", "a yellow car on the street")
+
+
 @pytest.mark.parametrize("views", [0, 2])
 def test_a_triple_that_mentions_no_region_is_about_the_plain_image(tmp_path, views, triple):
     words = triple(0, 0) | dict(

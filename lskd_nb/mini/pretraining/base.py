@@ -1,8 +1,8 @@
 """The mini world's base student: a small BLIP-2 stage 1 of the usual classes, before distillation.
 
 ``lskd mini pretrain`` trains it on captions of scenes nobody is evaluated on, annotated pictures
-among them: frames in colours that the caption mentions ("the dog framed in green is running"), as
-web corpora have them. It never sees a region id, nor anything that follows from a scene by common
+among them: frames in colours that the text mentions ("the green box is around a brown dog"), as web
+corpora have them. It never sees a region id, nor anything that follows from a scene by common
 sense: both are left for distillation to teach.
 """
 

@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scenes", type=int, default=12_000, help="training scenes of the student")
     parser.add_argument("--vision-steps", type=int, default=4000)
-    parser.add_argument("--reading-steps", type=int, default=4000)
+    parser.add_argument("--reading-steps", type=int, default=3000)
     parser.add_argument(
         "--plain-steps", type=int, nargs=2, metavar=("VISION", "READING"), default=(1500, 1500)
     )
