@@ -23,6 +23,7 @@ from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2ForImageTextRetrieval,
+    Blip2VisionModel,
     BlipConfig,
     BlipForImageTextRetrieval,
     CLIPConfig,
@@ -136,6 +137,10 @@ def _blip2_generative(folder: Path, half: bool) -> None:
     )
     model = Blip2ForConditionalGeneration(config)
     _wake(model)
+    with torch.random.fork_rng():  # BLIP-2's second stages share one frozen vision encoder
+        torch.manual_seed(VIT_G_BLOCKS)
+        model.vision_model = Blip2VisionModel(config.vision_config)
+        _wake_eye(model.vision_model)
     _write_shards(folder, model.half() if half else model, shards=2)
     _write_config(folder, config, "Blip2ForConditionalGeneration", "4.27.0.dev0")
     _write_json(folder / "preprocessor_config.json", _processor("BlipImageProcessor", 224))
@@ -287,11 +292,15 @@ def _t5() -> T5Config:
 def _wake(model: PreTrainedModel) -> None:
     """Give random values to what the classes leave at zero, where trained weights are to come."""
     torch.nn.init.normal_(model.query_tokens, std=0.2)
-    for name in ("class_embedding", "position_embedding"):
-        torch.nn.init.normal_(getattr(model.vision_model.embeddings, name), std=0.02)
+    _wake_eye(model.vision_model)
     if (language := getattr(model, "language_model", None)) is not None:
         head = language.lm_head
         head.weight = nn.Parameter(0.1 * torch.randn_like(head.weight))
+
+
+def _wake_eye(vision: Blip2VisionModel) -> None:
+    for name in ("class_embedding", "position_embedding"):
+        torch.nn.init.normal_(getattr(vision.embeddings, name), std=0.02)
 
 
 def _processor(kind: str, size: int) -> dict:
