@@ -13,7 +13,6 @@ Which of the regions that a triple was offered are drawn is a ``Drawing``: all o
 own numbers, or few of them, numbered anew, as in the reference release.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,7 @@ from lskd_nb.students.lavis_weights import check_numbers
 from lskd_nb.students.loading import load_student, whole_checkpoint
 from lskd_nb.students.qformer import ImageKeysValues
 from lskd_nb.students.views import FrozenFeatures, View, scoring_passes
-from lskd_nb.training.batches import answer_text
+from lskd_nb.training.batches import answer_text, image_index
 
 HEADS = "critic_heads.safetensors"
 AUXILIARY_WEIGHT = 0.5
@@ -203,11 +202,12 @@ def _room(drawing: Drawing, told: int, others: int) -> int:
 
 def ids_shuffled(row: CriticExample, which: int) -> CriticExample:
     """The same triple with its regions numbered another way, one of several fixed ones for each
-    image; 0 leaves it as it is.
+    image; 0 leaves it as it is, and 1 is what a student who reads all regions sees, whose stored
+    features serve both.
     """
     if which == 0 or not row.view.regions:
         return row
-    rng = np.random.default_rng([zlib.crc32(row.view.image.encode()), which])
+    rng = np.random.default_rng([image_index(row.view.image), which - 1])
     regions, mapping = shuffle_ids(row.view.regions, (), rng)
     return replace(
         row,

@@ -30,6 +30,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -210,13 +211,8 @@ def _rival(
     where there are none, share the most words: a near miss. None where a few draws find none.
     """
     same = asked.get(_unnumbered(row.question), ())
-    found: list[Row] = []
-    for _ in range(4 * rivals if same else 0):
-        other = same[int(rng.integers(len(same)))]
-        if _says_else(row, other):
-            found.append(other)
-        if len(found) == rivals:
-            break
+    drawn = rng.integers(len(same), size=4 * rivals).tolist() if same else []
+    found = list(islice((same[i] for i in drawn if _says_else(row, same[i])), rivals))
     if len(found) < 2:
         return found[0] if found else None
     own = _words(row.rationale or row.answer)

@@ -40,7 +40,7 @@ from lskd_nb.mini.scenes.world import (
 OTHER_SUBJECT = (
     0.2  # share of questions where one wrong rationale is true, but about another region
 )
-LOOKED = 0.13  # share of the closer looks that could be asked for
+LOOKED = 0.1  # share of the closer looks that could be asked for
 COMMONEST = 0.37  # of a type's questions: no answer is right in more than this share, or hardly
 
 
