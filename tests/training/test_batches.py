@@ -118,7 +118,7 @@ def test_a_near_miss_is_the_one_of_many_with_the_most_similar_reasons():
     asked = batches.by_question([own, near, *far])
     drawn = [
         batches.draw_sample(own, 0, np.random.default_rng(trial), asked, near_misses=True)
-        for trial in range(20)
+        for trial in range(60)
     ]
     told = {text.partition(" Rationale: ")[0] for _, text in (d.near_miss for d in drawn)}
     assert told == {"Answer: To rest in the shade.", "Answer: To stay dry."}  # or its reasons alone
