@@ -31,6 +31,7 @@ def reading_config(
     image_size: int | None = None,
     store_views: bool = True,
     workers: int = 0,
+    threads: int = 0,
 ) -> DistillationConfig:
     """How ``student`` reads ``unfiltered.parquet`` and rehearses ``rehearsal.parquet``, both in the
     run's ``folder``; where ``store_views``, from features that are computed once.
@@ -65,6 +66,7 @@ def reading_config(
         views=2,
         view_store=str(home / "views") if store_views else None,
         workers=workers,
+        threads=threads,
     )
 
 

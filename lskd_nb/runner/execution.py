@@ -29,9 +29,10 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
-# threads with nothing to do sleep instead of spinning: a quarter of the processor time where cores
-# are few, and whoever has set it otherwise keeps that
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+# threads with nothing to do spin for some microseconds, then sleep: if they slept at once, two cores
+# would be no faster than one at small networks; if they never did, a quarter of the processor time
+# would be spent on waiting. Whoever has set the policy keeps that
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
 SAID = "papermill: "  # begins the child's own lines in a log that kernels write to as well
 LONGEST = 600  # letters of an error's message
 # in a reply as JSON, or as Python shows it
@@ -119,7 +120,7 @@ def _child(job: Mapping, run_dir: Path, root: Path, said):
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "lskd_nb.runner.execution"],
         cwd=root,
-        env=PATIENT
+        env=({} if "OMP_WAIT_POLICY" in os.environ else PATIENT)
         | os.environ
         | QUIET
         | {MARK: str(run_dir), "LSKD_ROOT": str(root)}

@@ -107,6 +107,7 @@ BY_NAME: Mapping[str, Rule] = {
     "steps": COUNT,
     "studies": _some_of("sizes", "lm", "thresholds", "truth", "plain_base", at_least=0),
     "swaps": SHARE,
+    "threads": NOT_NEGATIVE,
     "temperature": Rule("from 0 to 2", lambda value: 0 <= value <= 2),
     "threshold_shares": SHARES,
     "triples": COUNT,
