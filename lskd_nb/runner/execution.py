@@ -29,9 +29,9 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
-# threads with nothing to do spin for some microseconds, then sleep: if they slept at once, two cores
-# would be no faster than one at small networks; if they never did, a quarter of the processor time
-# would be spent on waiting. Whoever has set the policy keeps that
+# threads with nothing to do spin for some microseconds, then sleep: if they slept at once, two
+# cores would be no faster than one at small networks; if they never did, a quarter of the processor
+# time would be spent on waiting. Whoever has set the policy keeps that
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "4000"}
 SAID = "papermill: "  # begins the child's own lines in a log that kernels write to as well
 LONGEST = 600  # letters of an error's message

@@ -1,7 +1,8 @@
 """Distillation: the student learns the corpus from images with regions drawn (LSKD, section 3.3).
 
 Each step draws rows, shuffles which regions are shown and under which ids, and sums BLIP-2's
-losses. The vision encoder is frozen. These choices go beyond the published recipe, each a parameter:
+losses. The vision encoder is frozen. These choices go beyond the published recipe, each with a
+parameter:
 
 - rows of one image are never each other's negatives in ITC, and ITM gets hard negatives that are
   wrong about this very image: *region swaps* (the same text with two ids exchanged), *exchanges*

@@ -18,7 +18,7 @@ def test_the_reader_is_the_unfiltered_student_of_notebook_05(tmp_path):
         "images",
         steps=critic["adapt_steps"],
         lr=critic["adapt_lr"],
-        **{name: critic[name] for name in ("batch", "warmup", "embedding_lr", "seed")},
+        **{name: critic[name] for name in ("batch", "warmup", "embedding_lr", "seed", "threads")},
     )
     recipe = asdict(config)
     shared = recipe.keys() & student.keys() - {"image_size"}
