@@ -62,7 +62,7 @@ def _triples(rows: list[tuple[str, str, str, str]]) -> pa.Table:
         ),
         (NEXT, "Hide under a roof.", "[0] is running and it is snowing.", (False, 1.0, 0.5)),
         (NEXT, "Hide under a roof.", "[1] is running and it is snowing.", (False, 1.0, 0.0)),
-        (NEXT, "Turn the page.", RAIN, (False, MISPLACED, 1.0)),  # true of [1]
+        (NEXT, "Put the book away.", RAIN, (False, MISPLACED, 1.0)),  # true of [1]
         (
             NEXT,
             "To escape the rain.",

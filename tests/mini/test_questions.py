@@ -125,7 +125,7 @@ def test_words_alone_do_not_answer(part):
 
 
 def test_answers_are_as_common_right_as_wrong():
-    """Where there are answers enough to draw from; of a few, none is right half the time."""
+    """Where there are answers enough to draw from; of few, none is right more than half the time."""
     gold = Counter((q.kind, q.answers[q.answer_label]) for q in QUESTIONS)
     shown = Counter((q.kind, a) for q in QUESTIONS for a in q.answers)
     asked = Counter(q.kind for q in QUESTIONS)
@@ -133,7 +133,7 @@ def test_answers_are_as_common_right_as_wrong():
     shares = {key: gold[key] / n for key, n in shown.items() if n >= 30 and key[0] not in few}
     assert few == {"count", "face", "who"} and len(shares) > 30
     assert min(shares.values()) > 0.1 and max(shares.values()) < 0.45, shares
-    assert max(n / asked[kind] for (kind, _), n in gold.items() if kind in few) < 0.5
+    assert max(n / asked[kind] for (kind, _), n in gold.items() if kind in few) <= 0.5
 
 
 def test_distractors_need_a_pool():

@@ -101,7 +101,7 @@ def test_disk_grows_with_the_images_and_what_is_asked_of_each(plain):
 
 def test_the_mini_run_is_counted_too(root):
     told = next(f for f in check("mini", root) if f.subject == "disk")
-    assert told.ok and "features of" in told.detail and "rows of 2,560 images" in told.detail
+    assert told.ok and "features of" in told.detail and "rows of 2,360 images" in told.detail
 
 
 def test_students_are_counted_by_what_is_studied():

