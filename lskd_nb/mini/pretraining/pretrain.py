@@ -118,6 +118,7 @@ def write_card(folder: Path) -> None:
         )
     lines += [
         "",
+        "Minutes are by the clock, whatever else the machine had to do.",
         (
             "Scores are shares of right predictions on scenes that no training saw: for the"
             " student's vision encoder, of framed"
