@@ -97,8 +97,8 @@ def test_a_log_beside_the_weights_makes_no_other_critic(run, tmp_path, monkeypat
 def test_scores_that_are_no_numbers_end_it(run, tmp_path):
     folder, _, triples = run
     critic = load_critic(folder / "critic")
-    with torch.no_grad():
-        critic.accept_head.weight.fill_(3e38)  # numbers, until one is multiplied with them
+    with torch.no_grad():  # numbers, until one is multiplied with them
+        critic.blip2.blip2.qformer.encoder.layer[-1].output_query.LayerNorm.weight.fill_(3e38)
     critic.save(tmp_path / "critic")
     with pytest.raises(ValueError, match="scores of 8 of 8 triples are no numbers"):
         scoring.score_triples(

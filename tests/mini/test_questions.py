@@ -125,7 +125,7 @@ def test_words_alone_do_not_answer(part):
 
 
 def test_answers_are_as_common_right_as_wrong():
-    """Where there are answers enough to draw from; of few, none is right more than half the time."""
+    """Where there are answers enough to draw from; of few, none is right more often than not."""
     gold = Counter((q.kind, q.answers[q.answer_label]) for q in QUESTIONS)
     shown = Counter((q.kind, a) for q in QUESTIONS for a in q.answers)
     asked = Counter(q.kind for q in QUESTIONS)

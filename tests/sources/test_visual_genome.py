@@ -72,7 +72,7 @@ def test_human_texts_of_the_world_are_about_the_right_regions(world):
             )
         elif text.origin != "question_answers":
             assert entities[text.region].kind in text.text.split()
-    assert {grammar.describe(e) for e in truth[images[0].image_id].entities} <= {
+    assert {grammar.describe_closely(e) for e in truth[images[0].image_id].entities} <= {
         t.text for t in texts
     }
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lskd_nb.mini.pretraining.base import fresh_student
+from lskd_nb.mini.pretraining.base import QUERIES, fresh_student
 from lskd_nb.students.blip2 import Student, Texts, itc_loss, lm_loss, lm_mask, pixels
 from lskd_nb.students.loading import load_student
 from lskd_nb.students.qformer import ROWS_TOGETHER
@@ -284,7 +284,7 @@ def test_nothing_is_computed_of_padding_and_of_what_nobody_reads(student, many, 
             monkeypatch.setattr(
                 part, "forward", lambda x, f=part.forward: rows.append(x.shape[:-1].numel()) or f(x)
             )
-    image, words, queries = torch.randn(30, 5, 24), int(many.mask.sum()), 60 * 12
+    image, words, queries = torch.randn(30, 5, 24), int(many.mask.sum()), 60 * QUERIES
     assert words < 0.7 * many.mask.numel()
     with torch.no_grad():
         student.itm_logits(image, many)

@@ -136,13 +136,13 @@ def larger_config(tiny_config) -> Callable[..., Blip2Config]:
 
 
 def test_resized_embeddings_stay_frozen_and_keep_their_class_token():
-    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=32)
+    student = fresh_student(0, hidden=32, layers=2, vision_width=24, vision_layers=1, image_size=48)
     before = student.blip2.vision_model.embeddings.position_embedding
-    resize_images(student.blip2, 64)
+    resize_images(student.blip2, 96)
     after = student.blip2.vision_model.embeddings.position_embedding
     assert (
         after.shape == (1, 17, 24)
         and not after.requires_grad
         and torch.equal(after[:, 0], before[:, 0])
     )
-    assert student.encode_images(torch.randn(1, 3, 64, 64)).shape == (1, 17, 24)
+    assert student.encode_images(torch.randn(1, 3, 96, 96)).shape == (1, 17, 24)

@@ -56,7 +56,7 @@ def assert_same(one: training.GenerativeConfig, other: training.GenerativeConfig
     weights = dict(load_generative(other.out).named_parameters())
     for name, a in load_generative(one.out).named_parameters():
         if not name.endswith("key.bias"):  # attention does not depend on it: its gradient is noise
-            assert (a - weights[name]).abs().mean() < 1e-4, name  # each moved by 1e-2
+            assert (a - weights[name]).abs().mean() < 2e-4, name  # each moved by 1e-2
 
 
 @pytest.mark.parametrize(

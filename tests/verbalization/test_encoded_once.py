@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,10 +23,10 @@ from lskd_nb.students.bridge import after_the_image
 from lskd_nb.students.views import open_image
 from lskd_nb.verbalization import describe as v
 from lskd_nb.verbalization.verbalizers import pixel_batch, square
-from tests.verbalization.tiny_blip2 import save_blip2
 
 WEIGHTS = Path(lskd_nb.__file__).parent / "mini" / "weights"
 CPU = torch.device("cpu")
+TINY = SimpleNamespace(**run_path(str(Path(__file__).with_name("tiny_blip2.py"))))
 FLAN = "Salesforce/blip2-flan-t5-xl"
 ASKED = "Question: {} Answer:"
 
@@ -39,7 +41,7 @@ def float32(monkeypatch):
 def folders(tmp_path_factory) -> dict[str, Path]:
     """BLIP-2 with OPT and with FLAN-T5, tiny and random in the layout of the hub."""
     home = tmp_path_factory.mktemp("blip2")
-    found = {kind: save_blip2(kind, home / kind, taught=False) for kind in ("opt", "t5")}
+    found = {kind: TINY.save_blip2(kind, home / kind, taught=False) for kind in ("opt", "t5")}
     found["published"] = home / "published"
     found["published"].mkdir()
     torch.manual_seed(0)

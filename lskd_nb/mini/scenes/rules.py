@@ -10,13 +10,14 @@ and to beliefs read from a verbalization by the rule-based teacher; both by the 
 
 from collections.abc import Sequence
 
+from lskd_nb.mini.scenes.of_hands import OF_HANDS
 from lskd_nb.mini.scenes.of_others import OF_OTHERS
 from lskd_nb.mini.scenes.of_people import OF_PEOPLE
 from lskd_nb.mini.scenes.of_sight import NOBODY, NOTHING, OF_COUNTS, OF_FACES, OF_GAZES, OF_LOOKS
 from lskd_nb.mini.scenes.situation import Near, Situation
 from lskd_nb.mini.scenes.world import ANIMALS, PEOPLE, THINGS, Entity, Scene
 
-LIFE = OF_PEOPLE + OF_OTHERS
+LIFE = OF_HANDS + OF_PEOPLE + OF_OTHERS
 BOOKS = dict.fromkeys(("next", "why", "feel", "role", "before"), LIFE) | dict(
     who=OF_LOOKS, count=OF_COUNTS, front=OF_GAZES, face=OF_FACES
 )
