@@ -20,6 +20,7 @@ import pytest
 from lskd_nb.publishing.renderings import look_up
 from lskd_nb.run_folder import find_root
 from lskd_nb.runner.parameters import read_notebook, read_notebooks
+from lskd_nb.runner.replication import EFFECTS
 
 ROOT = find_root()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -62,6 +63,12 @@ def test_pooled_figures_are_whole():
     metrics = json.loads((SHOWN / "metrics.json").read_text(encoding="utf-8"))
     assert [path for path in MEASURED if look_up(metrics, path) is None] == []
     assert len(metrics["scaling"]) >= 3 and set(metrics["seconds"]) == SERIES
+    assert set(metrics["cpu_seconds"]) == SERIES | {"runner"}
+    assert {"thresholds", "ceiling", "plain_base", "typical"} <= metrics.keys()
+    by_seed = metrics["by_seed"]
+    assert len(metrics["seeds"]) >= 5 and [s["seed"] for s in by_seed] == metrics["seeds"]
+    for told in by_seed:
+        assert {*EFFECTS, "critic", "scaling", "thresholds", "ceiling"} <= told.keys()
 
 
 @pytest.mark.slow
