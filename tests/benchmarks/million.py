@@ -9,7 +9,7 @@ from pathlib import Path
 from lskd_nb.run_folder import find_root
 from lskd_nb.verbalization.retrieval import read_vocabulary
 
-VOCABULARIES = find_root() / "lskd_nb" / "vocabularies"
+VOCABULARIES = find_root() / "lskd_nb" / "verbalization" / "vocabularies"
 SOURCES = (
     "chatgpt_region_any_v4",
     "chatgpt_region_any_v4_people",

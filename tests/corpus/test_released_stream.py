@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from runpy import run_path
 
 import psutil
 import pyarrow as pa
@@ -117,3 +118,12 @@ def test_workers_end_with_a_conversion_that_is_killed(mixed, tmp_path):
     process.wait()
     assert len(workers) >= 2 and not psutil.wait_procs(workers, timeout=600)[1]
     assert not list(tmp_path.glob("c.*parquet"))
+
+
+def test_the_rows_of_the_benchmarks_are_rows_as_released(tmp_path):
+    million = run_path(str(Path(__file__).parents[1] / "benchmarks" / "million.py"))
+    million["write_rows"](tmp_path / "m.jsonl", 1000)  # one in two hundred is odd on purpose
+    written, unboxed, rejected = released.convert_released(
+        tmp_path / "m.jsonl", tmp_path / "m.parquet"
+    )
+    assert written >= 996 and unboxed >= 1 and rejected >= 1
