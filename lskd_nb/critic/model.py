@@ -24,13 +24,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lskd_nb.regions import Region, mentions, renumber, shuffle_ids
+from lskd_nb.regions import Region, mentions, renumber
 from lskd_nb.students.blip2 import Student, autocast
 from lskd_nb.students.lavis_weights import check_numbers
 from lskd_nb.students.loading import load_student, whole_checkpoint
 from lskd_nb.students.qformer import ImageKeysValues
 from lskd_nb.students.views import FrozenFeatures, View, scoring_passes
-from lskd_nb.training.batches import answer_text, image_index
+from lskd_nb.training.batches import answer_text, fixed_order
 
 HEADS = "critic_heads.safetensors"
 AUXILIARY_WEIGHT = 0.5
@@ -207,8 +207,7 @@ def ids_shuffled(row: CriticExample, which: int) -> CriticExample:
     """
     if which == 0 or not row.view.regions:
         return row
-    rng = np.random.default_rng([image_index(row.view.image), which - 1])
-    regions, mapping = shuffle_ids(row.view.regions, (), rng)
+    regions, mapping = fixed_order(row.view.image, row.view.regions, which - 1)
     return replace(
         row,
         view=View(row.view.image, regions),

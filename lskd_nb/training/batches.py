@@ -147,8 +147,17 @@ def fixed_view(row: Row, which: int) -> View:
 def _fixed_shuffle(row: Row, which: int):
     # in turn: all regions, the mentioned ones; a lone box would teach nothing about pointing
     mentioned = row.mentioned if which % 2 and len(row.mentioned) > 1 else ()
-    rng = np.random.default_rng([image_index(row.image), which, *mentioned])
-    return shuffle_ids(row.regions, mentioned, rng, share_mentioned=1.0)
+    return fixed_order(row.image, row.regions, which, mentioned)
+
+
+def fixed_order(
+    image: str, regions: Sequence[Region], which: int, mentioned: Sequence[int] = ()
+) -> tuple[tuple[Region, ...], dict[int, int]]:
+    """One of an image's fixed shuffles, of all ``regions`` or of those ``mentioned``: the same for
+    all who ask, so that its stored features serve them all. As ``regions.shuffle_ids`` returns it.
+    """
+    rng = np.random.default_rng([image_index(image), which, *mentioned])
+    return shuffle_ids(regions, mentioned, rng, share_mentioned=1.0)
 
 
 def draw_sample(

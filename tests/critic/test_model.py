@@ -24,6 +24,7 @@ from lskd_nb.critic.model import (
 from lskd_nb.mini.pretraining.base import fresh_student
 from lskd_nb.regions import Region, mentions
 from lskd_nb.students.views import FrozenFeatures, View
+from lskd_nb.training.batches import Row, fixed_view
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,8 @@ def test_a_renumbered_triple_still_points_at_the_same_boxes():
         0.8,
     )
     assert ids_shuffled(told, 0) is told
+    row = Row(told.view.image, told.question, "", "", told.view.regions, (0,))
+    assert ids_shuffled(told, 1).view == fixed_view(row, 0)  # whose features are stored already
     seen = {ids_shuffled(told, which).view for which in (1, 2, 3)}
     assert len(seen) > 1
     for which in (1, 2, 3):

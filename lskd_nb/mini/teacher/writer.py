@@ -4,7 +4,7 @@ It sees the words of a prompt and nothing else: reads them back into a belief ab
 up what follows by the world's rules of common sense, and writes that down, pointing or in words as
 the family of the prompt has it. It is fallible as LLMs
 are: where a verbalizer was wrong it believes it; it writes what is *typical* of such a one, where
-the surroundings call for something else, in some cases half the time, so that its errors are
+the surroundings call for something else, in some cases nearly always, so that its errors are
 correlated and do not average out; and now and then it confuses regions or exchanges ids. Of what is
 outside its world, a real photograph say, it writes plain sentences that quote the words it was
 given.
