@@ -9,6 +9,7 @@ Weights may also be *sharded* (FSDP2): each process keeps its part of every weig
 optimizer state, and gathers the others' when a layer is at work.
 """
 
+import atexit
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -60,6 +61,7 @@ def training_processes(batch: int, accumulation: int):
     # networks have weights that not every loss needs
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    atexit.register(leave)
     if batch < 1 or batch % (accumulation * world_size()):
         raise ValueError(
             f"batch is {batch}: expected a multiple of accumulation × processes,"
@@ -119,6 +121,14 @@ def barrier() -> None:
     """Until all have come here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def leave() -> None:
+    """End the connections to the other processes, before the interpreter takes down what they use:
+    a process that ended without may be aborted, though all its work is done.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 # ------------------------------------------------------------------------------------------- shards

@@ -6,6 +6,7 @@ the notebook only looks on: it can be closed, run again, and finds each training
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -121,7 +122,8 @@ def train_all(
 
     ``on_steps`` is told the metrics so far, every ``look`` seconds while they grow. A configuration
     and what its training says lie beside its ``out``. Raises ``RuntimeError`` with a training's
-    last words where one fails. The others end with it, as they do when the caller is interrupted.
+    last words where one fails; one that is whole has not, however its processes ended. The others
+    end with it, as they do when the caller is interrupted.
     """
     waiting = [name for name, config in configs.items() if not finished(config)]
     running: dict[str, subprocess.Popen] = {}
@@ -131,7 +133,8 @@ def train_all(
             while waiting and len(running) < at_once:
                 running[name] = _start(configs[name := waiting.pop(0)], processes)
             for name in [name for name, process in running.items() if process.poll() is not None]:
-                if (status := running.pop(name).returncode) != 0:
+                status = running.pop(name).returncode
+                if status != 0 and not finished(configs[name]):
                     raise RuntimeError(
                         f"training {name!r} ended"
                         f" with status {status}: {_last_words(configs[name])}"
@@ -178,16 +181,21 @@ def _start(config: TrainingConfig, processes: int) -> subprocess.Popen:
 
 
 def _last_words(config: TrainingConfig) -> str:
-    """The line of a training's log that names its error, or its last one."""
-    lines = _beside(config, ".log").read_text(errors="replace").strip().splitlines()
+    """The line of a training's log that names its error: a process's own, or the signal that
+    ``torch.distributed.run`` tells of; else its last one that has a word.
+    """
+    lines = _beside(config, ".log").read_text(errors="replace").splitlines()
+    own = [re.sub(r"^\[rank\d+\]:\s*", "", line).strip() for line in lines]
     named = [
         line
-        for line in lines
+        for line in own
         if line.split(":")[0].rsplit(".")[-1].endswith("Error")
         and "ChildFailed" not in line
         and "CalledProcess" not in line
     ]
-    return (named or lines or ["nothing was said"])[0 if named else -1][:400]
+    signals = [line for line in own if re.search(r"\bSignal \d+ \(SIG\w+\)", line)]
+    last = [line for line in own if re.search(r"\w", line)][-1:]
+    return (named or signals or last or ["nothing was said"])[0][:400]
 
 
 def _pause(running: Mapping[str, subprocess.Popen], look: float) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +188,39 @@ def test_a_training_that_fails_is_named_with_its_reason(world, tmp_path):
         match="training 'first' ended with status 1: FileNotFoundError: no student at .*none",
     ):
         launch.train_all({"first": told, "second": config(world, tmp_path / "t")}, at_once=1)
+
+
+DYING = """
+import json, os, signal, sys
+from pathlib import Path
+told = json.loads(Path(sys.argv[1]).read_text())
+if told["whole"]:
+    Path(told["out"]).mkdir(exist_ok=True)
+    Path(told["out"], "trained_from.json").write_text("me")
+if os.environ["RANK"] == "1":
+    os.kill(os.getpid(), signal.SIGABRT)
+"""
+
+
+@dataclass(frozen=True)
+class Dying:
+    """A training one of whose processes is aborted, before or after all is done."""
+
+    module = "dying_training"
+    out: str
+    whole: bool
+    threads: int = 1
+
+    def identity(self) -> str:
+        return "me"
+
+
+def test_an_aborted_process_is_named_by_its_signal_unless_the_training_is_whole(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "dying_training.py").write_text(DYING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = {"done": Dying(str(tmp_path / "done"), whole=True)}
+    assert launch.train_all(done, processes=2) == {"done": []}
+    with pytest.raises(RuntimeError, match=r"'half' ended with status 1: .*Signal 6 \(SIGABRT\)"):
+        launch.train_all({"half": Dying(str(tmp_path / "half"), whole=False)}, processes=2)
