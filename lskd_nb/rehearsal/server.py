@@ -22,7 +22,8 @@ import numpy as np
 from aiohttp import web
 
 from lskd_nb.mini.teacher.batches import failure
-from lskd_nb.mini.teacher.server import running, serve_while_wanted
+from lskd_nb.mini.teacher.server import serve_while_wanted
+from lskd_nb.teacher.serving import running
 
 KEY = "sk-rehearsal-0123456789abcdefghijklmnop"
 MODELS = ("gpt-4.1", "gpt-4.1-mini", "gpt-4o-mini", "gpt-5-mini")
@@ -279,7 +280,9 @@ def serving() -> AbstractContextManager[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port-file", type=Path, required=True, help="gets the port's number")
-    asyncio.run(serve_while_wanted(application(), parser.parse_args().port_file, os.getppid()))
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="ends with this process")
+    options = parser.parse_args()
+    asyncio.run(serve_while_wanted(application(), options.port_file, options.parent))
 
 
 if __name__ == "__main__":

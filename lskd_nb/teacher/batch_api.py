@@ -12,13 +12,16 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lskd_nb.teacher.cache import OpenBatch
-from lskd_nb.teacher.client import SamplingJob, raise_unreachable
-from lskd_nb.teacher.parsing import read_completion
+from lskd_nb.teacher.connection import connection, raise_unreachable
+from lskd_nb.teacher.job import SamplingJob, answered
+from lskd_nb.teacher.parsing import parse_reply
 from lskd_nb.teacher.refusals import Refusal, read_refusal, refused
-from lskd_nb.teacher.requests import TeacherSettings, api_key, redact_key
+from lskd_nb.teacher.replies import read_completion
+from lskd_nb.teacher.requests import TeacherSettings, redact_key
 
 if TYPE_CHECKING:
     import openai
@@ -45,12 +48,7 @@ def ask_in_batches(job: SamplingJob, keys: Sequence[str]) -> None:
     import openai
 
     settings = job.settings
-    with openai.OpenAI(
-        api_key=api_key(settings),
-        base_url=settings.base_url,
-        max_retries=settings.max_retries,
-        timeout=settings.timeout,
-    ) as client:
+    with openai.OpenAI(**connection(settings)) as client:
         try:
             _find_again(client, job)
             waiting = _resume(job)
@@ -87,7 +85,7 @@ def _resume(job: SamplingJob) -> list[OpenBatch]:
     """
     found = [
         batch
-        for batch in job.cache.open_batches(job.settings.base_url)
+        for batch in job.cache.open_batches(job.settings.asked)
         if batch.id and batch.requests.keys() & job.missing.keys()
     ]
     for batch in found:
@@ -100,7 +98,7 @@ def _find_again(client: "openai.OpenAI", job: SamplingJob) -> None:
     """Learn the id of batches about to be submitted when a call died, or that none were."""
     lost = {
         batch.name: batch
-        for batch in job.cache.open_batches(job.settings.base_url)
+        for batch in job.cache.open_batches(job.settings.asked)
         if batch.id is None
     }
     if not lost:
@@ -130,7 +128,7 @@ def _submit(
             file.writelines(lines)
             file.seek(0)
             uploaded = client.files.create(file=(f"{name}.jsonl", file), purpose="batch")
-        job.cache.intend_batch(name, job.settings.base_url, worst)
+        job.cache.intend_batch(name, job.settings.asked, worst)
         batch = _create(client, job, uploaded.id, name)
         job.cache.submitted_batch(name, batch.id)
         waiting.append(OpenBatch(name, batch.id, time.time(), worst))
@@ -145,13 +143,18 @@ def _files(
     """
     lines, worst, size = [], {}, 0
     for key in keys:
-        body = job.body(key)
+        try:
+            request = job.request(key)
+        except ValueError as error:  # a picture that can't be drawn: others can
+            job.arrived(key, {"unsent": "no picture", "words": str(error)})
+            continue
+        body, tokens = request.body, request.tokens
         line = b'{"custom_id": "%s", "method": "POST", "url": "%s", "body": %s}\n' % (
             key.encode(),
             ENDPOINT.encode(),
             body,
         )
-        if not job.budget.take(most := job.worst(len(body))):
+        if not job.budget.take(most := job.worst(tokens)):
             left.append(key)
             continue
         if lines and (len(lines) == MOST_REQUESTS or size + len(line) > MOST_BYTES):
@@ -216,9 +219,15 @@ def _collected(
     refusals = [r for r in replies.values() if isinstance(r, Refusal)]
     told = {key: r.reply if isinstance(r, Refusal) else r for key, r in replies.items()}
     ended = {key: told.get(key, failed) for key in waiting.requests}
-    job.cache.collect_batch(
-        waiting.name, [(key, reply) for key, reply in ended.items() if "error" not in reply]
-    )
+    worth, kept = {}, ([], [])  # answers, and what is none yet
+    for key, reply in ended.items():
+        if "error" not in reply:
+            if key in job.places:
+                worth[key], as_kept = job.weighed(key, reply)
+                kept[not answered(worth[key])].append((key, as_kept))
+            else:  # another call's prompt, of the same batch
+                kept[not parse_reply(reply, job.form).answered].append((key, reply))
+    job.cache.collect_batch(waiting.name, *kept)
     for key, reply in ended.items():
         usage = reply.get("usage")
         job.budget.settle(
@@ -226,7 +235,7 @@ def _collected(
             job.budget.price.of(usage) if usage and any(usage) else None if usage else 0.0,
         )
         if key in job.missing:
-            job.arrived(key, reply)
+            job.arrived(key, reply, worth.get(key))
     final = next((r for r in refusals if r.final), None)
     if final:
         raise refused(final, job.settings)
@@ -236,15 +245,20 @@ def _collected(
 def _replies(
     client: "openai.OpenAI", batch: "Batch", settings: TeacherSettings
 ) -> dict[str, dict | Refusal]:
-    """Replies and errors by request, of a batch's output file and error file."""
+    """Replies and errors by request, of a batch's output file and error file.
+
+    A file that the server has no more (they are deleted after a while) has none: its requests are
+    asked for again.
+    """
+    import openai
+
     found: dict[str, dict | Refusal] = {}
     for file_id in (batch.output_file_id, batch.error_file_id):
+        text = ""
         if file_id:
-            text = redact_key(
-                client.files.content(file_id).content.decode("utf-8", "replace"), settings
-            )
-        else:
-            text = ""
+            with suppress(openai.NotFoundError):
+                told = client.files.content(file_id).content.decode("utf-8", "replace")
+                text = redact_key(told, settings)
         for line in text.split("\n"):
             try:
                 told = json.loads(line)
@@ -269,7 +283,7 @@ def _reply(told: dict, settings: TeacherSettings) -> dict | Refusal:
 def _failure(batch: "Batch", settings: TeacherSettings) -> str:
     """Why a request has neither reply nor error of its own."""
     if batch.status == "completed":
-        return "missing in the files of its batch"
+        return "missing in the files of its batch; run it again to ask again"
     told = [f"{e.code}: {e.message}" for e in (batch.errors.data or [] if batch.errors else [])[:3]]
     return redact_key(f"batch {batch.status}{': ' if told else ''}{'; '.join(told)}", settings)[
         :300

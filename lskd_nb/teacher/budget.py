@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from lskd_nb.teacher.requests import TeacherSettings, is_loopback
+from lskd_nb.teacher.requests import TeacherSettings, is_loopback, is_own
 
 MILLION = 1e6
 PRICES = Path(__file__).with_name("prices.yaml")
@@ -27,17 +27,21 @@ class BudgetExceeded(Exception):
 @dataclass(frozen=True)
 class Price:
     """USD per million tokens of input and output, as they are paid (a batch's discount taken
-    off), and the longest reply in tokens.
+    off), and the longest reply in tokens; ``shutdown``: the day (2027-01-14) from which OpenAI's
+    own server does not have the model, and what it recommends ``instead``.
     """
 
     input: float
     output: float
     max_output: int
     date: str = ""
+    shutdown: str = ""
+    instead: str = ""
+    known: bool = True
 
     @property
     def free(self) -> bool:
-        return not (self.input or self.output)
+        return self.known and not (self.input or self.output)
 
     def of(self, usage: Sequence[float]) -> float:
         """USD of [input, output] tokens."""
@@ -49,13 +53,15 @@ class Price:
 
 
 FREE = Price(0.0, 0.0, 0)
+UNKNOWN = Price(0.0, 0.0, 0, known=False)
 
 
 def price_of(settings: TeacherSettings) -> Price:
-    """What the teacher costs; a server on this machine costs nothing.
+    """What the teacher costs: what the price file says; a server on this machine, and one of one's
+    own network with a model that is not in the file, cost nothing.
 
     Raises ``ValueError`` naming the price file where it is damaged, or has no price for the model
-    of a server elsewhere.
+    although a limit in USD is to be held.
     """
     if is_loopback(settings.base_url) and not settings.budget_usd:
         return FREE
@@ -72,6 +78,8 @@ def price_of(settings: TeacherSettings) -> Price:
             f"price file {path}: expected date,"
             f" batch_discount and models ({type(error).__name__}: {error})"
         ) from None
+    if settings.model not in models and not (settings.budget_usd or settings.max_cost_usd):
+        return FREE if is_own(settings.base_url) else UNKNOWN
     if settings.model not in models:
         raise ValueError(
             f"{path} has no price for the model {settings.model!r}: add it there (0 where nothing"
@@ -96,7 +104,8 @@ def _price(told: object, share: float, date: str, where: str) -> Price:
             f"{where}: expected input and output in USD per million tokens"
             f" and max_output in tokens, not {told!r}"
         )
-    return Price(numbers[0] * share, numbers[1] * share, int(numbers[2]), date)
+    shutdown, instead = (str(told.get(name) or "") for name in ("shutdown", "instead"))
+    return Price(numbers[0] * share, numbers[1] * share, int(numbers[2]), date, shutdown, instead)
 
 
 @dataclass

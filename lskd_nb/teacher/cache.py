@@ -1,4 +1,6 @@
-"""Replies, kept as soon as they arrive, and batches under way: one SQLite file, SIGKILL-proof."""
+"""Replies, kept as soon as they arrive, batches under way, and what servers take of a request: one
+SQLite file, SIGKILL-proof.
+"""
 
 import json
 import sqlite3
@@ -10,6 +12,10 @@ from pathlib import Path
 
 TABLES = (
     "CREATE TABLE IF NOT EXISTS replies (request TEXT PRIMARY KEY, reply TEXT NOT NULL)",
+    # what came of requests that are not answered yet: broken off, or empty, and paid for
+    "CREATE TABLE IF NOT EXISTS unfinished (request TEXT PRIMARY KEY, reply TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS dialects (server TEXT, model TEXT, takes TEXT NOT NULL,"
+    " PRIMARY KEY (server, model))",
     # a batch is written down before it is submitted: id is null until the server has told it
     (
         "CREATE TABLE IF NOT EXISTS batches (name TEXT PRIMARY KEY, server TEXT, id TEXT, at REAL,"
@@ -59,10 +65,37 @@ class ResponseCache:
     def put(self, request: str, reply: dict) -> None:
         self.put_all([(request, reply)])
 
-    def put_all(self, replies: Iterable[tuple[str, dict]]) -> None:
-        """Store replies together: all of them, or none where the process dies."""
+    def put_all(
+        self, replies: Iterable[tuple[str, dict]], unfinished: Iterable[tuple[str, dict]] = ()
+    ) -> None:
+        """Store replies together: all of them, or none where the process dies.
+
+        Those that are ``unfinished`` are no answers; they are kept for what they hold and cost.
+        """
         with self._transaction():
             self._insert(replies)
+            self._insert(unfinished, "unfinished")
+
+    def unfinished(self, request: str) -> dict | None:
+        """What came the last time of a request that is not answered yet."""
+        found = self._db.execute("SELECT reply FROM unfinished WHERE request = ?", (request,))
+        row = found.fetchone()
+        return json.loads(row[0]) if row else None
+
+    def dialect(self, server: str, model: str) -> dict | None:
+        """What a server takes for a model, where that is known."""
+        found = self._db.execute(
+            "SELECT takes FROM dialects WHERE server = ? AND model = ?", (server, model)
+        )
+        row = found.fetchone()
+        return json.loads(row[0]) if row else None
+
+    def put_dialect(self, server: str, model: str, takes: dict) -> None:
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO dialects VALUES (?, ?, ?)",
+                (server, model, json.dumps(takes)),
+            )
 
     def close(self) -> None:
         self._db.close()
@@ -87,9 +120,13 @@ class ResponseCache:
                 f" ({error}) Replies stored before are kept"
             ) from error
 
-    def _insert(self, replies: Iterable[tuple[str, dict]]) -> None:
+    def forget_dialect(self, server: str, model: str) -> None:
+        with self._transaction():
+            self._db.execute("DELETE FROM dialects WHERE server = ? AND model = ?", (server, model))
+
+    def _insert(self, replies: Iterable[tuple[str, dict]], table: str = "replies") -> None:
         rows = ((request, json.dumps(reply, ensure_ascii=False)) for request, reply in replies)
-        self._db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?)", rows)
+        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", rows)
 
     # -------------------------------------------------------------------------------------- batches
 
@@ -114,10 +151,16 @@ class ResponseCache:
             for table in ("batches", "batched"):
                 self._db.execute(f"DELETE FROM {table} WHERE name = ?", (name,))
 
-    def collect_batch(self, name: str, replies: Sequence[tuple[str, dict]]) -> None:
+    def collect_batch(
+        self,
+        name: str,
+        replies: Sequence[tuple[str, dict]],
+        unfinished: Iterable[tuple[str, dict]] = (),
+    ) -> None:
         """Store a batch's replies and that it is collected, both or neither."""
         with self._transaction():
             self._insert(replies)
+            self._insert(unfinished, "unfinished")
             self._db.execute("UPDATE batches SET collected = 1 WHERE name = ?", (name,))
             self._db.execute("DELETE FROM batched WHERE name = ?", (name,))
 

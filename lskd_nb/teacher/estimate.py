@@ -11,15 +11,12 @@ from pathlib import Path
 
 from lskd_nb.teacher.budget import Price, price_of
 from lskd_nb.teacher.cache import ResponseCache
-from lskd_nb.teacher.prompts import Prompt, build_prompts
-from lskd_nb.teacher.requests import (
-    TeacherSettings,
-    encoded,
-    is_loopback,
-    request_body,
-    request_hash,
-)
+from lskd_nb.teacher.job import spent_tokens
+from lskd_nb.teacher.parsing import TRIPLES_FORM, ReplyForm
+from lskd_nb.teacher.prompts import WORDS, Prompt, build_prompts, sees_of
+from lskd_nb.teacher.requests import TeacherSettings, is_loopback, most_tokens, request_key
 
+MINI = "mini"  # the name under which the mini world's replies are kept
 BYTES_PER_TOKEN = 4.0
 TOKENS_PER_REPLY = 200  # where a prompt has no example
 
@@ -53,6 +50,8 @@ class Estimate:
         )
         if self.price.free:
             return f"{asked}: {counted}: costs nothing"
+        if not self.price.known:
+            return f"{asked}: {counted}: what that costs is not known, as no price is"
         per = (
             f"at {self.price.input:g} and {self.price.output:g} USD per million"
             f" tokens ({one.mode}, prices of {self.price.date})"
@@ -64,32 +63,45 @@ class Estimate:
 
 
 def estimate(
-    prompts: Sequence[Prompt], settings: TeacherSettings, cache: ResponseCache
+    prompts: Sequence[Prompt],
+    settings: TeacherSettings,
+    cache: ResponseCache,
+    form: ReplyForm = TRIPLES_FORM,
 ) -> Estimate:
     """What asking for the prompts would cost that the cache has no reply to, and that are in no
     batch under way. Nothing is sent.
     """
-    price, sizes, cached, known, usage = price_of(settings), {}, 0, 0, [0, 0, 0]
+    price, cached, known, usage = price_of(settings), 0, 0, [0, 0, 0]
+    sizes: dict[str, tuple[int, int]] = {}  # bytes of text, tokens of a picture
+    paid = 0.0
     if settings.mode == "batch":
         submitted = {
             key
-            for batch in cache.open_batches(settings.base_url)
+            for batch in cache.open_batches(settings.asked)
             if batch.id
             for key in batch.requests
         }
     else:
         submitted = set()
     for prompt in prompts:
-        body = encoded(request_body(prompt, settings))
-        reply = cache.get(key := request_hash(body))
+        size = most_tokens(prompt, settings, form=form)
+        try:
+            key = request_key(prompt, settings, form)
+        except ValueError:  # its picture can't be read: it will be a reject
+            continue
+        reply = cache.get(key)
         if reply is None:
             if key not in submitted:
-                sizes[key] = len(body)
+                sizes[key] = size
+            if before := cache.unfinished(key):
+                paid += price.of(spent_tokens(before))
             continue
         cached += 1
+        paid += price.of(spent_tokens(reply))
         if any(reply["usage"]):
-            known += len(body)
-            usage = [usage[0] + reply["usage"][0], usage[1] + reply["usage"][1], usage[2] + 1]
+            known += size[0]
+            text = max(reply["usage"][0] - size[1], 1)
+            usage = [usage[0] + text, usage[1] + reply["usage"][1], usage[2] + 1]
     if usage[0] and usage[2]:
         ratio, reply_tokens = known / usage[0], usage[1] / usage[2]
         how = (
@@ -103,20 +115,13 @@ def estimate(
             " there is no reply in the cache to measure"
         )
     missing, sizes = len(sizes), dict(list(sizes.items())[: settings.budget_requests])
-    tokens = (round(sum(sizes.values()) / ratio), round(len(sizes) * reply_tokens))
-    worst = sum(price.worst(size, settings.max_tokens) for size in sizes.values())
+    texts, shown = (sum(size[part] for size in sizes.values()) for part in (0, 1))
+    tokens = (round(texts / ratio) + shown, round(len(sizes) * reply_tokens))
+    worst = sum(price.worst(sum(size), settings.max_tokens) for size in sizes.values())
+    how += f", and {shown:,} tokens of pictures" if shown else ""
     cost = min(price.of(tokens), worst)
     return Estimate(
-        settings,
-        len(sizes),
-        missing - len(sizes),
-        cached,
-        tokens,
-        cost,
-        worst,
-        price.of(usage),
-        how,
-        price,
+        settings, len(sizes), missing - len(sizes), cached, tokens, cost, worst, paid, how, price
     )
 
 
@@ -132,12 +137,14 @@ def _example_tokens(prompts: Sequence[Prompt]) -> float:
 
 def require_consent(told: Estimate, ask: Callable[[str], str] = input) -> None:
     """Return where a call costs nothing, or its cost has been agreed to: by ``max_cost_usd``, or by
-    the answer of who is asked.
+    the answer of who is asked; where no price is known, by ``budget_requests``.
 
     Raises ``RuntimeError`` with the estimate and how to agree to it.
     """
     settings = told.settings
     if told.price.free or not told.requests or is_loopback(settings.base_url):
+        return
+    if not told.price.known and settings.budget_requests:
         return
     limits = [limit for limit in (settings.budget_usd, settings.max_cost_usd) if limit]
     if settings.max_cost_usd:
@@ -153,10 +160,14 @@ def require_consent(told: Estimate, ask: Callable[[str], str] = input) -> None:
         answer = ask(f"{told}{stop}. Send them? [y/N] ")
     except (EOFError, OSError, NotImplementedError):
         # nobody there to ask: no terminal, or a notebook that runs headless
-        raise RuntimeError(
-            f"not sent: {told}. Agree with the parameter max_cost_usd,"
-            f" for example -p 02.max_cost_usd={_rounded_up(told.usd)}"
-        ) from None
+        if told.price.known:
+            how = f"max_cost_usd, for example -p 02.max_cost_usd={_rounded_up(told.usd)}"
+        else:
+            how = (
+                f"budget_requests, for example -p 02.budget_requests={told.requests}, or name the"
+                " price in a file like lskd_nb/teacher/prices.yaml (parameter prices)"
+            )
+        raise RuntimeError(f"not sent: {told}. Agree with the parameter {how}") from None
     if answer.strip().lower() not in ("y", "yes"):
         raise RuntimeError("not sent: not agreed to")
 
@@ -177,18 +188,34 @@ def estimate_profile(values: Mapping[str, object], root: Path) -> Estimate:
     images = located_images(read_parquet(folder / "regions.parquet", REGIONS))
     lines = read_parquet(folder / "verbalizations.parquet", VERBALIZATIONS)
     given = {name: values[name] for name in ("model", "temperature", "seed", "mode")}
+    if values["local"]:
+        given["model"] = Path(str(values["local"])).stem
     limits = {
         name: values[name] or None
         for name in ("max_tokens", "budget_requests", "budget_usd", "max_cost_usd")
     }
+    sees, root_file = sees_of(str(values["teacher_sees"])), folder / "image_root.txt"
     prices = root / str(values["prices"]) if values["prices"] else None
     settings = TeacherSettings(
-        str(values["base_url"]) or "http://localhost", **given, **limits, prices=prices
+        str(values["base_url"]) or "http://localhost",
+        **given,
+        **limits,
+        prices=prices,
+        server="" if values["base_url"] else str(values["local"]) or MINI,
+        reasoning_effort=str(values["reasoning_effort"]),
+        takes=values["takes"],
     )
     cache = ResponseCache(folder / "teacher_cache.sqlite")
     try:
         prompts = build_prompts(
-            images, lines, values["families"], int(values["triples"]), values["offers"]
+            images,
+            lines,
+            values["families"],
+            int(values["triples"]),
+            values["offers"],
+            sees,
+            root_file.read_text(encoding="utf-8") if sees != (WORDS,) else "",
+            int(values["image_bound"]),
         )
         return estimate(prompts, settings, cache)
     finally:

@@ -1,10 +1,11 @@
 """The teacher: prompts go to an LLM behind OpenAI's protocol, and come back as triples or rejects.
 
-Each reply is kept in an SQLite cache (``cache``) under the hash of its whole request as soon as
-it arrives: a killed run asks for nothing it already has. ``base_url`` and ``model`` choose between
-OpenAI, vLLM, llama.cpp or the mini world's rule-based writer; requests go out side by side
-(``client``) or through the Batch API (``batch_api``), and cost no more than was agreed to
-(``estimate``, ``budget``).
+Each reply is kept in an SQLite cache (``cache``) under the hash of who was asked and what, as soon
+as it arrives: a killed run asks for nothing it already has. ``base_url`` and ``model`` choose
+between OpenAI, vLLM, Ollama, llama.cpp or the mini world's rule-based writer; what a server takes
+is found out (``dialect``), what it says is read however it is wrapped (``replies``). Requests go
+out side by side (``client``) or through the Batch API (``batch_api``), and cost no more than was
+agreed to (``estimate``, ``budget``).
 """
 
 from collections import Counter
@@ -14,9 +15,12 @@ from pathlib import Path
 from lskd_nb.teacher.batch_api import ask_in_batches
 from lskd_nb.teacher.budget import Budget, price_of
 from lskd_nb.teacher.cache import ResponseCache
-from lskd_nb.teacher.client import Progress, SamplingJob, ask_all, run_to_end
+from lskd_nb.teacher.client import ask_all, learn_before, run_to_end
 from lskd_nb.teacher.estimate import estimate, require_consent
+from lskd_nb.teacher.job import Progress, Reader, SamplingJob
+from lskd_nb.teacher.parsing import TRIPLES_FORM, ReplyForm, triples_and_rejects
 from lskd_nb.teacher.prompts import Prompt
+from lskd_nb.teacher.refusals import what_to_change
 from lskd_nb.teacher.requests import TeacherReport, TeacherSettings
 
 
@@ -26,10 +30,15 @@ def generate_triples(
     cache_path: str | Path,
     on_progress: Progress = lambda report, total: None,
     ask: Callable[[str], str] = input,
+    rejects_file: str | Path | None = None,
+    form: ReplyForm = TRIPLES_FORM,
+    read: Reader = triples_and_rejects,
 ) -> tuple[list[dict], list[dict], TeacherReport]:
     """Ask for every prompt that the cache has no reply to.
 
-    Returns triple rows, reject rows and a report.
+    Returns triple rows, reject rows and a report. The rejects go to ``rejects_file`` as well, also
+    where the call ends early. What is asked for in another ``form`` than triples, ``read`` makes
+    rows of.
 
     ``on_progress`` is told twice a second and at the end, with the report so far and the number of
     requests; ``ask`` is put the question before a paid call. Raises ``RuntimeError`` naming
@@ -39,30 +48,45 @@ def generate_triples(
     """
     budget = Budget(price_of(settings))
     cache = ResponseCache(cache_path)
+    job = SamplingJob(prompts, settings, cache, on_progress, budget, form, read)
     try:
-        job = SamplingJob(prompts, settings, cache, on_progress, budget)
         job.look_up()
         if job.missing and not budget.price.free:
-            require_consent(estimate(prompts, settings, cache), ask)
+            require_consent(estimate(prompts, settings, cache, form), ask)
         limits = (
             settings.budget_usd,
             settings.max_cost_usd and budget.paid + settings.max_cost_usd,
         )
         budget.limit = min((limit for limit in limits if limit), default=None)
         _ask(job)
+    except RuntimeError as error:
+        if rejects_file:
+            left = [place for place in range(len(prompts)) if place not in job.worth]
+            rest = dict(stage="teacher", record=f"{len(left)} more prompts", detail=str(error))
+            told = [rest | {"reason": "not sent: the call ended"}] if left else []
+            _write_rejects(job, rejects_file, told)
+        raise
     finally:
         cache.close()
     for key in job.missing:
         if job.missing[key] not in job.worth:
-            job.report.not_sent += 1
-            job.sort(key, None)
+            job.arrived(key, {"unsent": "budget used up"})
     job.tell(now=True)
+    if rejects_file:
+        _write_rejects(job, rejects_file)
     ordered = [job.worth[place] for place in range(len(prompts))]
     return (
-        [row for rows, _ in ordered for row in rows],
-        [reject for _, rejects in ordered for reject in rejects],
+        [row for one in ordered for row in one.rows],
+        [reject for one in ordered for reject in one.rejects],
         job.report,
     )
+
+
+def _write_rejects(job: SamplingJob, file: str | Path, more: Sequence[dict] = ()) -> None:
+    from lskd_nb.records import REJECTS, write_parquet
+
+    rejects = [reject for _, one in sorted(job.worth.items()) for reject in one.rejects]
+    write_parquet([*rejects, *more], file, REJECTS)
 
 
 def require_triples(rows: Sequence[Mapping], rejects: Sequence[Mapping], kept: Path) -> None:
@@ -73,18 +97,22 @@ def require_triples(rows: Sequence[Mapping], rejects: Sequence[Mapping], kept: P
         return
     if not rejects:
         raise RuntimeError("no triple: there is no prompt, as no image has a region to offer")
-    (reason, number), *others = Counter(r["reason"] for r in rejects).most_common()
+    # what was sent tells more than what was not
+    sent = [r for r in rejects if not r["reason"].startswith("not sent")] or rejects
+    (reason, number), *others = Counter(r["reason"] for r in sent).most_common()
     example = next(r for r in rejects if r["reason"] == reason)
     raise RuntimeError(
-        f"no valid triple: {number:,} of {len(rejects):,} rejects are {reason!r}"
+        f"no valid triple: {number:,} of {len(sent):,} rejects are {reason!r}"
         + (f", {len(others)} other reasons" if others else "")
-        + f"; {example['record']}: {example['detail'][:500] or '(no detail)'}. All are in {kept}"
+        + f"; {example['record']}: {example['detail'][:500] or '(no detail)'}. All are in {kept}."
+        f" To do: {what_to_change(reason)}"
     )
 
 
 def _ask(job: SamplingJob) -> None:
     keys = list(job.missing)[: job.settings.budget_requests]
     if keys and job.settings.mode == "batch":
+        run_to_end(learn_before(job))
         ask_in_batches(job, keys)
     elif keys:
         run_to_end(ask_all(job, keys))

@@ -3,123 +3,133 @@
 A question of the families "id" and "description" points at a region at least once; a triple of the
 family "words" says what it means and has no id at all.
 
-Structured outputs are asked for and not trusted. Whatever comes back, a reply of any shape ends as
-triples or as rejects with a reason.
+Structured outputs are asked for and not trusted. Whatever comes back, a reply of any shape
+(``replies``), with regions in any spelling (``spellings``), ends as triples or as rejects with a
+reason.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lskd_nb.regions import MENTION, mentions
 from lskd_nb.teacher.prompts import Prompt
+from lskd_nb.teacher.replies import Items, find_items, storable
+from lskd_nb.teacher.spellings import normalized
 
 LONGEST_DETAIL = 2000  # characters kept of what was rejected
 UNKNOWN = "mentions a region that was not offered"
+UNREADABLE = "mentions a region in a way that can't be read"
 NUMBERED = "mentions a region by its id"  # in a family that has none
+CUT = "cut off"
+AT_THE_LIMIT = "cut off at the token limit"
+NOT_READ = "not JSON"
+EMPTY = "empty reply"
+FILTERED = "ended by the content filter"
 
 
 class Triple(BaseModel):
     """One question about a pointed region, with its answer and rationale."""
 
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
     question: str = Field(min_length=1)
     answer: str = Field(min_length=1)
     rationale: str = Field(min_length=1)
 
 
-class Triples(BaseModel):
-    """What the teacher is asked to return."""
+@dataclass(frozen=True)
+class ReplyForm:
+    """What a reply is to be: a list called ``name`` of objects that have texts called ``fields``.
 
-    model_config = ConfigDict(extra="forbid")
-    triples: list[Triple]
-
-
-def _response_format() -> dict:
-    schema = Triples.model_json_schema()
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "triples", "strict": True, "schema": schema},
-    }
-
-
-RESPONSE_FORMAT = _response_format()
-
-
-def read_completion(body: bytes | str | object) -> dict:
-    """A chat completion, as bytes or parsed JSON, as it is kept: text, end, tokens [in, out].
-
-    What is no chat completion becomes ``{"error": reason}``, which is not kept.
+    ``schema`` is the least that says so: gateways refuse what they don't know of JSON schema, and
+    what is not in it is checked here.
     """
-    if isinstance(body, bytes | str):
-        if not body.strip():
-            return {"error": "empty body"}
-        try:
-            body = json.loads(body)
-        except (ValueError, RecursionError):
-            return {"error": "body is not JSON"}
-    if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
-        return {"error": "body is no chat completion"}
-    if not body["choices"]:
-        usage = _usage(body.get("usage"))
-        return {"text": None, "finish": "empty", "refusal": None, "usage": usage}
-    choice = body["choices"][0]
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
-        return {"error": "body is no chat completion"}
-    return {
-        "text": _storable(message.get("content")),
-        "finish": _storable(choice.get("finish_reason")),
-        "refusal": _storable(message.get("refusal")),
-        "usage": _usage(body.get("usage")),
-    }
+
+    name: str
+    fields: Mapping[str, str]  # and the JSON type of each
+
+    @property
+    def schema(self) -> dict:
+        properties = {name: {"type": kind} for name, kind in self.fields.items()}
+        one = {
+            "type": "object",
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+        return {
+            "type": "object",
+            "properties": {self.name: {"type": "array", "items": one}},
+            "required": [self.name],
+            "additionalProperties": False,
+        }
+
+    @property
+    def response_format(self) -> dict:
+        told = {"name": self.name, "strict": True, "schema": self.schema}
+        return {"type": "json_schema", "json_schema": told}
+
+    @property
+    def in_words(self) -> str:
+        """What a model is told whose server knows no schemas."""
+        example = json.dumps({self.name: [dict.fromkeys(self.fields, "…")]}, ensure_ascii=False)
+        return f"Answer with JSON alone, without any words around it, of this form: {example}"
 
 
-def _usage(usage: object) -> list[int]:
-    counts = [
-        usage.get(name) if isinstance(usage, dict) else 0
-        for name in ("prompt_tokens", "completion_tokens")
-    ]
-    return [n if type(n) is int and 0 <= n < 2**40 else 0 for n in counts]
+TRIPLES_FORM = ReplyForm("triples", dict.fromkeys(Triple.model_fields, "string"))
 
 
-def _storable(text: object) -> str | None:
-    """Text as UTF-8 can hold it: JSON may have half a surrogate pair."""
-    return None if text is None else str(text).encode("utf-8", "replace").decode()
+@dataclass(frozen=True)
+class Parsed:
+    """The items of a reply, or the ``reason`` why it has none; what of it could not be read.
+
+    A reply that is not ``answered``, for it is empty or breaks off, is asked for again.
+    """
+
+    items: tuple = ()
+    unreadable: tuple[str, ...] = ()
+    reason: str = ""
+    answered: bool = True
 
 
-def parse_reply(reply: dict | None) -> list | str:
-    """The items of a reply, or the reason why it has none.
+def parse_reply(reply: dict | None, form: ReplyForm = TRIPLES_FORM) -> Parsed:
+    """The items of a reply.
 
     >>> reply = dict(text='{"triples": [{"question": "Who is [0]?"}]}', finish="stop", refusal=None)
-    >>> parse_reply(reply)
-    [{'question': 'Who is [0]?'}]
-    >>> parse_reply(reply | {"text": "Sure! Here are three."})
+    >>> parse_reply(reply).items
+    ({'question': 'Who is [0]?'},)
+    >>> parse_reply(reply | {"text": "Sure! Here are three."}).reason
     'not JSON'
     """
     if reply is None:
-        return "not sent: budget used up"
+        return Parsed(reason="not sent: budget used up", answered=False)
     if "unsent" in reply:
-        return f"not sent: {reply['unsent']}"
+        return Parsed(reason=f"not sent: {reply['unsent']}", answered=False)
     if "error" in reply:
-        return f"no answer: {reply['error']}"
+        return Parsed(reason=f"no answer: {reply['error']}", answered=False)
     if reply["refusal"]:
-        return "refusal"
-    if reply["finish"] == "length":
-        return "cut off at the token limit"
-    if not (reply["text"] or "").strip():
-        return "empty reply"
-    try:
-        content = json.loads(reply["text"])
-    except (ValueError, RecursionError):
-        return "not JSON"
-    if not isinstance(content, dict) or not isinstance(content.get("triples"), list):
-        return "no list of triples"
-    return content["triples"] or "no list of triples"
+        return Parsed(reason="refusal")
+    text = reply["text"] or ""
+    found = find_items(text, form.fields, form.name) if text.strip() else Items()
+    if not found.items and reply.get("reasoning"):
+        thought = find_items(reply["reasoning"], form.fields, form.name)
+        found = thought if thought.items else found
+    limited = reply["finish"] == "length" and (found.open or not found.items)
+    if reply["finish"] == "content_filter" and not found.items:
+        return Parsed(reason=FILTERED, answered=False)
+    cut = AT_THE_LIMIT if limited else CUT if found.cut else ""
+    if found.items:
+        return Parsed(tuple(found.items), tuple(found.unreadable), cut, not cut)
+    if cut:
+        return Parsed((), (), cut, False)
+    if not text.strip():
+        return Parsed(reason=EMPTY, answered=False)
+    read = text.lstrip().startswith(("{", "[")) and not found.open
+    return Parsed((), (), f"no list of {form.name}" if read else NOT_READ)
 
 
-def invalid(item: object, offered: Iterable[int], family: str = "id") -> str | None:
+def invalid(item: object, offered: Collection[int], family: str = "id") -> str | None:
     """Why an item is not a valid triple about the regions offered, or None.
 
     >>> item = dict(question="Why is [1] here?", answer="To eat.", rationale="[3] is a cafe.")
@@ -134,59 +144,88 @@ def invalid(item: object, offered: Iterable[int], family: str = "id") -> str | N
     return checked if isinstance(checked, str) else None
 
 
-def _checked(item: object, offered: Iterable[int], family: str) -> tuple[Triple, list[int]] | str:
-    """A triple and the regions that it mentions, or why it is none."""
+@dataclass(frozen=True)
+class Valid:
+    """A valid triple, the regions that it mentions, and how many mentions had to be respelled."""
+
+    triple: Triple
+    regions: tuple[int, ...]
+    respelled: int
+
+
+def _checked(item: object, offered: Collection[int], family: str) -> Valid | str:
+    """A valid triple, or why an item is none."""
+    if isinstance(item, Mapping):
+        item = {str(name).strip().lower(): value for name, value in item.items()}
     try:
         triple = Triple.model_validate(item)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = _storable(".".join(map(str, first["loc"]))) or "triple"
+        field = storable(".".join(map(str, first["loc"]))) or "triple"
         return f"bad field {field}: {first['type']}"
-    texts = " ".join((triple.question, triple.answer, triple.rationale))
+    told = {name: normalized(getattr(triple, name), offered) for name in TRIPLES_FORM.fields}
+    mentioned = tuple(dict.fromkeys(r for one in told.values() for r in one.regions))
+    unreadable = any(one.unreadable for one in told.values())
     if family == "words":
-        return NUMBERED if MENTION.search(texts) else (triple, [])
-    try:
-        asked, said = mentions(triple.question), mentions(texts)
-    except ValueError:  # more digits than Python reads as a number
+        return NUMBERED if mentioned or unreadable else Valid(triple, (), 0)
+    if set(mentioned) - set(offered):
         return UNKNOWN
-    if not asked:
+    if unreadable:
+        return UNREADABLE
+    if not told["question"].regions:
         return "question mentions no region"
-    return UNKNOWN if set(said) - set(offered) else (triple, said)
+    spelled = triple.model_copy(update={name: one.text for name, one in told.items()})
+    return Valid(spelled, mentioned, sum(one.changed for one in told.values()))
 
 
-def triples_and_rejects(
-    prompt: Prompt, key: str, reply: dict | None, model: str
-) -> tuple[list[dict], list[dict]]:
-    """The TRIPLES and the REJECTS rows that a reply is worth; ``key``: its request's hash."""
+@dataclass(frozen=True)
+class Worth:
+    """What a reply is worth to a prompt: TRIPLES rows, REJECTS rows, mentions respelled.
+
+    Not ``answered``: it is to be asked for again. ``readable``: it had items, valid or not.
+    """
+
+    rows: list[dict]
+    rejects: list[dict]
+    respelled: int = 0
+    answered: bool = True
+    readable: bool = True
+
+
+def triples_and_rejects(prompt: Prompt, key: str, reply: dict | None, model: str) -> Worth:
+    """What a reply is worth; ``key``: its request's."""
     record = f"{prompt.image_id}-{prompt.source}"
     parsed = parse_reply(reply)
-    if isinstance(parsed, str):
-        detail = _detail(reply) if reply else ""
-        return [], [dict(stage="teacher", record=record, reason=parsed, detail=detail)]
-    rows, rejects = [], []
-    for number, item in enumerate(parsed):
+    rows, rejects, respelled = [], [], 0
+    for number, item in enumerate(parsed.items):
         name, checked = f"{record}-{number}", _checked(item, prompt.offered, prompt.family)
         if isinstance(checked, str):
-            rejects.append(dict(stage="teacher", record=name, reason=checked, detail=_detail(item)))
+            rejects.append(_reject(name, checked, item))
             continue
-        triple, mentioned = checked
+        respelled += checked.respelled
         rows.append(
             dict(
                 triple_id=name,
                 image_id=prompt.image_id,
                 family=prompt.family,
-                question=triple.question,
-                answer=triple.answer,
-                rationale=triple.rationale,
-                regions=mentioned,
+                question=checked.triple.question,
+                answer=checked.triple.answer,
+                rationale=checked.triple.rationale,
+                regions=list(checked.regions),
                 regions_offered=list(prompt.offered),
                 model=model,
                 prompt=prompt.name,
                 request=key,
             )
         )
-    return rows, rejects
+    pieces = list(parsed.unreadable)
+    if parsed.reason:  # of what was cut, the piece where it was
+        last = pieces.pop() if pieces and not parsed.answered else reply or ""
+        rejects.append(_reject(f"{record}-end" if parsed.items else record, parsed.reason, last))
+    rejects += [_reject(f"{record}-u{n}", NOT_READ, piece) for n, piece in enumerate(pieces)]
+    return Worth(rows, rejects, respelled, parsed.answered, bool(parsed.items))
 
 
-def _detail(value: object) -> str:
-    return _storable(json.dumps(value, ensure_ascii=False))[:LONGEST_DETAIL]
+def _reject(record: str, reason: str, detail: object) -> dict:
+    said = storable(json.dumps(detail, ensure_ascii=False))[:LONGEST_DETAIL] if detail else ""
+    return dict(stage="teacher", record=record, reason=reason, detail=said)

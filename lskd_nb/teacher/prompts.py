@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import overload
+from typing import NamedTuple, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from lskd_nb.regions import LocatedImage, is_person
+from lskd_nb.regions import LocatedImage, Region, image_file, is_person
+from lskd_nb.teacher.pictures import Picture
 
 TEMPLATES = Path(__file__).parent / "templates"
 FILES = {  # family -> system text, what is asked, examples
@@ -32,6 +33,10 @@ FILES = {  # family -> system text, what is asked, examples
 FAMILIES = tuple(FILES)
 OFFERS = ("all", "any", "people")
 DEFAULT_FAMILIES, DEFAULT_OFFERS = ("id", "description"), ("all",)
+WORDS = "words"
+SEES = {WORDS: "", "image": "sees_image.txt", "both": "sees_both.txt"}  # what replaces the opening
+BOUND = 512  # pixels, the longer side of a picture that is sent
+BOXES = "Boxes (left, top, right, bottom, in per cent of the picture's width and height):"
 LINE_FIELDS = ["image_id", "kind", "verbalizer", "region", "question", "text"]
 CLIP_LINES = (("Place", "clip-place"), ("Objects", "clip-object"), ("Concepts", "clip-concept"))
 
@@ -44,12 +49,38 @@ class Prompt:
     family: str
     offered: tuple[int, ...]
     messages: tuple[dict, ...]
-    name: str  # family, offer (where not all regions are offered) and hash of the prompt files
+    # family, offer (where not all regions are offered), what is seen (where not words alone) and
+    # hash of the prompt files
+    name: str
+    picture: Picture | None = None
 
     @property
     def source(self) -> str:
-        """Family and offer: "id", "id_people". With the image's id, no other prompt has it."""
+        """Family, offer and what is seen: "id", "id_people_image". With the image's id, no other
+        prompt has it.
+        """
         return self.name.rpartition("-")[0] or self.family
+
+
+def seen_by(name: str) -> str:
+    """What the teacher saw that was asked by the prompt of this ``name``.
+
+    >>> [seen_by(name) for name in ("id-0a1b", "words_any-0a1b", "id_people_both-0a1b")]
+    ['words', 'words', 'both']
+    """
+    last = name.rpartition("-")[0].rpartition("_")[2]
+    return last if last in SEES else WORDS
+
+
+def sees_of(told: str) -> tuple[str, ...]:
+    """What teachers are to see, of a text like "words, image".
+
+    Raises ``ValueError`` where that is not some of words, image and both, each once.
+    """
+    sees = tuple(part.strip() for part in told.split(","))
+    if len(set(sees)) < len(sees) or not set(sees) <= SEES.keys():
+        raise ValueError(f"teacher_sees is {told!r}; expected some of {', '.join(SEES)}, each once")
+    return sees
 
 
 def context_text(image: LocatedImage, lines: Sequence[Mapping], limit: int = 400) -> str:
@@ -106,13 +137,19 @@ def _clean(text: str, limit: int) -> str:
 
 
 @cache
-def _instruction(family: str, number: int) -> tuple[tuple[dict, ...], str]:
+def _instruction(family: str, number: int, sees: str = WORDS) -> tuple[tuple[dict, ...], str]:
     """What comes before an image in a request of this family, the same for every image: system
     text, the examples as earlier turns; and the hash of the files.
+
+    A teacher that sees has another opening, and the same examples, in words: they show what is to
+    be written, and pictures of other images would cost more than all the rest.
     """
     if family not in FAMILIES:
         raise ValueError(f"no prompt family {family!r}; there are {FAMILIES}")
     texts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in FILES[family]]
+    if sees != WORDS:
+        opening = (TEMPLATES / SEES[sees]).read_text(encoding="utf-8").strip()
+        texts[0] = f"{opening}\n\n{texts[0].partition(chr(10) * 2)[2]}"
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8]
     asked = Template(texts[1].strip()).substitute(number=number)
     messages = [{"role": "system", "content": f"{texts[0].strip()}\n\n{asked}"}]
@@ -152,13 +189,23 @@ def _hash(text: str) -> str:
 
 
 def build_prompt(
-    image: LocatedImage, lines: Sequence[Mapping], family: str, number: int = 3, offer: str = "all"
+    image: LocatedImage,
+    lines: Sequence[Mapping],
+    family: str,
+    number: int = 3,
+    offer: str = "all",
+    sees: str = WORDS,
+    image_root: str | Path = "",
+    bound: int = BOUND,
 ) -> Prompt:
     """The request about one image: system text, the examples as earlier turns, then this image
-    with the regions that are offered.
+    with the regions that are offered; ``sees`` says whether in words, as a picture whose longer
+    side is at most ``bound`` pixels, or as both.
     """
     offered = offered_regions(image, offer)
-    return _prompt(image, _context(image, lines, offered), family, number, offer, offered)
+    context = _context(image, lines, offered)
+    slot = _Slot(0, family, offer, offered, sees)
+    return _prompt(image, context, number, slot, image_root, bound)
 
 
 def _context(image: LocatedImage, lines: Sequence[Mapping], offered: Sequence[int]) -> str:
@@ -166,17 +213,40 @@ def _context(image: LocatedImage, lines: Sequence[Mapping], offered: Sequence[in
     return context_text(replace(image, regions=shown), lines)
 
 
+class _Slot(NamedTuple):
+    """A place in a list of prompts: the place of its image, and what makes it one of several."""
+
+    image: int
+    family: str
+    offer: str
+    offered: tuple[int, ...]
+    sees: str
+
+    @property
+    def source(self) -> str:
+        parts = (self.offer, "all"), (self.sees, WORDS)
+        return "_".join([self.family, *(part for part, usual in parts if part != usual)])
+
+
 def _prompt(
-    image: LocatedImage, context: str, family: str, number: int, offer: str, offered: tuple
+    image: LocatedImage, context: str, number: int, slot: _Slot, image_root: str | Path, bound: int
 ) -> Prompt:
-    before, digest = _instruction(family, number)
-    name = f"{_source(family, offer)}-{digest}"
+    before, digest = _instruction(slot.family, number, slot.sees)
+    picture = None
+    if slot.sees != WORDS:
+        regions = tuple(r for r in image.regions if r.id in set(slot.offered))
+        picture = Picture(image_file(image_root, image.path), regions, bound)
+        boxes = "\n".join([BOXES, *(_box_line(image, r) for r in regions)])
+        context = boxes if slot.sees == "image" else f"{context}\n{boxes}"
     messages = (*before, {"role": "user", "content": context})
-    return Prompt(image.image_id, family, offered, messages, name)
+    name = f"{slot.source}-{digest}"
+    return Prompt(image.image_id, slot.family, slot.offered, messages, name, picture)
 
 
-def _source(family: str, offer: str) -> str:
-    return family if offer == "all" else f"{family}_{offer}"
+def _box_line(image: LocatedImage, region: Region) -> str:
+    sides = (image.width, image.height) * 2
+    per_cent = (f"{100 * v / side:.0f}" for v, side in zip(region.box, sides, strict=True))
+    return f"[{region.id}] {', '.join(per_cent)}"
 
 
 class Prompts(Sequence[Prompt]):
@@ -193,21 +263,31 @@ class Prompts(Sequence[Prompt]):
         families: Sequence[str],
         number: int,
         offers: Sequence[str],
+        sees: Sequence[str] = (WORDS,),
+        image_root: str | Path = "",
+        bound: int = BOUND,
     ):
-        for name, told, known in (("families", families, FAMILIES), ("offers", offers, OFFERS)):
+        for name, told, known in (
+            ("families", families, FAMILIES),
+            ("offers", offers, OFFERS),
+            ("sees", sees, tuple(SEES)),
+        ):
             if not told or len(set(told)) < len(told) or set(told) - set(known):
                 raise ValueError(f"{name} is {list(told)}; expected some of {known}, each once")
         self.images, self.number = [image for image in images if image.regions], number
-        self._lines = _LinesByImage(lines)
-        # image, family, offer, ids offered; what is asked twice would be answered once
-        self._slots: list[tuple[int, str, str, tuple[int, ...]]] = []
+        self._lines, self._image_root, self._bound = _LinesByImage(lines), image_root, bound
+        self._slots: list[_Slot] = []  # what is asked twice would be answered once
         for place, image in enumerate(self.images):
             sets: set[tuple[int, ...]] = set()
             for offer in offers:
                 offered = offered_regions(image, offer)
                 if offered and offered not in sets:
                     sets.add(offered)
-                    self._slots += [(place, family, offer, offered) for family in families]
+                    self._slots += [
+                        _Slot(place, family, offer, offered, seen)
+                        for seen in sees
+                        for family in families
+                    ]
         self._last: tuple[tuple, str] = ((), "")  # a context; the families share it
 
     def __len__(self) -> int:
@@ -220,12 +300,12 @@ class Prompts(Sequence[Prompt]):
     def __getitem__(self, which):
         if isinstance(which, slice):
             return [self[place] for place in range(len(self))[which]]
-        place, family, offer, offered = self._slots[which]
-        image, (key, context) = self.images[place], self._last
-        if key != (place, offered):
-            context = _context(image, self._lines.of(image.image_id), offered)
-            self._last = ((place, offered), context)
-        return _prompt(image, context, family, self.number, offer, offered)
+        slot = self._slots[which]
+        image, (key, context) = self.images[slot.image], self._last
+        if key != (slot.image, slot.offered):
+            context = _context(image, self._lines.of(image.image_id), slot.offered)
+            self._last = ((slot.image, slot.offered), context)
+        return _prompt(image, context, self.number, slot, self._image_root, self._bound)
 
     def __iter__(self) -> Iterator[Prompt]:
         return (self[place] for place in range(len(self)))
@@ -239,12 +319,11 @@ class Prompts(Sequence[Prompt]):
     def about(self, image: LocatedImage) -> list[Prompt]:
         """The prompts about one image."""
         wanted = self.images.index(image)
-        return [self[n] for n, (place, *_) in enumerate(self._slots) if place == wanted]
+        return [self[n] for n, slot in enumerate(self._slots) if slot.image == wanted]
 
     def counts(self) -> dict[str, int]:
-        """How many images each family and offer is asked about, by ``Prompt.source``."""
-        found = Counter((family, offer) for _, family, offer, _ in self._slots)
-        return {_source(*of): number for of, number in found.items()}
+        """How many images each kind of prompt is asked about, by ``Prompt.source``."""
+        return dict(Counter(slot.source for slot in self._slots))
 
 
 class _LinesByImage:
@@ -277,11 +356,15 @@ def build_prompts(
     families: Sequence[str] = DEFAULT_FAMILIES,
     number: int = 3,
     offers: Sequence[str] = DEFAULT_OFFERS,
+    sees: Sequence[str] = (WORDS,),
+    image_root: str | Path = "",
+    bound: int = BOUND,
 ) -> Prompts:
-    """One prompt for each image, offer and family.
+    """One prompt for each image, offer and family, and for each way to be told of an image that
+    ``sees`` has (``build_prompt``).
 
     An image without regions has nothing to point at and gets none; nor does an offer without
     regions, people where there are none, or of the same regions as an earlier one. Raises
     ``ValueError`` for a family or an offer that there is not, or that is named twice.
     """
-    return Prompts(images, lines, families, number, offers)
+    return Prompts(images, lines, families, number, offers, sees, image_root, bound)

@@ -7,9 +7,10 @@ wrong key, an unknown model, an empty account, a field that is not known. Those 
 once, with the server's words.
 """
 
+import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lskd_nb.teacher.requests import TeacherSettings, redact_key
@@ -31,8 +32,9 @@ _MODEL = re.compile(
     re.IGNORECASE,
 )
 _FIELD = re.compile(
-    r"unsupported_(parameter|value)|\b(response_format|json_schema|json_object|max_tokens"
-    r"|max_completion_tokens|temperature|seed)\b"
+    r"unsupported_(parameter|value)|unknown_parameter|[Ii]nvalid schema|structured output"
+    r"|\b(response_format|json_schema|json_object|max_tokens|max_completion_tokens|temperature"
+    r"|seed|random_seed|reasoning_effort)\b"
 )
 
 
@@ -40,19 +42,30 @@ _FIELD = re.compile(
 class Refusal:
     """An answer that is none: HTTP status, the server's words, what to call it among the rejects.
 
-    ``final``: every other request will be refused alike.
+    ``final``: every other request will be refused alike; ``field``: but one that says less may not.
     """
 
     status: int
     words: str
     filtered: bool = False
     final: bool = False
+    field: bool = False
 
     @property
     def puzzling(self) -> bool:
         """Nobody knows whom it is about: some in a row, and no answer between, are final."""
-        known = self.filtered or self.final or _TOO_LONG.search(self.words)
+        known = self.of_one_prompt or self.final
         return 400 <= self.status < 500 and self.status not in (408, 409, 429) and not known
+
+    @property
+    def of_one_prompt(self) -> bool:
+        """Another prompt may be answered."""
+        return self.filtered or bool(_TOO_LONG.search(self.words))
+
+    @property
+    def may_be_a_field(self) -> bool:
+        """A request with fewer fields may be answered."""
+        return self.field or self.puzzling
 
     @property
     def reply(self) -> dict:
@@ -65,23 +78,18 @@ def read_refusal(status: int, body: bytes | str | object, settings: TeacherSetti
     """A refusal from its status and body, in whatever shape that is; the key taken out.
 
     >>> settings = TeacherSettings("http://localhost", "m")
-    >>> read_refusal(400, '{"error": "\\'response_format.type\\' must be \\'text\\'"}', settings)
-    Refusal(status=400, words="'response_format.type' must be 'text'", filtered=False, final=True)
+    >>> body = '{"error": "\\'response_format.type\\' must be \\'text\\'"}'
+    >>> refusal = read_refusal(400, body, settings)
+    >>> refusal.words, refusal.final, refusal.field
+    ("'response_format.type' must be 'text'", True, True)
     """
     told = " ".join(redact_key(" ".join(_said(_parsed(body))), settings).split())
     filtered = bool(_FILTERED.search(told))
-    final = not filtered and (
-        status in (401, 402, 403, 404, 405, 410)
-        or bool(_SPENT.search(told))
-        or (400 <= status < 500 and status != 429 and _of_every_request(told))
-    )
-    return Refusal(status, told[:LONGEST_WORDS] or "(no words)", filtered, final)
-
-
-def _of_every_request(told: str) -> bool:
-    if _TOO_LONG.search(told):
-        return False
-    return bool(_MODEL.search(told) or _FIELD.search(told))
+    wall = status in (401, 402, 403, 404, 405, 410) or bool(_SPENT.search(told))
+    asked = 400 <= status < 500 and status != 429 and not _TOO_LONG.search(told)
+    field = not filtered and not wall and bool(_FIELD.search(told)) and (asked or status >= 500)
+    final = not filtered and (wall or (asked and (field or bool(_MODEL.search(told)))))
+    return Refusal(status, told[:LONGEST_WORDS] or "(no words)", filtered, final, field)
 
 
 def _parsed(body: bytes | str | object) -> object:
@@ -97,7 +105,7 @@ def _parsed(body: bytes | str | object) -> object:
 
 def _said(told: object, depth: int = 0) -> Iterable[str]:
     """The words of an error: its message first, then code, type and field where that lacks them."""
-    if depth > 4 or told is None:
+    if depth > 7 or told is None:
         return
     if isinstance(told, list):
         for one in told[:3]:
@@ -107,27 +115,72 @@ def _said(told: object, depth: int = 0) -> Iterable[str]:
         for key in ("error", "message", "msg", "detail", "loc", "innererror"):
             found += _said(told.get(key), depth + 1)
         text = " ".join(found)
-        more = (str(told[k]) for k in ("code", "type", "param") if told.get(k))
+        more = dict.fromkeys(str(told[k]) for k in ("code", "type", "param") if told.get(k))
         yield from found
         yield from (f"({word})" for word in more if word not in text)
     else:
         yield str(told).encode("utf-8", "replace").decode()
 
 
-def refused(refusal: Refusal, settings: TeacherSettings) -> RuntimeError:
-    """The error that ends a call: whom was asked, what it said, what to do."""
-    key = settings.api_key_env
+def refused(
+    refusal: Refusal, settings: TeacherSettings, models: Iterable[str] = (), with_v1: bool = False
+) -> RuntimeError:
+    """The error that ends a call: whom was asked, what it said, what to do.
+
+    ``models`` are those that the server says it has; ``with_v1``: it has them at ``base_url``/v1.
+    """
+    key, offered = settings.key_variable, list(models)
     if refusal.status in (401, 403):
         what, to_do = f"refuses the key in {key}", f"is {key} a key that may use this model?"
     elif _SPENT.search(refusal.words) or refusal.status == 402:
         what, to_do = f"has nothing left for the key in {key}", "see to the account, then run again"
-    elif refusal.status in (404, 405, 410) or _MODEL.search(refusal.words):
+    elif with_v1:
+        what = "has nothing at this address"
+        to_do = f'set base_url to "{settings.base_url.rstrip("/")}/v1"'
+    elif refusal.status in (404, 405, 410) or (_MODEL.search(refusal.words) and not refusal.field):
         what = "does not know the model, or the address"
-        to_do = f"are base_url and model right? {settings.base_url}/models may list what it has"
+        to_do = "are base_url and model right? " + (
+            f"it has the models {_nearest(settings.model, offered)}: set model to one of them"
+            if offered and settings.model not in offered
+            else f"{settings.base_url}/models may list what it has"
+        )
     else:
         what = "does not take these requests"
         to_do = "another model or server may; its words say which field it refuses"
     return RuntimeError(
         f"teacher at {settings.base_url}, model {settings.model!r}, {what}: HTTP {refusal.status}:"
-        f" {refusal.words}. To do: {to_do}. Replies so far are kept"
+        f" {refusal.words}. To do: {to_do} (replies so far are kept)"
     )
+
+
+def _nearest(model: str, offered: Sequence[str]) -> str:
+    return ", ".join(map(repr, difflib.get_close_matches(model, offered, 12, 0.0)))
+
+
+def no_completion(told: str) -> str:
+    """What to do where a server answers, and not as Chat Completions does."""
+    return (
+        f"{told}. To do: is base_url the address of an API of OpenAI's protocol? It mostly ends in"
+        " /v1"
+    )
+
+
+def what_to_change(reason: str) -> str:
+    """What to do where replies are rejects for a ``reason`` of parsing's."""
+    if reason.startswith("empty"):
+        return (
+            "a model that thinks may have spent all of max_tokens on it: raise it, or set"
+            ' reasoning_effort to "low"'
+        )
+    if reason.startswith("cut off"):
+        return "raise max_tokens, ask for fewer triples, or give the server a longer context"
+    if reason.startswith(("not JSON", "no list", "bad field")):
+        return (
+            "this model does not keep to the form: take a larger one, or a server that enforces a"
+            " schema (see `lskd check`)"
+        )
+    if "region" in reason:
+        return "this model does not point as it is asked to: take a larger one"
+    if reason.startswith("refusal") or "content filter" in reason:
+        return "the model won't write about these images: take another"
+    return "see whether the server is well, then run it again: what is answered is kept"

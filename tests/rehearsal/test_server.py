@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from lskd_nb.rehearsal import server
-from lskd_nb.teacher.parsing import RESPONSE_FORMAT, triples_and_rejects
+from lskd_nb.teacher.parsing import TRIPLES_FORM, triples_and_rejects
 from lskd_nb.teacher.prompts import Prompt
 
 TOLD = "Place: beach\nRegions:\n[0] dog: a dog\n[2] woman: a woman reading"
@@ -37,14 +37,14 @@ def test_what_is_refused(changes, status, words):
 
 
 def test_strict_schemas_are_looked_at():
-    assert server.refused(request(response_format=RESPONSE_FORMAT)) is None
-    loose = json.loads(json.dumps(RESPONSE_FORMAT))
+    assert server.refused(request(response_format=TRIPLES_FORM.response_format)) is None
+    loose = json.loads(json.dumps(TRIPLES_FORM.response_format))
     loose["json_schema"]["schema"]["additionalProperties"] = True
     assert "'additionalProperties' is required" in str(
         server.refused(request(response_format=loose))
     )
-    loose = json.loads(json.dumps(RESPONSE_FORMAT))
-    loose["json_schema"]["schema"]["$defs"]["Triple"]["required"].remove("rationale")
+    loose = json.loads(json.dumps(TRIPLES_FORM.response_format))
+    loose["json_schema"]["schema"]["properties"]["triples"]["items"]["required"].remove("rationale")
     assert "'required' is required" in str(server.refused(request(response_format=loose)))
 
 
@@ -57,9 +57,9 @@ def test_what_it_writes_is_mostly_valid_and_never_always():
             )
             prompt = Prompt("m", family, (0, 2), (), family)
             reply = dict(text=text, finish="stop", refusal=None, usage=[1, 1])
-            rows, rejects = triples_and_rejects(prompt, "k", reply, "gpt-4.1-mini")
-            valid += len(rows)
-            reasons |= {r["reason"] for r in rejects}
+            worth = triples_and_rejects(prompt, "k", reply, "gpt-4.1-mini")
+            valid += len(worth.rows)
+            reasons |= {r["reason"] for r in worth.rejects}
     assert 0.8 < valid / 360 < 1 and reasons == {"mentions a region that was not offered"}
 
 

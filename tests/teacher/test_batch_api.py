@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +28,7 @@ from lskd_nb.teacher import batch_api, generate
 from lskd_nb.teacher import prompts as prompting
 from lskd_nb.teacher.budget import price_of
 from lskd_nb.teacher.cache import ResponseCache
+from lskd_nb.teacher.dialect import Dialect
 from lskd_nb.teacher.refusals import Refusal
 
 KEY = "sk-not-to-be-written"
@@ -69,7 +70,9 @@ def server():
 
 
 def in_batches(url: str, **changes) -> generate.TeacherSettings:
-    return generate.TeacherSettings(url, NAME, mode="batch", poll_seconds=0.05, **changes)
+    return generate.TeacherSettings(
+        url, NAME, mode="batch", poll_seconds=0.05, takes=asdict(Dialect()), **changes
+    )
 
 
 def get(url: str, path: str) -> bytes:

@@ -5,7 +5,7 @@ import json
 import shutil
 import sqlite3
 import urllib.request
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
@@ -23,6 +23,7 @@ from lskd_nb.teacher import generate
 from lskd_nb.teacher import prompts as prompting
 from lskd_nb.teacher.budget import Budget, BudgetExceeded, Price, price_of
 from lskd_nb.teacher.cache import ResponseCache
+from lskd_nb.teacher.dialect import Dialect
 from lskd_nb.teacher.estimate import BYTES_PER_TOKEN, estimate, require_consent
 from lskd_nb.teacher.requests import encoded, is_loopback, request_body
 
@@ -82,7 +83,7 @@ def paid(server, tmp_path, monkeypatch) -> generate.TeacherSettings:
             )
         )
     )
-    return generate.TeacherSettings(server, NAME, prices=prices)
+    return generate.TeacherSettings(server, NAME, prices=prices, takes=asdict(Dialect()))
 
 
 def nobody(question: str) -> str:
@@ -115,7 +116,26 @@ def test_prices_of_the_package():
     assert price_of(replace(settings, base_url="http://localhost:8000/v1", model="my-llama")).free
     assert price_of(replace(settings, model=NAME)).free
     with pytest.raises(ValueError, match="has no price for the model 'gpt-99': add it there"):
-        price_of(replace(settings, model="gpt-99"))
+        price_of(replace(settings, model="gpt-99", budget_usd=5.0))
+    elsewhere = price_of(replace(settings, model="gpt-99"))
+    assert not (elsewhere.known or elsewhere.free)
+    own = replace(settings, base_url="http://gpu-box:8000/v1", model="gpt-99")
+    assert price_of(own).free and not price_of(replace(own, model="gpt-4.1-mini")).free
+
+
+def test_without_a_known_price_the_number_of_requests_is_agreed_to(tmp_path):
+    """A provider that nobody has written prices down for."""
+    settings = generate.TeacherSettings("https://llm.example/v1", "m", takes=asdict(Dialect()))
+    asked, cache = prompts(), ResponseCache(tmp_path / "c.sqlite")
+    told = estimate(asked, settings, cache)
+    cache.close()
+    assert "what that costs is not known" in str(told)
+    with pytest.raises(RuntimeError, match="for example -p 02.budget_requests=24"):
+        require_consent(told, nobody)
+    questions = []
+    require_consent(told, lambda question: questions.append(question) or "y")
+    assert "not known" in questions[0] and "Send them?" in questions[0]
+    require_consent(replace(told, settings=replace(settings, budget_requests=4)), nobody)
 
 
 @pytest.mark.parametrize(

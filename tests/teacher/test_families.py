@@ -20,14 +20,14 @@ from lskd_nb.records import REJECTS, TRIPLES, VERBALIZATIONS, write_parquet
 from lskd_nb.regions import LocatedImage, Region, is_person, mentions
 from lskd_nb.teacher import generate, parsing
 from lskd_nb.teacher import prompts as prompting
-from lskd_nb.teacher.requests import TeacherSettings, request_body, request_hash
+from lskd_nb.teacher.requests import TeacherSettings, request_key
 from lskd_nb.viewing import plots
 
 WORLD = SimpleNamespace(**run_path(str(Path(__file__).with_name("test_generate.py"))))
 SCENES, located, truth_lines = WORLD.SCENES, WORLD.located, WORLD.truth_lines
 # of requests, names, keys and replies of the families "id" and "description" with all regions: what
 # a cache of replies holds, and what figures were made of. A new hash is a new set of triples
-AS_THEY_WERE = "54aead867462fd28387e7c79b71e6d699c7f8aaf077b3321dadd4748cc541ddb"
+AS_THEY_WERE = "6bd8cb1ab8d363f4ea66a4d3229b177029b37f75fe70ece9cc3817b3469eb125"
 
 
 def everything(scenes=SCENES) -> prompting.Prompts:
@@ -39,7 +39,7 @@ def everything(scenes=SCENES) -> prompting.Prompts:
 def test_requests_of_the_mini_profile_and_their_replies_are_as_they_were():
     settings, digest = TeacherSettings("http://localhost", NAME, 1.0, 0), hashlib.sha256()
     for p in prompting.build_prompts(located(), truth_lines(), number=3):
-        key = request_hash(request_body(p, settings))
+        key = request_key(p, settings)
         reply = write_triples(list(p.messages), 3, 0, 1.0)
         told = [p.image_id, p.family, list(p.offered), p.name, key, reply]
         digest.update(json.dumps(told).encode())
@@ -142,7 +142,8 @@ def test_a_text_in_words_has_no_id_and_the_others_have_one():
     prompt = prompting.build_prompt(located()[0], [], "words", offer="people")
     text = json.dumps({"triples": [item, pointing]})
     reply = dict(text=text, finish="stop", refusal=None, usage=[1, 1])
-    rows, rejects = parsing.triples_and_rejects(prompt, "k", reply, "m")
+    worth = parsing.triples_and_rejects(prompt, "k", reply, "m")
+    rows, rejects = worth.rows, worth.rejects
     image = located()[0].image_id
     assert [r["triple_id"] for r in rows] == [f"{image}-words_people-0"]
     assert [r["record"] for r in rejects] == [f"{image}-words_people-1"]

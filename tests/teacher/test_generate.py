@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import asdict
 
 import pytest
 
@@ -20,6 +21,7 @@ from lskd_nb.regions import LocatedImage, Region, mentions
 from lskd_nb.teacher import cache as reply_cache
 from lskd_nb.teacher import generate, parsing
 from lskd_nb.teacher import prompts as prompting
+from lskd_nb.teacher.dialect import Dialect
 
 SCENES = sample_scenes(30, 5, "s")
 
@@ -78,7 +80,8 @@ def server():
 
 
 def ask(url, prompts, cache, **changes):
-    return generate.generate_triples(prompts, generate.TeacherSettings(url, NAME, **changes), cache)
+    settings = generate.TeacherSettings(url, NAME, takes=asdict(Dialect()), **changes)
+    return generate.generate_triples(prompts, settings, cache)
 
 
 def test_context_says_everything_once_and_reads_back():

@@ -11,6 +11,8 @@ from lskd_nb.regions import mentions
 from lskd_nb.teacher import cache as reply_cache
 from lskd_nb.teacher import parsing
 from lskd_nb.teacher import prompts as prompting
+from lskd_nb.teacher.replies import read_completion
+from lskd_nb.teacher.spellings import normalized
 
 
 @given(st.text(max_size=60), st.lists(st.integers(0, 9), max_size=4))
@@ -18,7 +20,8 @@ def test_any_text_is_judged_and_nothing_unknown_gets_through(text, offered):
     item = dict(question=text, answer="x", rationale="y")
     wrong = parsing.invalid(item, offered)
     if wrong is None:
-        assert mentions(text) and set(mentions(text)) <= set(offered)
+        read = normalized(text, offered)
+        assert set(mentions(read.text)) == set(read.regions) <= set(offered) and read.regions
 
 
 @pytest.mark.parametrize(
@@ -34,7 +37,7 @@ def test_any_text_is_judged_and_nothing_unknown_gets_through(text, offered):
     ],
 )
 def test_every_way_to_fail_has_its_name(reply, reason):
-    assert parsing.parse_reply(reply) == reason
+    assert parsing.parse_reply(reply).reason == reason
 
 
 JSON = st.recursive(
@@ -97,9 +100,11 @@ PROMPT = prompting.Prompt("i", "id", (0, 1), (), "id-0")
     st.booleans(),
 )
 def test_a_reply_of_any_shape_is_parsed_or_rejected(tmp_path_factory, body, as_bytes):
-    reply = parsing.read_completion(json.dumps(body).encode() if as_bytes else body)
-    assert reply.keys() in ({"error"}, {"text", "finish", "refusal", "usage"})
-    rows, rejects = parsing.triples_and_rejects(PROMPT, "k", reply, "m")
+    reply = read_completion(json.dumps(body).encode() if as_bytes else body)
+    kept = {"text", "finish", "refusal", "usage"}
+    assert reply.keys() in ({"error"}, {"error", "words"}, kept, kept | {"reasoning"})
+    worth = parsing.triples_and_rejects(PROMPT, "k", reply, "m")
+    rows, rejects = worth.rows, worth.rejects
     assert rows or rejects
     names = [r["triple_id"] for r in rows] + [r["record"] for r in rejects]
     assert (
@@ -122,10 +127,10 @@ def test_a_region_of_more_digits_than_a_number_may_have_was_not_offered():
         parsing.invalid(
             dict(question="[0] and [" + "1" * 5000 + "]?", answer="x", rationale="y"), [0]
         )
-        == "mentions a region that was not offered"
+        == parsing.UNREADABLE
     )
 
 
 @given(st.binary(max_size=60))
 def test_a_body_of_any_bytes_is_parsed_or_an_error(body):
-    assert "error" in parsing.read_completion(body)
+    assert "error" in read_completion(body)

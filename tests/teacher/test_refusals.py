@@ -7,15 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
 
+import httpx
+import openai
 import pytest
 
 from lskd_nb.teacher import batch_api, client, generate
+from lskd_nb.teacher import job as jobs
 from lskd_nb.teacher.cache import OpenBatch, ResponseCache
+from lskd_nb.teacher.dialect import Dialect
 from lskd_nb.teacher.requests import TeacherSettings
 
 WORLD = SimpleNamespace(**run_path(str(Path(__file__).with_name("test_batch_api.py"))))
@@ -144,11 +149,15 @@ WELL = completion(json.dumps({"triples": [GOOD]}))
 
 
 def settings(url: str, **changes) -> TeacherSettings:
-    return TeacherSettings(url, "faulty", **{"concurrency": 4, "max_retries": 2} | changes)
+    given = {"concurrency": 4, "max_retries": 2} | changes
+    return TeacherSettings(url, "faulty", **given)
+
+
+TOLD = asdict(Dialect())  # so that nothing is asked to find it out
 
 
 def ask(url: str, folder: Path, number: int = 15, **changes):
-    given = settings(url, **changes)
+    given = settings(url, **{"takes": TOLD} | changes)
     return generate.generate_triples(WORLD.prompts(number), given, folder / "c.sqlite")
 
 
@@ -156,19 +165,19 @@ def ask(url: str, folder: Path, number: int = 15, **changes):
 def test_what_cannot_heal_ends_the_call_at_once_with_the_servers_words(who, tmp_path):
     status, body, words = FINAL[who]
     with stranger(lambda n, _: (status, body)) as (url, came), pytest.raises(RuntimeError) as ended:
-        ask(url, tmp_path)
+        ask(url, tmp_path, takes={})
     told = str(ended.value)
     assert words in told and f"HTTP {status}" in told and url in told and "'faulty'" in told
-    assert "To do: " in told and len(came) <= 4, "no more than were under way"
+    assert "To do: " in told and len(came) <= 10
 
 
 def test_an_account_that_empties_midway_loses_no_reply(tmp_path):
     with stranger(lambda n, _: (429, EMPTY) if n >= 10 else (200, WELL)) as (url, came):
         with pytest.raises(RuntimeError, match="has nothing left for the key in OPENAI_API_KEY"):
-            ask(url, tmp_path)
+            ask(url, tmp_path, server="box")
         assert len(WORLD.kept(tmp_path / "c.sqlite")) == 10 and len(came) <= 14
     with stranger(lambda n, _: (200, WELL)) as (other, _):
-        rows, rejects, report = ask(other, tmp_path)
+        rows, rejects, report = ask(other, tmp_path, server="box")
     assert len(rows) == report.cached + report.requests == 30 and report.cached == 10
 
 
@@ -253,7 +262,7 @@ def a_batch(told: dict, files: dict[str, str]) -> SimpleNamespace:
 @pytest.fixture
 def job(tmp_path):
     cache = ResponseCache(tmp_path / "c.sqlite")
-    asked = client.SamplingJob(
+    asked = jobs.SamplingJob(
         WORLD.prompts(2), settings("http://127.0.0.1:9/v1", mode="batch"), cache, lambda *_: None
     )
     asked.look_up()
@@ -261,7 +270,7 @@ def job(tmp_path):
     cache.close()
 
 
-def waiting(job: client.SamplingJob) -> OpenBatch:
+def waiting(job: jobs.SamplingJob) -> OpenBatch:
     requests = dict.fromkeys(job.missing, 0.0)
     job.cache.intend_batch("n", job.settings.base_url, requests)
     for worst in requests.values():
@@ -279,7 +288,7 @@ def test_a_batchs_refusals_have_their_words(job):
     files["e"] += json.dumps({"custom_id": keys[2], "error": {"code": "x", "message": "words"}})
     told = dict(status="completed", output_file_id="o", error_file_id="e")
     assert batch_api._collected(a_batch(told, files), job, batch, {})
-    details = [r["detail"] for place in range(4) for r in job.worth[place][1]]
+    details = [r["detail"] for place in range(4) for r in job.worth[place].rejects]
     assert len(details) == 3 and "content management policy" in details[0]
     assert "words" in details[1] and job.report.requests == 1
 
@@ -305,3 +314,19 @@ def test_a_status_that_is_not_known_is_not_polled_for_ever(job, monkeypatch):
     with pytest.raises(RuntimeError, match="batch_1 is 'resting'; expected one of validating, in_"):
         batch_api._collected(a_batch(dict(status="resting"), {}), job, batch, puzzling)
     assert job.cache.open_batches(job.settings.base_url), "it is kept"
+
+
+def test_a_batch_whose_files_are_gone_is_asked_again(job):
+    """They are deleted after a while; the call ends, and the next one submits these requests."""
+
+    def gone(_: str):
+        response = httpx.Response(404, request=httpx.Request("GET", "http://x/files/o"))
+        raise openai.NotFoundError("No such File object: o", response=response, body=None)
+
+    client_of = a_batch(dict(status="completed", output_file_id="o", error_file_id="e"), {})
+    client_of.files.content = gone
+    assert batch_api._collected(client_of, job, waiting(job), {})
+    reasons = {r["reason"] for place in range(4) for r in job.worth[place].rejects}
+    assert reasons == {"no answer: missing in the files of its batch; run it again to ask again"}
+    assert not job.cache.open_batches(job.settings.asked) and job.report.failed == 4
+    assert not any(job.cache.get(key) for key in job.missing), "it is asked for by the next call"

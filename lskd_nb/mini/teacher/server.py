@@ -10,21 +10,23 @@ import asyncio
 import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from aiohttp import web
 
 from lskd_nb.mini.teacher.batches import MOST_BYTES, Batches, failure
+from lskd_nb.mini.teacher.eyes import look_at, read_messages
+from lskd_nb.mini.teacher.judge import ASKED as VERDICTS
+from lskd_nb.mini.teacher.judge import write_verdicts
 from lskd_nb.mini.teacher.writer import IMAGINATION, NAME, write_triples
 from lskd_nb.records import atomic_path
+from lskd_nb.teacher.serving import running
+
+PICTURE_TOKENS = 255  # what a picture of up to 512 pixels counts as
 
 
 def application(
@@ -40,14 +42,15 @@ def application(
     ``batch_delay`` before a batch's.
     """
     counts = {"completions": 0, "errors": 0, "distinct": set()}
-    rng = np.random.default_rng(seed)
+    rng, looking = np.random.default_rng(seed), asyncio.Lock()
 
     async def answer(body: dict) -> tuple[int, dict]:
         try:
-            messages = body["messages"]
+            messages, picture = read_messages(body["messages"])
             content = messages[-1]["content"]
-        except (KeyError, IndexError, TypeError):
-            return 400, failure("expected a JSON body with a non-empty list of messages")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            told = "expected a JSON body with a non-empty list of messages"
+            return 400, failure(f"{told} ({type(error).__name__}: {error})")
         if body.get("model") != NAME:
             return 404, failure(f"no model {body.get('model')!r} here; there is {NAME!r}")
         if rng.random() < error_rate:
@@ -57,7 +60,13 @@ def application(
             return (500, failure("server error", "server_error"))
         counts["completions"] += 1
         counts["distinct"].add(hash(messages[0]["content"] + content))
-        return 200, _completion(body, imagination)
+        if picture is not None:  # the models look at one picture at a time
+            async with looking:
+                seen = await asyncio.to_thread(look_at, picture, content)
+            messages = [*messages[:-1], messages[-1] | {"content": seen}]
+        reply = _completion(body | {"messages": messages}, imagination)
+        reply["usage"]["prompt_tokens"] += 0 if picture is None else PICTURE_TOKENS
+        return 200, reply
 
     async def completions(request: web.Request) -> web.Response:
         try:
@@ -102,14 +111,13 @@ def application(
 def _completion(body: dict, imagination: float) -> dict:
     """The writer's reply to a request, as a chat completion."""
     messages = body["messages"]
-    wanted = re.search(r"Write (\d+) triples", str(messages[0]["content"]))
-    text = write_triples(
-        messages,
-        int(wanted[1]) if wanted else 3,
-        int(body.get("seed") or 0),
-        float(body.get("temperature", 1.0)),
-        imagination,
-    )
+    seed, temperature = int(body.get("seed") or 0), float(body.get("temperature", 1.0))
+    if VERDICTS in messages[-1]["content"]:
+        text = write_verdicts(messages, seed, temperature)
+    else:
+        wanted = re.search(r"Write (\d+) triples", str(messages[0]["content"]))
+        number = int(wanted[1]) if wanted else 3
+        text = write_triples(messages, number, seed, temperature, imagination)
     used = {
         "prompt_tokens": sum(len(m["content"]) for m in messages) // 4,
         "completion_tokens": len(text) // 4,
@@ -157,40 +165,12 @@ def serving(**options: float) -> AbstractContextManager[str]:
     return running("lskd_nb.mini.teacher.server", "the mini teacher", told, patience=30)
 
 
-@contextmanager
-def running(
-    module: str, name: str, options: Sequence[str] = (), patience: float = 120
-) -> Iterator[str]:
-    """Run ``python -m module --port-file …``, which serves; yields its base_url, ends it with the
-    block.
-
-    Raises ``RuntimeError`` where it does not start in ``patience`` seconds.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        port_file = Path(folder) / "port"
-        command = [sys.executable, "-m", module, "--port-file", str(port_file), *options]
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            deadline = time.monotonic() + patience
-            while not port_file.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise RuntimeError(f"{name} did not start: {process.stderr.read()[-500:]}")
-                time.sleep(0.02)
-            yield f"http://127.0.0.1:{port_file.read_text()}/v1"
-        finally:
-            process.terminate()
-            process.wait()
-            process.stderr.close()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--port-file", type=Path, required=True, help="where to write the port that was free"
     )
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="ends with this process")
     parser.add_argument("--error-rate", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0)
@@ -200,7 +180,7 @@ def main() -> None:
     app = application(
         options.error_rate, options.seed, options.delay, options.imagination, options.batch_delay
     )
-    asyncio.run(serve_while_wanted(app, options.port_file, os.getppid()))
+    asyncio.run(serve_while_wanted(app, options.port_file, options.parent))
 
 
 if __name__ == "__main__":

@@ -276,8 +276,7 @@ def _plain(belief: Belief, position: int, rng: np.random.Generator) -> dict:
 
 
 def _broken(triples: list[dict], rng: np.random.Generator) -> str:
-    """What goes wrong with LLMs: talk instead of JSON, regions nobody offered, an early end."""
-    text = json.dumps({"triples": triples})
+    """What goes wrong with LLMs: talk instead of JSON, regions nobody offered, nothing said."""
     how = int(rng.integers(4))
     if how == 0:
         return "Sure! Here are three questions about the image:\n1. " + (
@@ -287,4 +286,7 @@ def _broken(triples: list[dict], rng: np.random.Generator) -> str:
         triples[0] = dict(triples[0], question="What is [17] about to do?")
     elif triples:
         triples[-1] = dict(triples[-1], rationale="")
-    return json.dumps({"triples": triples}) if how != 3 else text[: len(text) // 2]
+    text = json.dumps({"triples": triples})
+    return (
+        text if how != 3 else "\n".join(f"{n}. {t['question']}" for n, t in enumerate(triples, 1))
+    )
