@@ -95,12 +95,10 @@ def _add_runs(commands: argparse._SubParsersAction) -> None:
 def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser(
         "check",
-        help=(
-            "look at every path, model, key, GPU and the disk that a profile needs, "
-            "before anything is spent"
-        ),
+        help="look at all that a profile needs, and ask its server, before anything is spent",
     )
     check.add_argument("profile")
+    _add_overrides(check, "NN.key=value")
     check.set_defaults(command=_check)
     estimate = commands.add_parser(
         "estimate", help="what notebook 02 would ask, and what that would cost; nothing is sent"
@@ -301,7 +299,7 @@ def _check(options: argparse.Namespace, root: Path) -> int:
     from lskd_nb.runner.findings import report
     from lskd_nb.runner.readiness import check
 
-    findings = check(options.profile, root)
+    findings = check(options.profile, root, options.overrides)
     for line in report(findings):
         _say(line)
     return 1 if any(f.ok is False for f in findings) else 0

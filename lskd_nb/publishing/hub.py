@@ -17,8 +17,10 @@ from pathlib import Path
 from lskd_nb.publishing.secrets_scan import disclosures_in, is_config, without_folders
 from lskd_nb.records import place_for
 from lskd_nb.run_folder import RunError
+from lskd_nb.teacher.requests import KEYS as TEACHER_KEYS
+from lskd_nb.teacher.requests import OPENAI_KEY
 
-KEYS = ("HF_TOKEN", "OPENAI_API_KEY", "HUGGING_FACE_HUB_TOKEN")
+KEYS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", OPENAI_KEY, *TEACHER_KEYS.values())
 MODEL_FILES = (
     "config.json",
     "generation_config.json",

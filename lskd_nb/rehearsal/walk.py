@@ -220,7 +220,8 @@ def run_all(
     profile, labels = walk.profile, given.get("03", {}).get("labels_file")
     for command in conversions(root):
         walk.type(*shlex.split(command)[1:])
-    _only_gpus_are_missing(walk.lskd("check", profile, ends=(0, 1)))
+    servers = {place: value for place, value in changes.items() if place.endswith(".base_url")}
+    _only_gpus_are_missing(walk.lskd("check", profile, *options_of(servers), ends=(0, 1)))
     walk.lskd("run", profile, "--only", "00", "--only", "01", *options_of(changes, "00", "01"))
     walk.lskd("run", profile, "--only", "01b", *options_of(changes, "01b"))
     if consent:

@@ -11,6 +11,9 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from lskd_nb.teacher.dialect import Dialect
+from lskd_nb.teacher.prompts import SEES, sees_of
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -37,6 +40,27 @@ def _some_of(*choices: str, at_least: int = 1) -> Rule:
 
 def _are(values: list, kind: type | tuple[type, ...], holds: Callable[..., bool]) -> bool:
     return all(isinstance(v, kind) and not isinstance(v, bool) and holds(v) for v in values)
+
+
+def _is_dialect(value: Mapping) -> bool:
+    try:
+        Dialect().told(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _are_sights(value: str) -> bool:
+    try:
+        return bool(sees_of(value))
+    except ValueError:
+        return False
+
+
+def _is_judge(value: Mapping) -> bool:
+    texts = all(isinstance(value.get(name, ""), str) for name in ("model", "base_url"))
+    known = value.keys() <= {"model", "base_url", "max_cost_usd"}
+    return not value or (known and texts and bool(value.get("model")))
 
 
 COUNT = Rule("1 or more", lambda value: value >= 1)
@@ -83,6 +107,7 @@ BY_NAME: Mapping[str, Rule] = {
     "01b.held_out": COUNT,
     "08.held_out": NOT_NEGATIVE,
     "itc": NOT_NEGATIVE,
+    "judge": Rule("{}, or {model, base_url, max_cost_usd}", _is_judge),
     "keep": KEPT,
     "labels": COUNT,
     "limit": NOT_NEGATIVE,
@@ -107,6 +132,7 @@ BY_NAME: Mapping[str, Rule] = {
     "steps": COUNT,
     "studies": _some_of("sizes", "lm", "thresholds", "truth", "plain_base", at_least=0),
     "swaps": SHARE,
+    "takes": Rule("{}, or what teacher/dialect.py has", _is_dialect),
     "threads": NOT_NEGATIVE,
     "temperature": Rule("from 0 to 2", lambda value: 0 <= value <= 2),
     "threshold_shares": SHARES,
@@ -116,6 +142,8 @@ BY_NAME: Mapping[str, Rule] = {
     "workers": NOT_NEGATIVE,
     "world": TWO_COUNTS,
     "mode": _one_of("async", "batch"),
+    "image_bound": Rule("64 or more", lambda value: value >= 64),
+    "teacher_sees": Rule(f"some of {', '.join(SEES)}, with commas between", _are_sights),
     "engine": _one_of("local", "gpus", "ray"),
     "backend": _one_of("hf", "lavis"),
     "view": _one_of("highlight", "crop"),

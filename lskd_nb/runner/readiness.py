@@ -1,43 +1,52 @@
 """What a run needs, looked at before anything is spent: ``lskd check PROFILE``.
 
-Parameters, data sets, models, keys, GPUs and disk are looked at without loading a model or asking a
-paid server. The first run on a new machine fails at its weakest point hours in; this says
-beforehand which points are weak.
+Parameters, data sets, models, keys, GPUs and disk are looked at without loading a model. The
+teacher's server is asked once, what it takes of a request. The first run on a new machine fails at
+its weakest point hours in; this says beforehand which points are weak.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.data_wanted import files
 from lskd_nb.runner.disk import bytes_below, disk
 from lskd_nb.runner.findings import Finding, Given
-from lskd_nb.runner.parameters import profile_notebooks, profile_parameters
+from lskd_nb.runner.parameters import parse_overrides, profile_notebooks, profile_parameters
 from lskd_nb.runner.stops import MODELS, is_hub_name
+from lskd_nb.teacher.requests import TeacherSettings, is_own
 
 # At batch 64 a GPU and 480 px with ViT-G: 19 GiB were measured for a step of 05 on an H200, random
 # weights; 03 is estimated as that, 01b and 08 (a part of 16 rows) from their weights and layers.
 GPU_GIB = {"03": 24, "05": 24, "01b": 30, "08": 45}
-TEACHER_KEY = "OPENAI_API_KEY"
 WEIGHTS = (".safetensors", ".bin", ".pth")  # one kind is downloaded
 PATIENCE = 10  # seconds for the hub to answer
+SERVER_PATIENCE = 60.0  # for a teacher: it may have to load its model first
 
 
-def check(profile: str, root: Path) -> list[Finding]:
-    """Everything a profile needs and whether it is here, in the order a run would miss it."""
+def check(profile: str, root: Path, overrides: Sequence[str] = ()) -> list[Finding]:
+    """Everything a profile needs and whether it is here, in the order a run would miss it.
+
+    ``overrides`` are a run's ``-p NN.key=value``.
+    """
     given: dict[str, dict[str, object]] = {}
     found: list[Finding] = []
 
     def beside(line: str) -> None:
         found.append(Finding("notebooks", None, line))
 
-    for notebook in profile_notebooks(root, profile, say=beside):
+    notebooks = profile_notebooks(root, profile, say=beside)
+    changed = parse_overrides(overrides, notebooks)
+    for notebook in notebooks:
         try:
-            given[notebook.number] = dict(notebook.defaults) | profile_parameters(
-                root, profile, notebook
+            given[notebook.number] = (
+                dict(notebook.defaults)
+                | profile_parameters(root, profile, notebook)
+                | changed.get(notebook.name, {})
             )
         except RunError as error:
             found.append(Finding(f"{notebook.number} parameters", False, str(error)))
@@ -132,8 +141,12 @@ def _teachers(given: Given, root: Path) -> list[Finding]:
     """The server that writes triples, and the one that notebook 08 asks if it is another."""
     found = []
     asked: set[tuple[object, object]] = set()
-    for number in ("02", "08"):
-        values = given.get(number, {})
+    judge = given.get("03", {}).get("judge") or {}
+    for number, values in (
+        ("02", given.get("02", {})),
+        ("03", dict(judge) if isinstance(judge, dict) else {}),
+        ("08", given.get("08", {})),
+    ):
         who = values.get("base_url"), values.get("model")
         if who[0] and who not in asked:
             asked.add(who)
@@ -142,11 +155,14 @@ def _teachers(given: Given, root: Path) -> list[Finding]:
 
 
 def _teacher(number: str, values: Mapping[str, object], root: Path) -> list[Finding]:
-    """The key, where the server is OpenAI's, and the price; what may be sent is only told."""
+    """The key, where one is needed, the price, and what the server says to one small
+    request; what may be sent is only told.
+    """
     found, url = [], str(values["base_url"])
-    if "api.openai.com" in url:
-        there = bool(os.environ.get(TEACHER_KEY))
-        told = f"{TEACHER_KEY} is {'set' if there else 'not set in the environment'}"
+    if not is_own(url):
+        key = _settings(values).key_variable
+        there = bool(os.environ.get(key))
+        told = f"{key} is {'set' if there else 'not set in the environment'}"
         found.append(Finding(f"{number} key", there, told))
     found.append(_price(number, values, root))
     requests, usd = values.get("budget_requests"), values.get("budget_usd")
@@ -158,21 +174,56 @@ def _teacher(number: str, values: Mapping[str, object], root: Path) -> list[Find
         told = f"NO LIMIT on requests to {url}: set budget_requests or budget_usd"
     if "budget_usd" in values:
         found.append(Finding(f"{number} budget", None, told))
-    return found
+    return [*found, _server(number, values)]
+
+
+def _settings(values: Mapping[str, object], **more: object) -> TeacherSettings:
+    mode = str(values.get("mode") or "async")
+    return TeacherSettings(str(values["base_url"]), str(values["model"]), mode=mode, **more)
+
+
+def _server(number: str, values: Mapping[str, object]) -> Finding:
+    """What the server takes, found out by one small request (a few hundredths of a cent where it
+    is paid for).
+    """
+    from lskd_nb.teacher.client import look_at
+
+    subject, url = f"{number} server", str(values["base_url"])
+    if not is_own(url) and not os.environ.get(_settings(values).key_variable):
+        return Finding(subject, None, f"{url} was not asked, without a key")
+    asked = {name: values[name] for name in ("temperature", "seed") if name in values}
+    asked |= {name: values[name] for name in ("takes", "reasoning_effort") if values.get(name)}
+    try:
+        dialect, models = look_at(
+            _settings(values, timeout=SERVER_PATIENCE, max_retries=1, **asked)
+        )
+    except (RuntimeError, ValueError) as error:
+        return Finding(subject, False, str(error))
+    told = f"{values['model']} at {url} answers, and takes: {dialect}"
+    if until := models.get(str(values["model"])):
+        told += f"; the server says that it has this model until {until}"
+    return Finding(subject, True, told)
 
 
 def _price(number: str, values: Mapping[str, object], root: Path) -> Finding:
-    """Whether what the teacher costs is known: without that, nothing is sent."""
+    """Whether what the teacher costs is known: without that, nothing is sent. And whether OpenAI
+    still has the model.
+    """
     from lskd_nb.teacher.budget import price_of
-    from lskd_nb.teacher.requests import TeacherSettings
 
+    subject, model = f"{number} price", values["model"]
     prices = root / str(values["prices"]) if values.get("prices") else None
-    mode = str(values.get("mode") or "async")
-    settings = TeacherSettings(str(values["base_url"]), str(values["model"]), mode=mode)
     try:
-        price = price_of(replace(settings, prices=prices))
+        price = price_of(
+            _settings(values, prices=prices, budget_usd=values.get("budget_usd") or None)
+        )
     except (ValueError, OSError) as error:
-        return Finding(f"{number} price", False, str(error))
+        return Finding(subject, False, str(error))
+    if not price.known:
+        agreed = " the number of questions is agreed to"
+        if number == "02":
+            agreed = " you are asked, or agree with 02.budget_requests"
+        return Finding(subject, None, f"no price is known for {model}:{agreed}")
     if price.free:
         told = "costs nothing"
     else:
@@ -180,7 +231,12 @@ def _price(number: str, values: Mapping[str, object], root: Path) -> Finding:
             f"{price.input:g} USD per million tokens of input and {price.output:g}"
             f" of output, prices of {price.date}"
         )
-    return Finding(f"{number} price", True, f"{values['model']}: {told}")
+    if price.shutdown and "openai.com" in str(values["base_url"]):
+        if price.shutdown <= date.today().isoformat():
+            gone = f"{model} is gone since {price.shutdown}"
+            return Finding(subject, False, f"{gone}: set {number}.model to {price.instead!r}")
+        told += f"; OpenAI has it until {price.shutdown}, and recommends {price.instead} then"
+    return Finding(subject, True, f"{model}: {told}")
 
 
 def _gpus(needed: bool) -> list[Finding]:

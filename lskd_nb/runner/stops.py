@@ -6,11 +6,13 @@ A real run stops once by design: the critic learns from labels by people, of tri
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from lskd_nb.critic.labels import BY_PEOPLE
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.manifest import Stage
+from lskd_nb.runner.parameters import Notebook
 
 # fmt: off
 MODELS = (
@@ -29,12 +31,21 @@ def is_hub_name(name: str) -> bool:
     return HUB_NAME.fullmatch(name) is not None and not A_FILE.search(name)
 
 
-def require_files(stage: Stage, profile: str) -> None:
-    """Return where every file that the stage's parameters name, and that it reads, is there.
+def require_files(stage: Stage, profile: str, notebooks: Sequence[Notebook] = ()) -> None:
+    """Return where every file is there that the stage's parameters name and it reads, and that
+    another of the ``notebooks`` has to write first.
 
     Raises ``RunError`` that says which is not, what is done already, and what to do now.
     """
+    writers = {entry: n for n in notebooks if n.name != stage.notebook.name for entry in n.writes}
     for entry in stage.notebook.reads:
+        if entry in writers and not (stage.run_dir / entry).exists():
+            first = writers[entry]
+            raise RunError(
+                f"{stage.notebook.name} reads {entry}, which {first.name} writes, and it is not in"
+                f" {stage.run_dir}: run that first (--only {first.number} goes before"
+                f" --only {stage.notebook.number})"
+            )
         name = entry.removeprefix("param:")
         path = stage.resolve(entry) if name != entry else None
         if path is None or path.exists():

@@ -53,7 +53,7 @@ def run_anew_by(file: str, cells, package, before) -> set[str]:
         ("teacher/prices.yaml", "", "00 01 01b 02 03 04 05 06 07 08"),
         ("teacher/templates/id.txt", "02", ""),
         ("teacher/generate.py", "00 02 08", "05"),
-        ("mini/annotator.py", "03 04 05 08", "02 06"),
+        ("mini/annotator.py", "00 02 03 04 05 08", "06"),
         ("training/generative.py", "08", "02 04"),  # named in a text
         ("training/distillation.py", "05", "01 02"),  # named in a text of a module
         ("verbalization/captioning.py", "01b", "02 05"),

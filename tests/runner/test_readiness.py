@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from lskd_nb.rehearsal.server import KEY, serving
 from lskd_nb.runner.data_wanted import DATA
 from lskd_nb.runner.findings import report
 from lskd_nb.runner.readiness import check
@@ -22,12 +23,12 @@ def test_the_mini_profile_lacks_nothing(root):
 
 def test_what_the_teacher_costs_must_be_known(project):
     project.local_models()
-    model = dict(base_url="https://api.openai.com/v1", model="gpt-3.5-turbo")
+    model = dict(base_url="https://api.openai.com/v1", model="gpt-6-luna")
     project.change("02_prompting", budget_usd=500.0, budget_requests=400_000, **model)
     found = project.found()
     assert (
         found["02 price"].ok
-        and "gpt-3.5-turbo: 0.5 USD per million tokens of input" in found["02 price"].detail
+        and "gpt-6-luna: 0.1 USD per million tokens of input" in found["02 price"].detail
     )
     assert (
         "at most 400,000 requests and 500.00 USD to https://api.openai.com/v1"
@@ -37,15 +38,42 @@ def test_what_the_teacher_costs_must_be_known(project):
     assert "08 price" not in project.found(), "it asks the same"
     project.change("08_generative_students", base_url="https://llm.example.org/v1", model="mine")
     told = project.found()
-    assert told["08 price"].ok is False and "mine" in told["08 price"].detail
-    assert "08 key" not in told and "08 budget" not in told
+    assert told["08 price"].ok is None and "no price is known for mine" in told["08 price"].detail
+    assert "08 key" in told and "08 budget" not in told
     project.change("02_prompting", model="gpt-99", budget_usd=0.0, budget_requests=0)
     found = project.found()
     assert (
-        found["02 price"].ok is False
-        and "no price for the model 'gpt-99'" in found["02 price"].detail
+        found["02 price"].ok is None and "no price is known for gpt-99" in found["02 price"].detail
     )
     assert found["02 budget"].detail.startswith("NO LIMIT on requests")
+
+
+def test_a_model_that_is_gone_is_refused_and_its_successor_named(project):
+    project.local_models()
+    url = "https://api.openai.com/v1"
+    project.change("02_prompting", base_url=url, model="gpt-3.5-turbo", budget_usd=5.0)
+    gone = project.found()["02 price"]
+    assert gone.ok is False and "gone since 2026-10-23: set 02.model to 'gpt-4.1-mini'" in str(gone)
+    project.change("02_prompting", base_url=url, model="made-up", prices="p.yaml")
+    prices = "date: x\nbatch_discount: 0\nmodels: {made-up: {input: 1, output: 1, max_output: 1"
+    (project.root / "p.yaml").write_text(f"{prices}, shutdown: '2999-01-01', instead: other}}}}")
+    later = project.found()["02 price"]
+    assert later.ok and "OpenAI has it until 2999-01-01, and recommends other then" in later.detail
+
+
+def test_the_server_is_asked_what_it_takes(project, monkeypatch):
+    """One that wants max_completion_tokens and no temperature, and one that is not there."""
+    project.local_models()
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving() as url:
+        project.change("02_prompting", base_url=url, model="gpt-5-mini")
+        found = project.found()["02 server"]
+        project.change("02_prompting", base_url=url, model="gpt-9")
+        wrong = project.found()["02 server"]
+    assert found.ok and "takes: json_schema, max_completion_tokens, seed" in found.detail
+    assert wrong.ok is False and "it has the models 'gpt-4.1'" in wrong.detail
+    project.change("02_prompting", base_url=f"{NOWHERE}/v1", model="m")
+    assert "can't be reached" in project.found()["02 server"].detail
 
 
 def test_a_key_is_missed_and_never_shown(project, monkeypatch):

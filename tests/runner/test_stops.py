@@ -128,3 +128,11 @@ def test_what_was_agreed_to_is_not_asked_again_unless_there_is_more_to_pay(tiny)
     assert cost_of({"notebooks": {}}, {"max_cost_usd": 1.0}) == 1.0
     failed = {"notebooks": {"02_ask": paid | {"status": "failed"}}}
     assert cost_of(failed, {}) == 0.0
+
+
+def test_what_an_earlier_notebook_writes_is_missed_by_name(tiny, tmp_path, lskd):
+    tiny("01_first", "1", writes=["made.txt"])
+    tiny("02_second", "open('made.txt').read()", reads=["made.txt"])
+    done = lskd(tmp_path, "run", "tiny", "--only", "02")
+    told = "02_second reads made.txt, which 01_first writes, and it is not in"
+    assert done.returncode == 1 and told in done.stderr and "--only 01 goes before" in done.stderr
