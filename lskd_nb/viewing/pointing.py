@@ -23,6 +23,7 @@ from lskd_nb.records import PARQUET
 from lskd_nb.regions import Region, clamp, highlight, mentions
 from lskd_nb.students.blip2 import Student, autocast, lm_mask
 from lskd_nb.students.views import NO_IMAGE, as_rgb, draw_on, encode_drawn
+from lskd_nb.teacher.replies import read_completion
 from lskd_nb.teacher.requests import TeacherSettings, redact_key
 from lskd_nb.training.batches import answer_text
 
@@ -234,7 +235,7 @@ def ask_llm(
     regions: Sequence[Region],
     question: str,
     answers: Sequence[str] = (),
-    model: str = "gpt-4o-mini",
+    model: str = "gpt-4.1-mini",
     largest: int = 768,
 ) -> Said:
     """What an LLM that sees images answers, with the regions drawn.
@@ -278,9 +279,11 @@ def ask_llm(
         raise RuntimeError(
             f"{model} could not be asked: {redact_key(str(error), settings)}"
         ) from None
-    return Said(
-        model, " ".join(redact_key(told.choices[0].message.content or "", settings).split())
-    )
+    reply = read_completion(told.model_dump())
+    if "error" in reply or not (reply["text"] or "").strip():
+        why = reply.get("error") or reply.get("refusal") or f"its reply ended by {reply['finish']}"
+        raise RuntimeError(f"{model} answered nothing: {redact_key(str(why), settings)}")
+    return Said(model, " ".join(redact_key(reply["text"], settings).split()))
 
 
 def _percents(region: Region, size: tuple[int, int]) -> str:

@@ -55,7 +55,7 @@ class RegionPointer(Frame):
         images: Sequence[LocatedImage] = (),
         image_root: str | Path = "",
         corpus: str | Path | None = None,
-        llm: str = "gpt-4o-mini",
+        llm: str = "gpt-4.1-mini",
     ):
         self.systems, self.corpus, self.llm = dict(systems), Path(corpus) if corpus else None, llm
         self.images, self.image_root, self._loaded, self.answers = list(images), image_root, {}, []
@@ -134,7 +134,7 @@ class RegionPointer(Frame):
         folder: str | Path,
         images: Sequence[LocatedImage] | None = None,
         image_root: str | Path = "",
-        llm: str = "gpt-4o-mini",
+        llm: str = "gpt-4.1-mini",
     ) -> "RegionPointer":
         """The pointer of a run: its base and its LSKD student.
 
