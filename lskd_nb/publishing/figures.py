@@ -9,12 +9,13 @@ elsewhere on these pages must be no figure: ``loose_figures`` finds what looks l
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lskd_nb.publishing import run_sentences as run
 from lskd_nb.publishing import speed_sentences as speed
+from lskd_nb.publishing.renderings import figure_text
 from lskd_nb.records import atomic_path
 from lskd_nb.run_folder import find_root
 
@@ -35,10 +36,16 @@ LOOSE = re.compile(
 
 @dataclass(frozen=True)
 class Records:
-    """What was measured: a run's figures, the benchmarks' rows, a GPU's lines if there are any."""
+    """What was measured: a run's figures, the benchmarks' rows, a row for each imitated server,
+    what teachers made of words and pictures and what a small one is worth, a GPU's lines if there
+    are any.
+    """
 
     metrics: Mapping
     benchmarks: speed.Rows
+    servers: Sequence[Mapping]
+    sees: Mapping
+    local: Mapping
     gpu: speed.Rows
 
 
@@ -48,13 +55,18 @@ def read_records(root: Path) -> Records:
     for name, command in (
         ("mini/metrics.json", "lskd replicate mini"),
         ("benchmarks.json", "make bench"),
+        ("servers.json", "tests/teacher/measure_servers.py --write"),
+        ("teacher_sees.json", "tests/benchmarks/teacher_sees.py"),
+        ("local_teacher.json", "tests/benchmarks/local_teacher.py"),
     ):
         path = root / "outputs" / name
         if not path.exists():
             raise ValueError(f"{path} is not there: {command} writes it")
         found[name] = json.loads(path.read_text(encoding="utf-8"))
     gpu = speed.read_gpu_record(root / "outputs" / "gpu.json")
-    return Records(found["mini/metrics.json"], found["benchmarks.json"]["rows"], gpu)
+    benchmarks = found["benchmarks.json"]["rows"]
+    teachers = found["servers.json"], found["teacher_sees.json"], found["local_teacher.json"]
+    return Records(found["mini/metrics.json"], benchmarks, *teachers, gpu)
 
 
 # ---------------------------------------------------------------------------------------- the pages
@@ -86,6 +98,53 @@ def _all_benchmarks(told: Records) -> str:
     return f"Per cent. Mini: {run.what_was_asked(told.metrics)}.\n\n{table}"
 
 
+def _servers(told: Records) -> str:
+    """What is sent to each server and kept of it, then how a run ends where none goes on."""
+    answered = [row for row in told.servers if not row["message"]]
+    ended = [row for row in told.servers if row["message"]]
+    table = ["| server | what it is sent | valid triples kept |", "|---|---|---|"]
+    table += [
+        f"| {row['server']} | {row['sent']} | {row['kept']} of {row['offered']} |"
+        for row in answered
+    ]
+    table += ["", "| set-up | requests | what the run ends with |", "|---|---|---|"]
+    for row in ended:
+        said = row["message"].partition(": ")[2].replace("|", "\\|").replace("<", "&lt;")
+        table.append(f"| {row['server']} | {row['requests']} | {said} |")
+    return "\n".join(table)
+
+
+def _sees(told: Records) -> str:
+    """What triples are worth by what the teacher was told."""
+    named = {"words": "words", "image": "the picture", "both": "both"}
+    table = ["| the mini teacher was given | acceptable triples | triples |", "|---|---|---|"]
+    table += [
+        f"| {named[sees]} | {figure_text(of['acceptable']).strip()} % |"
+        f" {of['acceptable']['n']:,} of {of['acceptable']['clusters']} images |"
+        for sees, of in told.sees["seen"].items()
+    ]
+    return "\n".join(table)
+
+
+def _local(told: Records) -> str:
+    """What a small language model is worth as a teacher."""
+    named = {"smollm2": "SmolLM2-135M", "mini-rule-based-writer": "the rule-based writer"}
+    heads = ("teacher", "triples asked for", "valid", "of them understood", "accepted by the truth")
+    heads += ("why not valid",)
+    table = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, of in told.local["teachers"].items():
+        valid, accepted = (f"{figure_text(of[share]).strip()} %" for share in ("valid", "accepted"))
+        understood = f"{of['understood']} of {round(of['valid']['mean'] * of['asked_for'])}"
+        reasons = of["rejects"] | {"never written": of["never_written"]}
+        why = [f"{reason}: {number}" for reason, number in reasons.items() if number]
+        table.append(
+            f"| {named[name]} | {of['asked_for']}, of {told.local['images']} images | {valid} |"
+            f" {understood} | {accepted} | {'; '.join(why) or '–'} |"
+        )
+    table += ["", f"A reply had at most {told.local['longest_reply']} tokens."]
+    return "\n".join(table)
+
+
 PAGES: dict[str, dict[str, Callable[[Records], str]]] = {
     "README.md": {"time": lambda told: run.took(told.metrics), "results": _readme_results},
     "notebooks/guide/results.md": {
@@ -103,6 +162,7 @@ PAGES: dict[str, dict[str, Callable[[Records], str]]] = {
         "short": lambda told: speed.benchmarks_short(told.benchmarks),
         "gpu": lambda told: speed.on_a_gpu(told.gpu),
     },
+    "notebooks/guide/teachers-and-prices.md": {"servers": _servers, "sees": _sees, "local": _local},
     "notebooks/guide/gpu-boxes-and-clusters.md": {
         "memory": lambda told: speed.gpu_memory(told.gpu),
         "gpu": lambda told: speed.what_a_gpu_has_run(told.gpu),

@@ -55,10 +55,10 @@ def benchmark_table(rows: Rows) -> str:
     for row in rows:
         beside = row["beside"]
         if row["other"] is not None:
-            beside = f"{row['other']:.3g} {row['unit']} {beside}"
+            beside = f"{_three_digits(row['other'])} {row['unit']} {beside}"
         cells = [
             f"{row['what']} ({row['note']})" if row["note"] else row["what"],
-            f"{row['ours']:.3g} {row['unit']}",
+            f"{_three_digits(row['ours'])} {row['unit']}",
             beside,
             measured_ratio(row),
             row["aim"],
@@ -103,7 +103,11 @@ def benchmarks_short(rows: Rows) -> str:
     if short:
         told = [f"{told[0]} The others:", ""]
     for row in short:
-        found = measured_ratio(row) if "×" in row["aim"] else f"{row['ours']:.3g} {row['unit']}"
+        found = (
+            measured_ratio(row)
+            if "×" in row["aim"]
+            else f"{_three_digits(row['ours'])} {row['unit']}"
+        )
         line = f"- **{row['what']}**: {found or row['beside']}, where {row['aim']} was aimed at."
         told.append(f"{line} {row.get('why', '')}".rstrip())
     return "\n".join(told)
@@ -237,3 +241,8 @@ def what_a_gpu_has_run(gpu: Rows) -> str:
     if lacking:
         found += f" Not yet on a GPU: {listed(lacking)}."
     return found
+
+
+def _three_digits(number: float) -> str:
+    """Three digits that count, and no power of ten: 0.0837, 1,060."""
+    return f"{float(f'{number:.3g}'):,.0f}" if number >= 1000 else f"{number:.3g}"

@@ -127,7 +127,9 @@ def test_time_is_that_of_the_processor_where_it_is_known_of_every_notebook():
 @pytest.fixture
 def project(tmp_path):
     """The pages and the records, in a folder of their own."""
-    for name in (*PAGES, "outputs/mini/metrics.json", "outputs/benchmarks.json"):
+    kinds = ("mini/metrics", "benchmarks", "servers", "teacher_sees", "local_teacher")
+    records = (f"outputs/{kind}.json" for kind in kinds)
+    for name in (*PAGES, *records):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -135,6 +137,8 @@ def project(tmp_path):
 
 def test_other_figures_make_other_pages_and_the_same_ones_none(project):
     (project / "outputs" / "mini" / "metrics.json").write_text(json.dumps(measured(auc=0.78)))
+    row = dict(server="A server", sent="words alone", offered=9, kept=8, requests=3, message="")
+    (project / "outputs" / "servers.json").write_text(json.dumps([row]))
     changed = renew_pages(project)
     assert {p.name for p in changed} == {p.rsplit("/")[-1] for p in PAGES}  # no GPU's record here
     readme = (project / "README.md").read_text(encoding="utf-8")
@@ -142,6 +146,8 @@ def test_other_figures_make_other_pages_and_the_same_ones_none(project):
     assert len(readme.encode()) <= 12_000 and len(readme.split()) <= 1_800
     assert readme.split("## The series")[1] in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "0.780, where 0.88 was aimed at" in changed[1].read_text(encoding="utf-8")
+    teachers = (project / "notebooks/guide/teachers-and-prices.md").read_text(encoding="utf-8")
+    assert "| A server | words alone | 8 of 9 |" in teachers
     assert renew_pages(project) == []
 
 
