@@ -28,6 +28,7 @@ LOWEST, HIGHEST, ACCEPTED = 1, 5, 4  # marks; accepted is what has this much of 
 MARKS = ("pointing", "correct", "supported")
 FORM = ReplyForm("verdicts", {"number": "integer"} | dict.fromkeys(MARKS, "integer"))
 RESAMPLES = 400
+REJECTS_FILE = "rejects_judge.parquet"  # beside the cache: triples without a verdict, and why
 
 
 class Verdict(BaseModel):
@@ -87,7 +88,12 @@ def judge_triples(
             prompts.append(prompt)
             asked[image_id, prompt.name] = [triple["triple_id"] for triple in part]
     rows, rejects, report = generate_triples(
-        prompts, settings, cache_path, form=FORM, read=_reader(asked)
+        prompts,
+        settings,
+        cache_path,
+        rejects_file=Path(cache_path).with_name(REJECTS_FILE),
+        form=FORM,
+        read=_reader(asked),
     )
     return Judged({row["triple_id"]: row["verdict"] for row in rows}, rejects, report)
 
@@ -116,15 +122,16 @@ def _reader(
     def read(prompt: Prompt, key: str, reply: dict | None, model: str) -> Worth:
         ids, parsed = asked[prompt.image_id, prompt.name], parse_reply(reply, FORM)
         found: dict[str, Verdict] = {}
+        disputed: set[str] = set()  # by two verdicts on one triple
         wrong = [parsed.reason] if parsed.reason else []
         for item in parsed.items:
             verdict = _checked(item, len(ids))
             if isinstance(verdict, str):
                 wrong.append(verdict)
-            elif ids[verdict.number - 1] in found:
+            elif found.setdefault(one := ids[verdict.number - 1], verdict) != verdict:
+                disputed.add(one)
                 wrong.append("a triple is judged twice")
-            else:
-                found[ids[verdict.number - 1]] = verdict
+        found = {one: verdict for one, verdict in found.items() if one not in disputed}
         reason = "; ".join(dict.fromkeys(wrong)) or "the judge passed it over"
         rejects = [
             dict(stage="judge", record=one, reason=reason, detail=str((reply or {}).get("text")))
@@ -140,6 +147,8 @@ def _reader(
 def _checked(item: object, number: int) -> Verdict | str:
     if isinstance(item, Mapping):
         item = {str(name).strip().lower(): value for name, value in item.items()}
+        if flags := [name for name in FORM.fields if isinstance(item.get(name), bool)]:
+            return f"bad field {flags[0]}: bool"  # true is no mark
     try:
         verdict = Verdict.model_validate(item)
     except ValidationError as error:

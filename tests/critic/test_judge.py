@@ -11,6 +11,7 @@ from lskd_nb.critic import judge
 from lskd_nb.mini.annotator import judge as by_the_truth
 from lskd_nb.mini.scenes import grammar
 from lskd_nb.mini.scenes.world import sample_scenes
+from lskd_nb.mini.teacher.judge import write_verdicts
 from lskd_nb.mini.teacher.server import serving
 from lskd_nb.mini.teacher.writer import NAME
 from lskd_nb.regions import LocatedImage, Region
@@ -99,6 +100,7 @@ GOOD = dict(number=1, pointing=5, correct=4, supported=4)
         ([GOOD | dict(number=3)], "a triple is judged that was not asked about"),
         ([GOOD | dict(number=2)], "the judge passed it over"),
         ([GOOD, GOOD | dict(correct=1)], "a triple is judged twice"),
+        ([GOOD | dict(correct=True)], "bad field correct: bool"),
         ([], "not JSON"),
     ],
 )
@@ -111,6 +113,14 @@ def test_what_is_no_verdict_leaves_the_triple_with_a_reason(world, verdicts, rea
     worth = read(prompt, "k", dict(text=text, finish="stop", refusal=None, usage=[1, 1]), "m")
     assert worth.rejects[0]["reason"] == reason
     assert len(worth.rows) + len(worth.rejects) == 2
+
+
+def test_the_mini_judge_says_of_anything_what_it_is_worth():
+    told = "Regions:\n[0] dog: a dog\n\nTriples:\n1. Question: How does [0] feel? Answer: Happy."
+    told += " Rationale: [0] is a dog and this is in the park."
+    for text in (told, told.replace("[0] feel", "[7] feel"), told.replace("Happy", "A stone")):
+        (verdict,) = json.loads(write_verdicts([{"content": text}], 0, 0.0))["verdicts"]
+        assert verdict["number"] == 1 and all(1 <= verdict[m] <= 5 for m in judge.MARKS)
 
 
 def test_agreement_and_price():

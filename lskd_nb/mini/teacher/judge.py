@@ -8,13 +8,16 @@ with temperature its marks waver.
 import hashlib
 import json
 import re
+from contextlib import suppress
 
 import numpy as np
 
-from lskd_nb.mini.annotator import judge
+from lskd_nb.mini.annotator import Judgement, judge
 from lskd_nb.mini.teacher.writer import Belief, read_context
+from lskd_nb.regions import mentions
 
 ASKED = "\n\nTriples:\n"  # comes before the triples
+NOTHING = Judgement(False, 0.0, 0.0, understood=False)
 WAVERING = 0.15  # how often a mark is one off, at temperature 1
 _TRIPLE = re.compile(r"^(\d+)\. Question: (.*?) Answer: (.*?) Rationale: (.*)$", re.MULTILINE)
 
@@ -37,7 +40,10 @@ def _marks(
     belief: Belief, texts: list[str], rng: np.random.Generator, temperature: float
 ) -> dict[str, int]:
     places = {region: place for place, region in enumerate(belief.ids)}
-    found = judge(belief.scene, *(_renumbered(text, places) for text in texts))
+    found = NOTHING
+    if set(mentions(" ".join(texts))) <= places.keys():
+        with suppress(KeyError):  # of a place, say, that the words don't tell
+            found = judge(belief.scene, *(_renumbered(text, places) for text in texts))
     marks = {
         "pointing": 5 if found.qa in (0.0, 1.0) and found.understood else 2,
         "correct": round(1 + 4 * found.qa),
@@ -50,4 +56,4 @@ def _marks(
 
 
 def _renumbered(text: str, places: dict[int, int]) -> str:
-    return re.sub(r"\[(\d+)\]", lambda m: f"[{places.get(int(m[1]), int(m[1]))}]", text)
+    return re.sub(r"\[(\d+)\]", lambda m: f"[{places[int(m[1])]}]", text)
