@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lskd_nb.records import REGIONS
 
@@ -23,6 +23,16 @@ Box = tuple[float, float, float, float]
 Color = tuple[int, int, int, int]
 
 VG_FOLDERS = ("VG_100K", "VG_100K_2")  # of Visual Genome's pictures
+
+# what Pillow raises for damaged files of all kinds
+NO_IMAGE = (
+    UnidentifiedImageError,
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)
 
 COLOR_NAMES = ("green", "blue", "purple", "orange", "red")  # of the outlines of ids 0 to 4
 PUBLISHED = (  # (fill, outline) RGBA of the reference release
@@ -186,6 +196,24 @@ def image_file(image_root: str | Path, path: str) -> Path:
         if os.path.isfile(elsewhere):
             return elsewhere
     return file
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Eight bits of red, green and blue; of 16-bit greys the upper eight.
+
+    Raises ``ValueError`` for pixels that are numbers without a scale.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode in ("F", "I"):
+        raise ValueError(
+            f"its pixels are numbers without a scale (mode {image.mode}):"
+            " save it with 8 bits a channel"
+        )
+    return image.convert("RGB")
 
 
 def clamp(box: Sequence[float], width: int, height: int) -> Box:

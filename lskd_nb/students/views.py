@@ -32,22 +32,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from lskd_nb.records import atomic_path, place_for
-from lskd_nb.regions import Region, highlight, highlight_pixels, image_file, resize_regions
-from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD, Student, autocast
-
-# what Pillow raises for damaged files of all kinds
-NO_IMAGE = (
-    UnidentifiedImageError,
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
+from lskd_nb.regions import (
+    NO_IMAGE,
+    Region,
+    as_rgb,
+    highlight,
+    highlight_pixels,
+    image_file,
+    resize_regions,
 )
+from lskd_nb.students.blip2 import PIXEL_MEAN, PIXEL_STD, Student, autocast
 
 
 @dataclass(frozen=True)
@@ -91,24 +89,6 @@ def _decoded(
         raise FileNotFoundError(f"no image {path!r} under {image_root}") from None
     except NO_IMAGE as error:
         raise ValueError(f"{file} is not a readable image: {error}") from error
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Eight bits of red, green and blue; of 16-bit greys the upper eight.
-
-    Raises ``ValueError`` for pixels that are numbers without a scale.
-    """
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "RGB":
-        image.load()
-        return image
-    if image.mode in ("F", "I"):
-        raise ValueError(
-            f"its pixels are numbers without a scale (mode {image.mode}):"
-            " save it with 8 bits a channel"
-        )
-    return image.convert("RGB")
 
 
 def draw(view: View, image_root: str | Path, size: int) -> Image.Image:

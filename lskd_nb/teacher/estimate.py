@@ -2,7 +2,8 @@
 
 Tokens are counted by what the replies in the cache say of their own requests, as bytes per token
 and tokens per reply. Where there are none yet, a token is taken for four bytes (OpenAI's rule for
-English text), and a reply to be as long as the longest example in the prompt.
+English text), and a reply to be as long as the longest example in the prompt. A picture counts as
+the most it can be until a reply tells what is left when its text is taken off.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,8 @@ def estimate(
     """What asking for the prompts would cost that the cache has no reply to, and that are in no
     batch under way. Nothing is sent.
     """
-    price, cached, known, usage = price_of(settings), 0, 0, [0, 0, 0]
+    price, cached, replies, written = price_of(settings), 0, 0, 0
+    counted = {False: (0, 0, 0), True: (0, 0, 0)}  # without a picture and with one
     sizes: dict[str, tuple[int, int]] = {}  # bytes of text, tokens of a picture
     paid = 0.0
     if settings.mode == "batch":
@@ -99,23 +101,25 @@ def estimate(
         cached += 1
         paid += price.of(spent_tokens(reply))
         if any(reply["usage"]):
-            known += size[0]
-            text = max(reply["usage"][0] - size[1], 1)
-            usage = [usage[0] + text, usage[1] + reply["usage"][1], usage[2] + 1]
-    if usage[0] and usage[2]:
-        ratio, reply_tokens = known / usage[0], usage[1] / usage[2]
+            told, replies = reply["usage"], replies + 1
+            before, written = counted[size[1] > 0], written + told[1]
+            counted[size[1] > 0] = tuple(map(sum, zip(before, (*size, told[0]), strict=True)))
+    ratio, share = _measured(counted[False], counted[True])
+    if any(total for *_, total in counted.values()):
+        reply_tokens = written / replies
         how = (
             f"by {ratio:.1f} bytes per token and {reply_tokens:.0f} tokens per reply, measured on"
-            f" {usage[2]:,} replies in the cache"
+            f" {replies:,} replies in the cache"
         )
     else:
-        ratio, reply_tokens = BYTES_PER_TOKEN, _example_tokens(prompts)
+        reply_tokens = _example_tokens(prompts)
         how = (
             f"by a rule, {ratio:g} bytes per token and {reply_tokens:.0f} tokens per reply, as"
             " there is no reply in the cache to measure"
         )
     missing, sizes = len(sizes), dict(list(sizes.items())[: settings.budget_requests])
     texts, shown = (sum(size[part] for size in sizes.values()) for part in (0, 1))
+    shown = round(shown * share)
     tokens = (round(texts / ratio) + shown, round(len(sizes) * reply_tokens))
     worst = sum(price.worst(sum(size), settings.max_tokens) for size in sizes.values())
     how += f", and {shown:,} tokens of pictures" if shown else ""
@@ -123,6 +127,21 @@ def estimate(
     return Estimate(
         settings, len(sizes), missing - len(sizes), cached, tokens, cost, worst, paid, how, price
     )
+
+
+def _measured(plain: tuple[int, int, int], pictured: tuple[int, int, int]) -> tuple[float, float]:
+    """Bytes per token of text, and what share of the most that they can be pictures count as.
+
+    Of requests without a picture and with one: bytes of text, the most tokens of the pictures,
+    tokens of input. A server tells the sum alone. So text is measured without pictures, or else
+    taken by the rule, and a picture is the rest, up to the most it can be.
+    """
+    ratio = plain[0] / plain[2] if plain[2] else BYTES_PER_TOKEN
+    size, most, told = pictured
+    if not (most and told):
+        return ratio, 1.0
+    shown = min(max(told - size / ratio, 0.0), most)
+    return ratio if plain[2] else size / (told - shown), shown / most
 
 
 def _example_tokens(prompts: Sequence[Prompt]) -> float:

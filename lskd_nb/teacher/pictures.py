@@ -16,10 +16,17 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lskd_nb.regions import Box, Region, highlight, highlight_colors, resize_regions, text_color
+from lskd_nb.regions import (
+    NO_IMAGE,
+    Box,
+    Region,
+    as_rgb,
+    highlight,
+    highlight_colors,
+    resize_regions,
+    text_color,
+)
 
-# what Pillow raises for damaged files of all kinds
-NO_IMAGE = (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError)
 DRAWN = 2  # the version of how pictures are drawn
 QUALITY = 90  # of a JPEG
 TAG = 15  # pixels, the height of a number
@@ -55,7 +62,7 @@ class Picture:
         """As the teacher sees it, RGB. Raises ``ValueError`` naming a file that is no image."""
         try:
             with Image.open(self.file) as image:
-                small, whole = image.convert("RGB"), image.size
+                small, whole = as_rgb(image), image.size
         except NO_IMAGE as error:
             raise ValueError(f"{self.file}: no picture for the teacher ({error})") from None
         small.thumbnail((self.bound, self.bound), Image.Resampling.LANCZOS)

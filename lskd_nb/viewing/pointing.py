@@ -20,9 +20,9 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lskd_nb.records import PARQUET
-from lskd_nb.regions import Region, clamp, highlight, mentions
+from lskd_nb.regions import NO_IMAGE, Region, as_rgb, clamp, highlight, mentions
 from lskd_nb.students.blip2 import Student, autocast, lm_mask
-from lskd_nb.students.views import NO_IMAGE, as_rgb, draw_on, encode_drawn
+from lskd_nb.students.views import draw_on, encode_drawn
 from lskd_nb.teacher.replies import read_completion
 from lskd_nb.teacher.requests import TeacherSettings, redact_key
 from lskd_nb.training.batches import answer_text

@@ -261,3 +261,38 @@ def test_the_mini_teacher_looks_at_the_picture_itself(tmp_path):
     assert not rejects and again[0] == rows and again[2].cached == len(asked) == 4
     said = " ".join(row["rationale"] for row in rows if prompts.seen_by(row["prompt"]) == "image")
     assert len(said) > 60 and {prompts.seen_by(r["prompt"]) for r in rows} == {"image", "both"}
+
+
+@pytest.mark.parametrize("shown", [0, 340, 1500])
+def test_what_a_picture_counts_as_is_measured_apart_from_the_text(photo, tmp_path, shown):
+    """Replies to pictures do not change what words are expected to cost."""
+    asked, said = of(photo, "words", "image"), {"triples": []}
+    words, image = [asked[0], asked[1]], [asked[2], asked[3]]
+    settings = replace(SETTINGS, model="gpt-4o-mini")  # counts a picture as up to 8,500 tokens
+    cache = ResponseCache(tmp_path / "c.sqlite")
+
+    def answer(prompt: prompts.Prompt, tokens: int) -> None:
+        size, _ = most_tokens(prompt, settings)
+        reply = {"content": json.dumps(said), "usage": [round(size / 4) + tokens, 90]}
+        cache.put(request_key(prompt, settings), reply)
+
+    def expected(left: list) -> int:
+        return sum(round(most_tokens(p, settings)[0] / 4) for p in left)
+
+    answer(image[0], shown)
+    told = estimate(asked, settings, cache).tokens[0]
+    assert told == pytest.approx(expected([*words, image[1]]) + shown, abs=5)
+    assert estimate([image[0], *words], settings, cache).tokens[0] == pytest.approx(
+        expected(words), abs=5
+    )
+    answer(words[0], 0)
+    told = estimate(asked, settings, cache).tokens[0]
+    cache.close()
+    assert told == pytest.approx(expected([words[1], image[1]]) + shown, abs=5)
+
+
+def test_greys_of_16_bits_are_seen_as_the_student_sees_them(tmp_path):
+    grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    seen = np.asarray(Picture(tmp_path / "grey.png", (), 64).drawn(), int)
+    assert abs(seen - (grey >> 8)[..., None]).max() <= 1
