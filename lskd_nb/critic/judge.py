@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from lskd_nb.records import VERBALIZATIONS, read_parquet
 from lskd_nb.regions import LocatedImage
 from lskd_nb.teacher.generate import generate_triples
-from lskd_nb.teacher.parsing import ReplyForm, Worth, parse_reply
+from lskd_nb.teacher.parsing import ReplyForm, Worth, parse_reply, validated
 from lskd_nb.teacher.prompts import TEMPLATES, Prompt, context_text
 from lskd_nb.teacher.requests import TeacherReport, TeacherSettings
 
@@ -39,6 +40,13 @@ class Verdict(BaseModel):
     pointing: int = Field(ge=LOWEST, le=HIGHEST)
     correct: int = Field(ge=LOWEST, le=HIGHEST)
     supported: int = Field(ge=LOWEST, le=HIGHEST)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise PydanticCustomError("bool", "true is no mark")
+        return value
 
     @property
     def score(self) -> float:
@@ -145,16 +153,10 @@ def _reader(
 
 
 def _checked(item: object, number: int) -> Verdict | str:
-    if isinstance(item, Mapping):
-        item = {str(name).strip().lower(): value for name, value in item.items()}
-        if flags := [name for name in FORM.fields if isinstance(item.get(name), bool)]:
-            return f"bad field {flags[0]}: bool"  # true is no mark
-    try:
-        verdict = Verdict.model_validate(item)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        return f"bad field {'.'.join(map(str, first['loc']))}: {first['type']}"
-    return verdict if verdict.number <= number else "a triple is judged that was not asked about"
+    verdict = validated(Verdict, item)
+    if isinstance(verdict, str) or verdict.number <= number:
+        return verdict
+    return "a triple is judged that was not asked about"
 
 
 # ------------------------------------------------------------------------------ beside the critic

@@ -42,19 +42,17 @@ def _are(values: list, kind: type | tuple[type, ...], holds: Callable[..., bool]
     return all(isinstance(v, kind) and not isinstance(v, bool) and holds(v) for v in values)
 
 
-def _is_dialect(value: Mapping) -> bool:
-    try:
-        Dialect().told(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _accepted_by(check: Callable[..., object]) -> Callable[..., bool]:
+    """Whether ``check`` raises nothing for a value."""
 
+    def holds(value: object) -> bool:
+        try:
+            check(value)
+        except (TypeError, ValueError):
+            return False
+        return True
 
-def _are_sights(value: str) -> bool:
-    try:
-        return bool(sees_of(value))
-    except ValueError:
-        return False
+    return holds
 
 
 def _is_judge(value: Mapping) -> bool:
@@ -132,7 +130,7 @@ BY_NAME: Mapping[str, Rule] = {
     "steps": COUNT,
     "studies": _some_of("sizes", "lm", "thresholds", "truth", "plain_base", at_least=0),
     "swaps": SHARE,
-    "takes": Rule("{}, or what teacher/dialect.py has", _is_dialect),
+    "takes": Rule("{}, or what teacher/dialect.py has", _accepted_by(Dialect().told)),
     "threads": NOT_NEGATIVE,
     "temperature": Rule("from 0 to 2", lambda value: 0 <= value <= 2),
     "threshold_shares": SHARES,
@@ -143,7 +141,7 @@ BY_NAME: Mapping[str, Rule] = {
     "world": TWO_COUNTS,
     "mode": _one_of("async", "batch"),
     "image_bound": Rule("64 or more", lambda value: value >= 64),
-    "teacher_sees": Rule(f"some of {', '.join(SEES)}, with commas between", _are_sights),
+    "teacher_sees": Rule(f"some of {', '.join(SEES)}, with commas between", _accepted_by(sees_of)),
     "engine": _one_of("local", "gpus", "ray"),
     "backend": _one_of("hf", "lavis"),
     "view": _one_of("highlight", "crop"),

@@ -141,12 +141,8 @@ def _teachers(given: Given, root: Path) -> list[Finding]:
     """The server that writes triples, and the one that notebook 08 asks if it is another."""
     found = []
     asked: set[tuple[object, object]] = set()
-    judge = given.get("03", {}).get("judge") or {}
-    for number, values in (
-        ("02", given.get("02", {})),
-        ("03", dict(judge) if isinstance(judge, dict) else {}),
-        ("08", given.get("08", {})),
-    ):
+    judge = given.get("03", {}).get("judge", {})
+    for number, values in (("02", given.get("02", {})), ("03", judge), ("08", given.get("08", {}))):
         who = values.get("base_url"), values.get("model")
         if who[0] and who not in asked:
             asked.add(who)

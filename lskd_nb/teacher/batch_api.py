@@ -143,10 +143,7 @@ def _files(
     """
     lines, worst, size = [], {}, 0
     for key in keys:
-        try:
-            request = job.request(key)
-        except ValueError as error:  # a picture that can't be drawn: others can
-            job.arrived(key, {"unsent": "no picture", "words": str(error)})
+        if (request := job.request(key)) is None:
             continue
         body, tokens = request.body, request.tokens
         line = b'{"custom_id": "%s", "method": "POST", "url": "%s", "body": %s}\n' % (

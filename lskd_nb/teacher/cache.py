@@ -59,8 +59,7 @@ class ResponseCache:
             raise ValueError(f"{path} is not a readable response cache: {error}") from error
 
     def get(self, request: str) -> dict | None:
-        row = self._db.execute("SELECT reply FROM replies WHERE request = ?", (request,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return self._found("SELECT reply FROM replies WHERE request = ?", request)
 
     def put(self, request: str, reply: dict) -> None:
         self.put_all([(request, reply)])
@@ -78,17 +77,12 @@ class ResponseCache:
 
     def unfinished(self, request: str) -> dict | None:
         """What came the last time of a request that is not answered yet."""
-        found = self._db.execute("SELECT reply FROM unfinished WHERE request = ?", (request,))
-        row = found.fetchone()
-        return json.loads(row[0]) if row else None
+        return self._found("SELECT reply FROM unfinished WHERE request = ?", request)
 
     def dialect(self, server: str, model: str) -> dict | None:
         """What a server takes for a model, where that is known."""
-        found = self._db.execute(
-            "SELECT takes FROM dialects WHERE server = ? AND model = ?", (server, model)
-        )
-        row = found.fetchone()
-        return json.loads(row[0]) if row else None
+        query = "SELECT takes FROM dialects WHERE server = ? AND model = ?"
+        return self._found(query, server, model)
 
     def put_dialect(self, server: str, model: str, takes: dict) -> None:
         with self._transaction():
@@ -123,6 +117,11 @@ class ResponseCache:
     def forget_dialect(self, server: str, model: str) -> None:
         with self._transaction():
             self._db.execute("DELETE FROM dialects WHERE server = ? AND model = ?", (server, model))
+
+    def _found(self, query: str, *values: str) -> dict | None:
+        """The JSON that a query has one of, if it has."""
+        row = self._db.execute(query, values).fetchone()
+        return json.loads(row[0]) if row else None
 
     def _insert(self, replies: Iterable[tuple[str, dict]], table: str = "replies") -> None:
         rows = ((request, json.dumps(reply, ensure_ascii=False)) for request, reply in replies)

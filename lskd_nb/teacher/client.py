@@ -15,8 +15,9 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from lskd_nb.teacher.budget import BudgetExceeded
 from lskd_nb.teacher.cache import ResponseCache
-from lskd_nb.teacher.connection import SMALL, ask, connected, dialect_of, models_told, refusal_error
+from lskd_nb.teacher.connection import ask, connected, dialect_of, models_told, refusal_error
 from lskd_nb.teacher.dialect import CHOICES, Dialect
 from lskd_nb.teacher.job import SamplingJob, answered
 from lskd_nb.teacher.parsing import Worth
@@ -67,10 +68,7 @@ async def ask_all(job: SamplingJob, keys: Sequence[str]) -> None:
                         told = f"the last {silent} requests got no answer"
                         job.arrived(key, {"unsent": told, "words": last})
                         continue
-                    try:
-                        request = job.request(key)
-                    except ValueError as error:  # a picture that can't be drawn: others can
-                        job.arrived(key, {"unsent": "no picture", "words": str(error)})
+                    if (request := job.request(key)) is None:
                         continue
                     reply = await ask(client, request.body, settings, request.tokens)
                     worth = None
@@ -155,13 +153,11 @@ async def learn_dialect(
     if known is not None and not (settings.reasoning_effort and not known["effort_tried"]):
         job.dialect = Dialect(**known["takes"]).told(settings.takes)
         return True
-    if job.budget.limit is not None and not job.budget.take(job.worst(SMALL)):
+    try:
+        job.dialect = await dialect_of(client, settings, job.form, models)
+    except BudgetExceeded:
         return False
-    if job.budget.limit is not None:
-        job.budget.settle(job.worst(SMALL), 0.0)
-    found = await dialect_of(client, settings, job.form, models)
-    job.dialect = found
-    told = {"takes": asdict(found), "effort_tried": bool(settings.reasoning_effort)}
+    told = {"takes": asdict(job.dialect), "effort_tried": bool(settings.reasoning_effort)}
     job.cache.put_dialect(settings.asked, settings.model, told)
     return True
 

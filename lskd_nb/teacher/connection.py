@@ -214,7 +214,8 @@ async def dialect_of(
     Every field is tried that a later call may send; a temperature of 1 is what a model has by
     itself, so another is tried.
 
-    Raises ``RuntimeError`` with its words where it takes none.
+    Raises ``RuntimeError`` with its words where it takes none, ``BudgetExceeded`` where asking is
+    not covered.
     """
     small = Prompt("", "id", (0,), ASKED_FIRST, "dialect")
     limited = replace(
@@ -230,7 +231,7 @@ async def dialect_of(
         if isinstance(reply, Refusal):
             return reply
         if "unsent" in reply:
-            raise RuntimeError("not sent: the budget in USD is used up")
+            raise BudgetExceeded
         if "error" in reply:
             told = f"teacher at {settings.base_url}, model {settings.model!r}: {reply['error']}"
             words = f" ({reply['words']})" if reply.get("words") else ""

@@ -64,9 +64,8 @@ class SamplingJob:
             try:
                 key = request_key(prompt, self.settings, self.form)
             except ValueError as error:  # a picture that can't be read: the others can
-                told = {"unsent": "no picture", "words": str(error)}
                 self.report.not_sent += 1
-                self.count({place: self.read(prompt, "", told, self.settings.model)})
+                self.count({place: self.read(prompt, "", no_picture(error), self.settings.model)})
                 continue
             self.places.setdefault(key, []).append(place)
         for key, places in self.places.items():
@@ -81,9 +80,14 @@ class SamplingJob:
                 self.report.cached += 1
                 self.count(self.weighed(key, reply)[0])
 
-    def request(self, key: str) -> Request:
+    def request(self, key: str) -> Request | None:
+        """As it is sent; None where its picture can't be drawn, and it has ended."""
         prompt = self.prompts[self.missing[key]]
-        body = encoded(request_body(prompt, self.settings, self.dialect, self.form))
+        try:
+            body = encoded(request_body(prompt, self.settings, self.dialect, self.form))
+        except ValueError as error:
+            self.arrived(key, no_picture(error))
+            return None
         if not prompt.picture:
             return Request(body, len(body))
         return Request(body, sum(most_tokens(prompt, self.settings, self.dialect, self.form)))
@@ -145,6 +149,11 @@ class SamplingJob:
         if now or time() - self._told >= TELL_EVERY:
             self._told = time()
             self.on_progress(self.report, len(self.places))
+
+
+def no_picture(error: ValueError) -> dict:
+    """In place of the reply to a request whose picture can't be read."""
+    return {"unsent": "no picture", "words": str(error)}
 
 
 def spent_tokens(reply: dict) -> list[int]:

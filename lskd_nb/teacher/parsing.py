@@ -11,12 +11,15 @@ reason.
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lskd_nb.teacher.prompts import Prompt
 from lskd_nb.teacher.replies import Items, find_items, storable
 from lskd_nb.teacher.spellings import normalized
+
+Model = TypeVar("Model", bound=BaseModel)
 
 LONGEST_DETAIL = 2000  # characters kept of what was rejected
 UNKNOWN = "mentions a region that was not offered"
@@ -144,6 +147,20 @@ def invalid(item: object, offered: Collection[int], family: str = "id") -> str |
     return checked if isinstance(checked, str) else None
 
 
+def validated(kind: type[Model], item: object) -> Model | str:
+    """An item as a ``kind``, whose fields may be written with capitals and spaces around; or what
+    is wrong with its first bad field.
+    """
+    if isinstance(item, Mapping):
+        item = {str(name).strip().lower(): value for name, value in item.items()}
+    try:
+        return kind.model_validate(item)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = storable(".".join(map(str, first["loc"]))) or kind.__name__.lower()
+        return f"bad field {field}: {first['type']}"
+
+
 @dataclass(frozen=True)
 class Valid:
     """A valid triple, the regions that it mentions, and how many mentions had to be respelled."""
@@ -155,14 +172,9 @@ class Valid:
 
 def _checked(item: object, offered: Collection[int], family: str) -> Valid | str:
     """A valid triple, or why an item is none."""
-    if isinstance(item, Mapping):
-        item = {str(name).strip().lower(): value for name, value in item.items()}
-    try:
-        triple = Triple.model_validate(item)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = storable(".".join(map(str, first["loc"]))) or "triple"
-        return f"bad field {field}: {first['type']}"
+    triple = validated(Triple, item)
+    if isinstance(triple, str):
+        return triple
     told = {name: normalized(getattr(triple, name), offered) for name in TRIPLES_FORM.fields}
     mentioned = tuple(dict.fromkeys(r for one in told.values() for r in one.regions))
     unreadable = any(one.unreadable for one in told.values())

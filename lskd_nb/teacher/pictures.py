@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -52,7 +53,8 @@ class Picture:
         """
         boxes = [(r.id, *(round(float(v), 2) for v in r.box)) for r in self.regions]
         try:
-            content = hashlib.sha256(self.file.read_bytes()).hexdigest()
+            state = self.file.stat()
+            content = _content(self.file, state.st_size, state.st_mtime_ns)
         except OSError as error:
             raise ValueError(f"{self.file}: no picture for the teacher ({error})") from None
         told = json.dumps([DRAWN, self.bound, boxes, content])
@@ -94,6 +96,12 @@ class Picture:
             return most
         rows = math.ceil(self.bound / FINE_PATCH)
         return max(most, rows * (rows + 1))
+
+
+@lru_cache(maxsize=4096)
+def _content(file: Path, size: int, changed: int) -> str:
+    """The hash of a file, which several prompts are about, as long as it stays as it is."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def numbered(image: Image.Image, regions: Sequence[Region]) -> Image.Image:

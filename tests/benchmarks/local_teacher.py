@@ -20,11 +20,10 @@ from scipy.stats import binomtest
 
 from lskd_nb.evaluation.choices import bootstrap
 from lskd_nb.mini.annotator import judge
-from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes import true_words
 from lskd_nb.mini.scenes.world import Scene, sample_scenes
 from lskd_nb.mini.teacher.server import serving
 from lskd_nb.mini.teacher.writer import NAME
-from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.run_folder import find_root
 from lskd_nb.teacher import local_model
 from lskd_nb.teacher.generate import TeacherSettings, generate_triples
@@ -35,27 +34,8 @@ IMAGES, TRIPLES_EACH, LONGEST = 40, 3, 400
 
 def asked_about(scenes: list[Scene]) -> Prompts:
     """One prompt of the family "id" about each scene, in true words."""
-    images = [
-        LocatedImage(
-            s.scene_id,
-            f"{s.scene_id}.jpg",
-            320,
-            240,
-            tuple(Region(i, e.box, e.kind) for i, e in enumerate(s.entities)),
-            "mini",
-            "train",
-        )
-        for s in scenes
-    ]
-    told = [("global", "captioner", None, grammar.caption(s), s.scene_id) for s in scenes]
-    told += [
-        ("local", "region-captioner", i, grammar.describe_closely(e), s.scene_id)
-        for s in scenes
-        for i, e in enumerate(s.entities)
-    ]
-    names = ("kind", "verbalizer", "region", "text", "image_id")
-    lines = [dict(zip(names, one, strict=True), question=None) for one in told]
-    return build_prompts(images, lines, ("id",), TRIPLES_EACH)
+    lines = true_words.captions(scenes) + true_words.region_lines(scenes)
+    return build_prompts(true_words.located(scenes), lines, ("id",), TRIPLES_EACH)
 
 
 def share(happened: np.ndarray, images: list[str]) -> dict[str, float]:

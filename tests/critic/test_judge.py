@@ -9,12 +9,11 @@ import pytest
 
 from lskd_nb.critic import judge
 from lskd_nb.mini.annotator import judge as by_the_truth
-from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes import true_words
 from lskd_nb.mini.scenes.world import sample_scenes
 from lskd_nb.mini.teacher.judge import write_verdicts
 from lskd_nb.mini.teacher.server import serving
 from lskd_nb.mini.teacher.writer import NAME
-from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.teacher.dialect import Dialect
 from lskd_nb.teacher.generate import TeacherSettings, generate_triples
 from lskd_nb.teacher.prompts import build_prompts
@@ -25,34 +24,8 @@ SCENES = {s.scene_id: s for s in sample_scenes(60, 5, "j")}
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Images, words about them, and triples by a writer that makes mistakes; a server."""
-    images = {
-        name: LocatedImage(
-            name,
-            f"{name}.jpg",
-            320,
-            240,
-            tuple(Region(i, e.box, e.kind) for i, e in enumerate(s.entities)),
-            "mini",
-            "train",
-        )
-        for name, s in SCENES.items()
-    }
-    lines = [
-        dict(image_id=n, kind="local", verbalizer="v", region=i, question=None, text=text)
-        for n, s in SCENES.items()
-        for i, text in enumerate(map(grammar.describe_closely, s.entities))
-    ]
-    lines += [
-        dict(
-            image_id=n,
-            kind="global",
-            verbalizer="captioner",
-            region=None,
-            question=None,
-            text=grammar.caption(s),
-        )
-        for n, s in SCENES.items()
-    ]
+    images = {image.image_id: image for image in true_words.located(SCENES.values())}
+    lines = true_words.captions(SCENES.values()) + true_words.region_lines(SCENES.values())
     folder = tmp_path_factory.mktemp("judge")
     with serving() as url:
         settings = TeacherSettings(url, NAME, 1.0, 0, takes=asdict(Dialect()))
@@ -101,6 +74,10 @@ GOOD = dict(number=1, pointing=5, correct=4, supported=4)
         ([GOOD | dict(number=2)], "the judge passed it over"),
         ([GOOD, GOOD | dict(correct=1)], "a triple is judged twice"),
         ([GOOD | dict(correct=True)], "bad field correct: bool"),
+        (
+            [{"Number": 1, "Pointing": True, "correct": 5, "supported": 5}],
+            "bad field pointing: bool",
+        ),
         ([], "not JSON"),
     ],
 )

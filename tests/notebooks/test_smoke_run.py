@@ -105,6 +105,13 @@ def stated(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.slow
+def test_the_estimate_of_a_finished_run_finds_every_reply_that_notebook_2_has_kept(smoke, lskd):
+    done = lskd(ROOT, "estimate", "smoke", "--out", str(smoke))
+    assert done.returncode == 0 and done.stdout.startswith("0 requests to "), done.stdout
+    assert f"({replies(smoke)} are answered in the cache)" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RENDERINGS, ids=[p.stem for p in RENDERINGS])
 def test_what_readers_see_as_fact_holds_in_the_smoke_run_too(smoke, path):
     shown = stated(path)

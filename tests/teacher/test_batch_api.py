@@ -19,11 +19,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes import true_words
 from lskd_nb.mini.scenes.world import sample_scenes
 from lskd_nb.mini.teacher.server import serving
 from lskd_nb.mini.teacher.writer import NAME
-from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.teacher import batch_api, generate
 from lskd_nb.teacher import prompts as prompting
 from lskd_nb.teacher.budget import price_of
@@ -36,31 +35,9 @@ KEY = "sk-not-to-be-written"
 
 def prompts(number: int = 15) -> list[prompting.Prompt]:
     scenes = sample_scenes(number, 5, "q")
-    images = [
-        LocatedImage(
-            s.scene_id,
-            "x.jpg",
-            320,
-            240,
-            tuple(Region(i, e.box, e.kind) for i, e in enumerate(s.entities)),
-            "mini",
-            "train",
-        )
-        for s in scenes
-    ]
-    lines = [
-        dict(
-            image_id=s.scene_id,
-            kind="local",
-            verbalizer="region-captioner",
-            region=i,
-            question=None,
-            text=grammar.describe(e),
-        )
-        for s in scenes
-        for i, e in enumerate(s.entities)
-    ]
-    return prompting.build_prompts(images, lines)
+    return prompting.build_prompts(
+        true_words.located(scenes), true_words.region_lines(scenes, False)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lskd_nb.cli import main
-from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes import true_words
 from lskd_nb.mini.scenes.world import sample_scenes
 from lskd_nb.mini.teacher.server import serving
 from lskd_nb.mini.teacher.writer import NAME
 from lskd_nb.records import REGIONS, VERBALIZATIONS, write_parquet
-from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.teacher import generate
 from lskd_nb.teacher import prompts as prompting
 from lskd_nb.teacher.budget import Budget, BudgetExceeded, Price, price_of
@@ -32,34 +31,11 @@ KEY = "sk-of-somebody-who-pays"
 
 
 def prompts() -> list[prompting.Prompt]:
-    images = [
-        LocatedImage(
-            s.scene_id,
-            "x.jpg",
-            320,
-            240,
-            tuple(Region(i, e.box, e.kind) for i, e in enumerate(s.entities)),
-            "mini",
-            "train",
-        )
-        for s in SCENES
-    ]
-    return prompting.build_prompts(images, lines())
+    return prompting.build_prompts(true_words.located(SCENES), lines())
 
 
 def lines() -> list[dict]:
-    return [
-        dict(
-            image_id=s.scene_id,
-            kind="local",
-            verbalizer="region-captioner",
-            region=i,
-            question=None,
-            text=grammar.describe(e),
-        )
-        for s in SCENES
-        for i, e in enumerate(s.entities)
-    ]
+    return true_words.region_lines(SCENES, closely=False)
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +249,13 @@ def test_a_stated_budget_bounds_what_is_agreed_to(paid, tmp_path):
 
 
 # --------------------------------------------------------------------------------------- the budget
+
+
+def test_a_budget_that_does_not_cover_finding_out_what_is_taken_sends_nothing(paid, tmp_path):
+    poor = replace(paid, takes={}, budget_usd=0.0001, max_cost_usd=9.0)
+    rows, rejects, report = generate.generate_triples(prompts(), poor, tmp_path / "c.sqlite")
+    assert not rows and report.usd == 0 and report.not_sent == len(rejects) == 24
+    assert {r["reason"] for r in rejects} == {"not sent: budget in USD used up"}
 
 
 def test_the_budget_is_hard_and_earlier_calls_count(paid, tmp_path):

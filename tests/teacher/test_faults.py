@@ -19,10 +19,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes import true_words
 from lskd_nb.mini.scenes.world import sample_scenes
 from lskd_nb.records import REGIONS, REJECTS, TRIPLES, VERBALIZATIONS, write_parquet
-from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.teacher import generate
 from lskd_nb.teacher import prompts as prompting
 from lskd_nb.teacher.client import PILOTS, PUZZLED
@@ -51,31 +50,9 @@ REASONS = {  # what the server answered last -> why there are no triples
 
 def prompts(number: int) -> list[prompting.Prompt]:
     scenes = sample_scenes(number, 5, "f")
-    images = [
-        LocatedImage(
-            s.scene_id,
-            "x.jpg",
-            320,
-            240,
-            tuple(Region(i, e.box, e.kind) for i, e in enumerate(s.entities)),
-            "mini",
-            "train",
-        )
-        for s in scenes
-    ]
-    lines = [
-        dict(
-            image_id=s.scene_id,
-            kind="local",
-            verbalizer="region-captioner",
-            region=i,
-            question=None,
-            text=grammar.describe(e),
-        )
-        for s in scenes
-        for i, e in enumerate(s.entities)
-    ]
-    return prompting.build_prompts(images, lines)
+    return prompting.build_prompts(
+        true_words.located(scenes), true_words.region_lines(scenes, False)
+    )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import pytest
 
-from lskd_nb.mini.scenes import grammar
+from lskd_nb.mini.scenes import grammar, true_words
 from lskd_nb.mini.scenes.world import sample_scenes
 from lskd_nb.mini.teacher.server import serving
 from lskd_nb.mini.teacher.writer import NAME, read_context
@@ -27,45 +27,11 @@ SCENES = sample_scenes(30, 5, "s")
 
 
 def located(scenes=SCENES) -> list[LocatedImage]:
-    return [
-        LocatedImage(
-            s.scene_id,
-            f"{s.scene_id}.jpg",
-            320,
-            240,
-            tuple(Region(i, e.box, e.kind) for i, e in enumerate(s.entities)),
-            "mini",
-            "train",
-        )
-        for s in scenes
-    ]
+    return true_words.located(scenes)
 
 
 def truth_lines(scenes=SCENES) -> list[dict]:
-    lines = []
-    for s in scenes:
-        lines.append(
-            dict(
-                image_id=s.scene_id,
-                kind="global",
-                verbalizer="captioner",
-                region=None,
-                question=None,
-                text=grammar.caption(s),
-            )
-        )
-        lines += [
-            dict(
-                image_id=s.scene_id,
-                kind="local",
-                verbalizer="region-captioner",
-                region=i,
-                question=None,
-                text=grammar.describe_closely(e),
-            )
-            for i, e in enumerate(s.entities)
-        ]
-    return lines
+    return true_words.captions(scenes) + true_words.region_lines(scenes)
 
 
 def stats(url: str) -> dict:

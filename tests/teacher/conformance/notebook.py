@@ -15,9 +15,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from lskd_nb.mini.drawing.render import render
-from lskd_nb.mini.scenes import grammar
-from lskd_nb.mini.scenes.world import Scene, sample_scenes
+from lskd_nb.mini.scenes import true_words
+from lskd_nb.mini.scenes.world import sample_scenes
 from lskd_nb.records import REGIONS, VERBALIZATIONS, write_parquet
+from lskd_nb.regions import regions_table
 from lskd_nb.run_folder import find_root
 
 NOTEBOOK = find_root() / "notebooks" / "02_prompting.ipynb"
@@ -48,30 +49,14 @@ def make_world(folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
     for scene in scenes:
         render(scene).save(folder / "images" / f"{scene.scene_id}.png")
-    write_parquet([_located(s) for s in scenes], folder / "regions.parquet", REGIONS)
-    lines = [line for s in scenes for line in _lines(s)]
-    write_parquet(lines, folder / "verbalizations.parquet", VERBALIZATIONS)
+    located = regions_table(true_words.located(scenes, "png"))
+    write_parquet(located, folder / "regions.parquet", REGIONS)
+    of_place = dict(kind="global", verbalizer="clip-place", region=None, question=None)
+    lines = [of_place | dict(image_id=s.scene_id, text=s.place) for s in scenes]
+    lines += true_words.captions(scenes) + true_words.region_lines(scenes)
+    whole = [dict(score=None, model="truth", version="1") | line for line in lines]
+    write_parquet(whole, folder / "verbalizations.parquet", VERBALIZATIONS)
     (folder / "image_root.txt").write_text(str(folder / "images"))
-
-
-def _located(scene: Scene) -> dict:
-    boxes = [
-        dict(id=i, box=[float(x) for x in e.box], label=e.kind, score=None)
-        for i, e in enumerate(scene.entities)
-    ]
-    image = dict(image=f"{scene.scene_id}.png", width=320, height=240, regions=boxes)
-    return dict(image_id=scene.scene_id, source="mini", split="train") | image
-
-
-def _lines(scene: Scene) -> Iterator[dict]:
-    def line(kind: str, verbalizer: str, region: int | None, text: str) -> dict:
-        about = dict(image_id=scene.scene_id, kind=kind, verbalizer=verbalizer, region=region)
-        return about | dict(question=None, text=text, score=None, model="truth", version="1")
-
-    yield line("global", "clip-place", None, scene.place)
-    yield line("global", "captioner", None, grammar.caption(scene))
-    for i, entity in enumerate(scene.entities):
-        yield line("local", "region-captioner", i, grammar.describe_closely(entity))
 
 
 @contextlib.contextmanager
