@@ -64,14 +64,7 @@ def _add_runs(commands: argparse._SubParsersAction) -> None:
         epilog="example: lskd run mini --from 05 -p 05.steps=100 -p 05.lr=1e-3",
     )
     run.add_argument("profile", help="smoke, mini, a100, or another folder of params/")
-    run.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NN",
-        help="this notebook alone; may be repeated",
-    )
-    run.add_argument("--from", dest="start", metavar="NN", help="from this notebook on")
+    _add_choice(run)
     _add_overrides(run, "NN.key=value")
     _add_out(run)
     _add_limits(run)
@@ -98,6 +91,7 @@ def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
         help="look at all that a profile needs, and ask its server, before anything is spent",
     )
     check.add_argument("profile")
+    _add_choice(check)
     _add_overrides(check, "NN.key=value")
     check.set_defaults(command=_check)
     estimate = commands.add_parser(
@@ -203,6 +197,17 @@ def _add_labels(commands: argparse._SubParsersAction) -> None:
     _add_run_folder(back, _import_labels, reads="Label Studio's JSON export")
 
 
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NN",
+        help="this notebook alone; may be repeated",
+    )
+    parser.add_argument("--from", dest="start", metavar="NN", help="from this notebook on")
+
+
 def _add_overrides(parser: argparse.ArgumentParser, form: str) -> None:
     parser.add_argument(
         "-p",
@@ -299,15 +304,20 @@ def _check(options: argparse.Namespace, root: Path) -> int:
     from lskd_nb.runner.findings import report
     from lskd_nb.runner.readiness import check
 
-    findings = check(options.profile, root, options.overrides)
+    chosen = options.overrides, options.only, options.start
+    findings = check(options.profile, root, *chosen)
     for line in report(findings):
         _say(line)
     return 1 if any(f.ok is False for f in findings) else 0
 
 
 def _estimate(options: argparse.Namespace, root: Path) -> int:
-    from lskd_nb.runner.parameters import parse_overrides, profile_notebooks, profile_parameters
-    from lskd_nb.runner.run import choose
+    from lskd_nb.runner.parameters import (
+        choose,
+        parse_overrides,
+        profile_notebooks,
+        profile_parameters,
+    )
     from lskd_nb.teacher.estimate import estimate_profile
 
     (notebook,) = choose(notebooks := profile_notebooks(root, options.profile), ["02"], None)

@@ -254,8 +254,8 @@ def conversions(root: Path) -> list[str]:
 
 
 def _only_gpus_are_missing(checked: Typed) -> None:
-    missing = [line for line in checked.said if line.startswith("MISSING")]
-    if others := [line for line in missing if not line.startswith("MISSING GPU")]:
+    missing = [line for line in checked.said if line.strip().startswith("MISSING")]
+    if others := [line for line in missing if not line.strip().startswith("MISSING GPU")]:
         raise RunError("\n".join(["on a stage where everything is laid out:", *others]))
 
 

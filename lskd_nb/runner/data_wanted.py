@@ -3,24 +3,18 @@
 Nothing is read whole: whether a set's pictures are there is seen from some that its files name.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lskd_nb.runner.findings import Finding, Given
 from lskd_nb.runner.stops import A_FILE, LABELS_WANTED, MODELS, how_to_label, triples_there
+from lskd_nb.sources.image_folder import files_below, is_picture
+from lskd_nb.verbalization.images import TEXTS, sources_of
 
 DATA = {  # parameter -> what its folder must hold
-    "visual_genome": (
-        "image_data.json",
-        "objects.json",
-        "region_descriptions.json",
-        "question_answers.json",
-        "VG_100K",
-        "VG_100K_2",
-    ),
-    "vcr": ("train.jsonl", "val.jsonl", "vcr1images"),
     "vcr_folder": ("train.jsonl", "val.jsonl", "vcr1images"),
     "sherlock_folder": ("val_comparison_instances.json", "val_comparison_answer_key.json"),
     "sherlock_images": ("VG_100K", "VG_100K_2", "vcr1images"),
@@ -29,6 +23,11 @@ DATA = {  # parameter -> what its folder must hold
     "snli_ve_folder": ("snli_ve_train.jsonl", "snli_ve_dev.jsonl", "flickr30k_images"),
     "visual7w_folder": ("dataset_v7w_telling.json", "images"),
     "vocabularies": ("*.txt",),
+}
+# the same of notebook 1's sources: of their annotations, and of their pictures
+SOURCES = {
+    "visual_genome": (("image_data.json", "objects.json"), ("VG_100K",)),
+    "vcr": (("train.jsonl",), ("vcr1images",)),
 }
 # the same of sets that lie below a notebook's image_root; a pattern stands for any such file
 CAPTION_DATA = {
@@ -43,6 +42,7 @@ CAPTION_DATA = {
     "sherlock_images": ("VG_100K", "VG_100K_2", "vcr1images"),
     "narratives": ("*.jsonl",),
 }
+NO_DETECTOR = "pictures of a folder come without boxes: name a detector in 01.detector"
 A_PATH = re.compile(r"_(file|folder|images|captions|root)$|^(candidates|prices|vocabularies)$")
 LEFT_EMPTY = {"candidates": "; leave it empty to have them drawn with the seed, and recorded"}
 
@@ -54,6 +54,8 @@ def files(profile: str, given: Given, root: Path) -> Iterator[Finding]:
         if "sherlock_clues" in values:
             yield from _caption_files(number, values, root)
             continue
+        if values.get("sources"):
+            yield from _source_files(number, given, root)
         for name, value in values.items():
             if not value or not isinstance(value, str):
                 continue
@@ -72,6 +74,42 @@ def files(profile: str, given: Given, root: Path) -> Iterator[Finding]:
                 there = path.exists()
                 detail = str(path) if there else f"{path} is not there{told}"
                 yield Finding(f"{number} {name}", there, detail)
+
+
+def _source_files(number: str, given: Given, root: Path) -> Iterator[Finding]:
+    """The images that a corpus is to be about: their annotations, some of their pictures, and what
+    people wrote, where a notebook reads that.
+    """
+    values = given[number]
+    texts = values.get("human_texts") or given.get("05", {}).get("rehearsal_share")
+    for source in sources_of(values["sources"], root):
+        subject = f"{number} sources.{source.name}"
+        if source.name in SOURCES:
+            wanted, pictures = SOURCES[source.name]
+            if texts and source.name == "visual_genome":
+                wanted = (*wanted, *(f"{name}.json" for name in TEXTS))
+            if source.annotations == source.pictures:
+                yield _holds(subject, source.annotations, (*wanted, *pictures))
+            else:
+                yield _holds(subject, source.annotations, wanted)
+                yield _holds(f"{subject}, images", source.pictures, pictures)
+        elif source.name == "folder":
+            yield _photographs(subject, source.annotations, bool(values.get("detector")))
+        else:
+            there = source.annotations.is_file()
+            told = str(source.annotations) if there else f"{source.annotations} is not there"
+            yield Finding(subject, there, told)
+        if (how := PICTURES.get(source.name)) and source.name != "folder":
+            file = source.annotations / how.file if how.file else source.annotations
+            yield from _pictures_found(f"{subject}, pictures", file, how, source.pictures)
+
+
+def _photographs(subject: str, folder: Path, detected: bool) -> Finding:
+    if not folder.is_dir():
+        return Finding(subject, False, f"{folder} is not there; expected a folder of pictures")
+    if not any(is_picture(file) for file in files_below(folder)):
+        return Finding(subject, False, f"{folder} holds no picture")
+    return Finding(subject, detected, str(folder) if detected else f"{folder}: {NO_DETECTOR}")
 
 
 def _folder(values: Mapping[str, object], name: str, root: Path) -> Path:
@@ -120,16 +158,20 @@ class Named:
     """How a set's file names its pictures, and where in which folder each is then."""
 
     file: str
-    picture: str  # a pattern with one group
+    picture: str  # a pattern whose group is the name
     folder: str  # the parameter of the folder that has them
     places: tuple[str, ...] = ("{}",)
 
 
 _STILLS = ("{}", "vcr1images/{}")
+_FILE_NAME = r'"file_name":\s*"((?:[^"\\]|\\.)+)"'
+_COCO_URL = r'"coco_url":\s*"[^"]*?([^/"]+/[^/"]+\.jpg)"'
 _GENOME = r'"url":\s*"[^"]*?(VG_100K(?:_2)?/\d+\.jpg)"'
 PICTURES = {
     "visual_genome": Named("image_data.json", _GENOME, "visual_genome"),
-    "vcr": Named("val.jsonl", r'"img_fn":\s*"([^"]+)"', "vcr", _STILLS),
+    "vcr": Named("train.jsonl", r'"img_fn":\s*"([^"]+)"', "vcr", _STILLS),
+    "coco": Named("", _FILE_NAME, "coco"),
+    "lvis": Named("", f"{_COCO_URL}|{_FILE_NAME}", "lvis"),
     "vcr_folder": Named("val.jsonl", r'"img_fn":\s*"([^"]+)"', "vcr_folder", _STILLS),
     "visualcomet_folder": Named("val_annots.json", r'"img_fn":\s*"([^"]+)"', "vcr_folder", _STILLS),
     "sherlock_folder": Named(
@@ -165,18 +207,25 @@ def _pictures(
     if how is None:
         return
     owner = how.folder if values.get(how.folder) else "vcr_folder"
-    if not values.get(owner):
-        return
-    names = _some_named(_folder(values, name, root) / how.file, how)
-    home = _folder(values, owner, root)
+    if values.get(owner):
+        file, home = _folder(values, name, root) / how.file, _folder(values, owner, root)
+        yield from _pictures_found(f"{number} {name}, pictures", file, how, home)
+
+
+def _pictures_found(subject: str, file: Path, how: Named, home: Path) -> Iterator[Finding]:
+    """The same of a file's pictures, below ``home``."""
+    names = _some_named(file, how)
     lacking = [n for n in names if not any(p.exists() for p in _places(home, n, how.places))]
+    if lacking and not how.file:  # COCO JSON may name a path of another machine
+        there = {path.name for path in files_below(home)}
+        lacking = [n for n in lacking if PurePosixPath(n.replace("\\", "/")).name not in there]
     if names:
-        subject, ok = f"{number} {name}, pictures", not lacking
+        ok = not lacking
         if lacking and len(lacking) <= len(names) / 2:
-            ok = None  # their questions are rejected, and counted
-        told = f"in {home} are all of {len(names)} pictures that {how.file} names and that were"
+            ok = None  # they are left out, and counted
+        told = f"in {home} are all of {len(names)} pictures that {file.name} names and that were"
         if lacking:
-            told = f"{home} lacks {len(lacking)} of {len(names)} pictures that {how.file} names"
+            told = f"{home} lacks {len(lacking)} of {len(names)} pictures that {file.name} names"
             told += (
                 f" and that were looked for, such as {_places(home, lacking[0], how.places)[-1]}"
             )
@@ -201,11 +250,23 @@ def _some_named(path: Path, how: Named) -> list[str]:
             for spot in range(SPOTS):
                 file.seek(max(size - SPOT, 0) * spot // (SPOTS - 1))
                 text = file.read(SPOT).decode("utf-8", errors="replace")
-                names = re.findall(how.picture, text)
+                names = [_plain(next(filter(None, m.groups()))) for m in _matches(how, text)]
                 found |= dict.fromkeys(names[:: len(names) // EACH + 1])
     except OSError:  # that the file is not there is another finding
         return []
     return list(found)
+
+
+def _matches(how: Named, text: str) -> Iterator[re.Match]:
+    return (match for match in re.finditer(how.picture, text) if any(match.groups()))
+
+
+def _plain(name: str) -> str:
+    """A name as JSON spells it, as it is."""
+    try:
+        return str(json.loads(f'"{name}"'))
+    except ValueError:
+        return name
 
 
 # ------------------------------------------------------------------------------------------- labels

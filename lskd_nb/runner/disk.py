@@ -6,7 +6,6 @@ with their checkpoints, models to be downloaded, and rows.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,13 +13,16 @@ from pathlib import Path
 
 from lskd_nb.runner.findings import Finding, Given
 from lskd_nb.runner.stops import LABELS_WANTED, triples_there
+from lskd_nb.sources.image_folder import files_below, is_picture
+from lskd_nb.verbalization.images import sources_of
 
 # verbalizations, triples, scores and replies of one image with six triples asked for, measured on
 # the mini world and rounded up
 BYTES_PER_IMAGE, TRIPLES_OF_THESE = 12_000, 6
 # ViT-G and its Q-Former in float32; a checkpoint has the Q-Former and AdamW's two moments
 STUDENT_BYTES, CHECKPOINT_SHARE = 5e9, 0.46
-GENOME, STILLS = 108_077, 61_000  # images of Visual Genome, and those of VCR that the paper adds
+STILLS = 61_000  # images of VCR that the paper adds
+PUBLISHED = {"visual_genome": 108_077, "coco": 118_287, "lvis": 100_170}  # images of train
 # views of notebook 06 with the published sets: VCR's questions with answers and with rationales,
 # Sherlock's, VisualCOMET's, and images of the others
 BENCHMARK_VIEWS = 75_000
@@ -118,21 +120,22 @@ def _optional(given: Given, root: Path, sizes: Mapping[str, float | None]) -> st
 
 
 def images(values: Mapping[str, object], root: Path) -> int:
-    """How many images a run is about: the limit, or the files in Visual Genome's folders (all of
-    the set where they are not there yet), and what VCR adds.
+    """How many images a run is about: the pictures that lie in the folders of its sources, or as
+    many as the published sets have where they are not there yet; at most the limit of each.
     """
-    if not values.get("visual_genome"):
+    if not values.get("sources"):
         return sum(values.get("world") or ())
-    home = root / str(values.get("image_root") or "") / str(values["visual_genome"])
-    folder = home if home.is_dir() else root / str(values["visual_genome"])
-    there = sum(
-        1
-        for name in ("VG_100K", "VG_100K_2")
-        if (folder / name).is_dir()
-        for _ in os.scandir(folder / name)
-    )
     limit = int(values.get("limit") or 0)
-    return limit or (there or GENOME) + (STILLS if values.get("vcr") else 0)
+    total = 0
+    for source in sources_of(values["sources"], root):
+        if source.name == "vcr":  # its stills are many more than those that it asks about
+            there = STILLS
+        else:
+            homes = source.links().values()
+            there = sum(is_picture(f) for home in homes if home.is_dir() for f in files_below(home))
+        there = there or PUBLISHED.get(source.name, 0)
+        total += min(there, limit) if limit else there
+    return total
 
 
 def _triples_of_one(values: Mapping[str, object]) -> int:

@@ -15,7 +15,7 @@ import platform
 import stat
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,10 +60,18 @@ class Stage:
         for name, value in self.values.items():
             entry = f"param:{name}"
             if name not in NO_INPUT and entry not in found:
-                named = [v for v in (value if isinstance(value, list) else [value]) if v]
-                paths = [self.root / v for v in named if isinstance(v, str) and _is_there(v, self)]
+                paths = [self.root / v for v in _texts_in(value) if _is_there(v, self)]
                 found |= {entry: paths} if paths else {}
         return found
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    """The texts that a parameter's value holds, each of which may name a file."""
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(one)
 
 
 def _is_there(name: str, stage: Stage) -> bool:

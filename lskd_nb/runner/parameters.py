@@ -94,6 +94,23 @@ def profile_notebooks(
     return chosen
 
 
+def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None) -> list[Notebook]:
+    """The notebooks that ``only`` names, or those from ``start`` on, or all.
+
+    Optional ones only where they are named.
+
+    Raises ``RunError`` for a name that is nobody's.
+    """
+    for name in (*only, *([start] if start else ())):
+        if not any(n.is_called(name) for n in notebooks):
+            raise RunError(
+                f"there is no notebook {name!r}, only {', '.join(n.name for n in notebooks)}"
+            )
+    first = next((i for i, n in enumerate(notebooks) if start and n.is_called(start)), 0)
+    named = {n.name for n in notebooks if any(n.is_called(name) for name in only)}
+    return [n for n in notebooks[first:] if n.name in named or not (only or n.optional)]
+
+
 def _means(name: str, stem: str) -> bool:
     """Whether ``name`` means the notebook called ``stem``: 3, 03 or 03_critic_training."""
     number = stem.split("_")[0]

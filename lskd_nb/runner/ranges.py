@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from lskd_nb.teacher.dialect import Dialect
 from lskd_nb.teacher.prompts import SEES, sees_of
+from lskd_nb.verbalization.images import SETS, sources_of
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,11 @@ BY_NAME: Mapping[str, Rule] = {
     "seed": NOT_NEGATIVE,
     "shares": SHARES,
     "shuffles": NOT_NEGATIVE,
+    "sources": Rule(
+        f"{{}}, or paths of some of {', '.join(SETS)}; {{annotations: path, images: folder}} in"
+        " place of one where the pictures lie elsewhere",
+        _accepted_by(lambda value: sources_of(value, ".")),
+    ),
     "steps": COUNT,
     "studies": _some_of("sizes", "lm", "thresholds", "truth", "plain_base", at_least=0),
     "swaps": SHARE,

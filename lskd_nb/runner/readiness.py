@@ -16,7 +16,7 @@ from lskd_nb.run_folder import RunError
 from lskd_nb.runner.data_wanted import files
 from lskd_nb.runner.disk import bytes_below, disk
 from lskd_nb.runner.findings import Finding, Given
-from lskd_nb.runner.parameters import parse_overrides, profile_notebooks, profile_parameters
+from lskd_nb.runner.parameters import choose, parse_overrides, profile_notebooks, profile_parameters
 from lskd_nb.runner.stops import MODELS, is_hub_name
 from lskd_nb.teacher.requests import TeacherSettings, is_own
 
@@ -28,10 +28,18 @@ PATIENCE = 10  # seconds for the hub to answer
 SERVER_PATIENCE = 60.0  # for a teacher: it may have to load its model first
 
 
-def check(profile: str, root: Path, overrides: Sequence[str] = ()) -> list[Finding]:
-    """Everything a profile needs and whether it is here, in the order a run would miss it.
+def check(
+    profile: str,
+    root: Path,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    start: str | None = None,
+) -> list[Finding]:
+    """Everything that a run of a profile needs and whether it is here, in the order it would miss
+    it.
 
-    ``overrides`` are a run's ``-p NN.key=value``.
+    ``overrides``, ``only`` and ``start`` are those of the run: optional notebooks are looked at
+    only where they are named.
     """
     given: dict[str, dict[str, object]] = {}
     found: list[Finding] = []
@@ -39,9 +47,10 @@ def check(profile: str, root: Path, overrides: Sequence[str] = ()) -> list[Findi
     def beside(line: str) -> None:
         found.append(Finding("notebooks", None, line))
 
-    notebooks = profile_notebooks(root, profile, say=beside)
+    named = (*only, *([start] if start else ()))
+    notebooks = profile_notebooks(root, profile, named, say=beside)
     changed = parse_overrides(overrides, notebooks)
-    for notebook in notebooks:
+    for notebook in choose(notebooks, only, start):
         try:
             given[notebook.number] = (
                 dict(notebook.defaults)
@@ -61,6 +70,14 @@ def check(profile: str, root: Path, overrides: Sequence[str] = ()) -> list[Findi
     return found + disk(given, root, sizes, [m.name for m in models if m.downloaded])
 
 
+def look(profile: str, given: Given, root: Path) -> list[Finding]:
+    """What of these notebooks' needs can be seen on this machine alone: files, folders of models,
+    keys, prices. Nobody is asked.
+    """
+    here = [m.finding for m in _models(given, root, of_the_hub=False)]
+    return [*files(profile, given, root), *here, *_teachers(given, root, ask=False)]
+
+
 # ------------------------------------------------------------------------------------------- models
 
 
@@ -76,14 +93,16 @@ class Model:
     size: float | None = None
 
 
-def _models(given: Given, root: Path) -> list[Model]:
-    """Every model once, with the notebooks that load it. The hub is asked for all at once."""
+def _models(given: Given, root: Path, of_the_hub: bool = True) -> list[Model]:
+    """Every model once, with the notebooks that load it. The hub is asked for all at once, or those
+    of the hub are passed over.
+    """
     users: dict[str, list[str]] = {}
     for number, values in given.items():
         for name in MODELS:
             told = values.get(name)
             for model in told if isinstance(told, list) else [told]:
-                if model:
+                if model and (of_the_hub or not _is_of_the_hub(str(model), root)):
                     users.setdefault(str(model), []).append(f"{number} {name}")
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(lambda u: _model(u[0], ", ".join(u[1]), root), users.items()))
@@ -101,6 +120,10 @@ def _model(name: str, by: str, root: Path) -> Model:
         told = f"{name} is not there, and is no name of the hub (organisation/model)"
         return Model(name, Finding(by, False, told))
     return _hub_model(name, by, root)
+
+
+def _is_of_the_hub(name: str, root: Path) -> bool:
+    return not (root / name).exists() and is_hub_name(name) and not name.startswith("models/")
 
 
 def _hub_model(name: str, by: str, root: Path) -> Model:
@@ -137,8 +160,10 @@ def _weights(files: Sequence[tuple[str, int]]) -> float | None:
 # ---------------------------------------------------------------------------------------- key, GPUs
 
 
-def _teachers(given: Given, root: Path) -> list[Finding]:
-    """The server that writes triples, and the one that notebook 08 asks if it is another."""
+def _teachers(given: Given, root: Path, ask: bool = True) -> list[Finding]:
+    """The server that writes triples, and those of the judge and of notebook 08 if they are others;
+    each is asked, or looked at from here alone.
+    """
     found = []
     asked: set[tuple[object, object]] = set()
     judge = given.get("03", {}).get("judge", {})
@@ -146,11 +171,11 @@ def _teachers(given: Given, root: Path) -> list[Finding]:
         who = values.get("base_url"), values.get("model")
         if who[0] and who not in asked:
             asked.add(who)
-            found += _teacher(number, values, root)
+            found += _teacher(number, values, root, ask)
     return found
 
 
-def _teacher(number: str, values: Mapping[str, object], root: Path) -> list[Finding]:
+def _teacher(number: str, values: Mapping[str, object], root: Path, ask: bool) -> list[Finding]:
     """The key, where one is needed, the price, and what the server says to one small
     request; what may be sent is only told.
     """
@@ -170,7 +195,7 @@ def _teacher(number: str, values: Mapping[str, object], root: Path) -> list[Find
         told = f"NO LIMIT on requests to {url}: set budget_requests or budget_usd"
     if "budget_usd" in values:
         found.append(Finding(f"{number} budget", None, told))
-    return [*found, _server(number, values)]
+    return [*found, _server(number, values)] if ask else found
 
 
 def _settings(values: Mapping[str, object], **more: object) -> TeacherSettings:

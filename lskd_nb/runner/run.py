@@ -20,12 +20,15 @@ from lskd_nb.records import atomic_path
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner import manifest
 from lskd_nb.runner.execution import end_processes, execute
+from lskd_nb.runner.findings import when
 from lskd_nb.runner.parameters import (
     Notebook,
+    choose,
     parse_overrides,
     profile_notebooks,
     profile_parameters,
 )
+from lskd_nb.runner.readiness import look
 from lskd_nb.runner.stops import require_files
 
 WEEK = 7 * 86_400.0
@@ -34,23 +37,6 @@ LIMITS = {"smoke": (300.0, 600.0), "mini": (1800.0, 3600.0)}
 
 Say = Callable[[str], None]
 Tick = Callable[[str], None]  # shows a line that the next one replaces
-
-
-def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None) -> list[Notebook]:
-    """The notebooks that ``only`` names, or those from ``start`` on, or all.
-
-    Optional ones only where they are named.
-
-    Raises ``RunError`` for a name that is nobody's.
-    """
-    for name in (*only, *([start] if start else ())):
-        if not any(n.is_called(name) for n in notebooks):
-            raise RunError(
-                f"there is no notebook {name!r}, only {', '.join(n.name for n in notebooks)}"
-            )
-    first = next((i for i, n in enumerate(notebooks) if start and n.is_called(start)), 0)
-    named = {n.name for n in notebooks if any(n.is_called(name) for name in only)}
-    return [n for n in notebooks[first:] if n.name in named or not (only or n.optional)]
 
 
 @contextmanager
@@ -82,8 +68,9 @@ def run_profile(
     """Run a profile's notebooks in order; returns the manifest.
 
     ``limits`` are the seconds a notebook and the whole run may take (None: the profile's own).
-    Every parameter is checked before anything runs. Raises ``RunError`` for a parameter that does
-    not fit, and at the first notebook that fails, naming its cell.
+    Every parameter is checked before anything runs, and what this machine lacks for the notebooks
+    to come is told when the first of them starts. Raises ``RunError`` for a parameter that does
+    not fit, for a notebook that can't start, and at the first that fails, naming its cell.
     """
     own, run_dir = time.process_time(), run_dir.resolve()
     named = (*only, *([start] if start else ()))
@@ -106,6 +93,7 @@ def run_profile(
     with locked(run_dir):
         record = manifest.open_manifest(run_dir, profile, root)
         hashes = manifest.Hashes(run_dir)
+        told = False
         for count, notebook in enumerate(chosen, 1):
             title = f"[{count}/{len(chosen)}] {notebook.name} …"
             stage = manifest.Stage(notebook, given[notebook.name], run_dir, root)
@@ -120,6 +108,8 @@ def run_profile(
                 raise RunError(
                     f"FAILED {notebook.name}: not started, the run has used up its {whole:.0f} s"
                 )
+            _require_needs(profile, chosen[count - 1 :], given, root, None if told else say)
+            told = True
             # what is there was measured by a run that ended
             (run_dir / "metrics.json").unlink(missing_ok=True)
             if agreed is not stage:
@@ -129,6 +119,28 @@ def run_profile(
             own = time.process_time()
         write_metrics(run_dir, record, notebooks)
     return record
+
+
+def _require_needs(
+    profile: str,
+    left: Sequence[Notebook],
+    given: Mapping[str, Mapping[str, object]],
+    root: Path,
+    say: Say | None,
+) -> None:
+    """Return where the first of the notebooks that are ``left`` can start; what the later ones
+    lack is said.
+
+    Raises ``RunError`` with all that the first one lacks.
+    """
+    first = left[0].number
+    values = {n.number: dict(n.defaults) | given[n.name] for n in (left if say else left[:1])}
+    missing = [f for f in look(profile, values, root) if f.ok is False]
+    if say and (later := [f for f in missing if f.notebook != first]):
+        say("\n".join(f"{when(f.notebook, first=False)} you will need: {f.detail}" for f in later))
+    if now := [f for f in missing if f.notebook == first]:
+        lines = "\n".join(f"  {f.subject}: {f.detail}" for f in now)
+        raise RunError(f"FAILED {left[0].name}: not started, it needs what is not there:\n{lines}")
 
 
 def _run_stage(

@@ -302,14 +302,21 @@ def stored_size(path: Path, width: int, height: int) -> tuple[int, int]:
     Raises ``BadRecord`` where it is missing, damaged or of another shape.
     """
     found = image_size(path)
-    small, large = sorted([found, (width, height)])
-    # how far off the smaller one is where its other side is right, times that side
-    if abs(small[0] * large[1] - small[1] * large[0]) > max(large):
+    if not same_shape(found, (width, height)):
         raise BadRecord(
             "image size differs",
             f"{path} has {found[0]} x {found[1]} pixels, its record {width} x {height}",
         )
     return found
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether an image of one size (width, height) may be a scaled copy of one of the other, to a
+    pixel of rounding.
+    """
+    small, large = sorted([one, other])
+    # how far off the smaller one is where its other side is right, times that side
+    return abs(small[0] * large[1] - small[1] * large[0]) <= max(large)
 
 
 def scaled_box(box: Box, old: tuple[int, int], new: tuple[int, int]) -> Box:

@@ -160,9 +160,7 @@ def detect_regions(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     engine: Engine = LOCAL,
 ) -> tuple[list[LocatedImage], list[Rejected]]:
-    """``images`` with the regions that a detector finds instead of theirs; what was left out.
-
-    And what was left out.
+    """``images`` with the regions that a detector finds instead of theirs, and what was left out.
 
     ``model`` is a hub name or folder of the OWL family. With a folder ``parts``, each ``part``
     images are written there when they are done, and a killed call goes on where it was. Rejected:
@@ -179,6 +177,19 @@ def detect_regions(
     return located_images(table), [
         Rejected(r["record"], r["reason"], r["detail"]) for r in bad.to_pylist()
     ]
+
+
+def detect_missing(
+    images: Sequence[LocatedImage], image_root: str | Path, model: str, words: Sequence[str], **how
+) -> tuple[list[LocatedImage], list[Rejected]]:
+    """``detect_regions`` of those images that come without any; the others stay as they are."""
+    bare = [image for image in images if not image.regions]
+    if not bare:
+        return list(images), []
+    seen, rejects = detect_regions(bare, image_root, model, words, **how)
+    found = {image.image_id: image for image in seen}
+    whole = (found.get(image.image_id, image) for image in images)
+    return [image for image in whole if image.regions], rejects
 
 
 def _looking(

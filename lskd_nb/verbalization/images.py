@@ -1,56 +1,219 @@
-"""The images that a corpus is about: Visual Genome's, and VCR's beside them (LSKD, section 3.1).
+"""The images that a corpus is about: of one set of files or of several (LSKD, section 3.1).
 
-Both sets come as located images below one root, so that a path means the same in every later file.
+``sources`` names them: Visual Genome's and VCR's files as the paper has them, COCO's or LVIS's, any
+file of COCO JSON, or a folder of pictures alone. Of one source, paths begin in its own folder of
+pictures. Of several, they begin in a folder of links in the run, so that a path means the same in
+every later file: ``VG_100K/1.jpg``, ``vcr1images/…``, ``coco/…``, ``folder/…``; and so they do
+where photographs are stored lying, of which upright copies join them: ``upright/…``.
+
 Regions are the sets' own boxes. Of Visual Genome's many objects the reader chooses
-(``sources.visual_genome``); of VCR's detections those are kept that most is asked about: people
-first, then other things, the largest first, numbered anew in the file's order.
+(``sources.visual_genome``); of the others those are kept that most is asked about: people first,
+then other things, the largest first, numbered anew in the file's order. Pictures of a folder have
+none: a detector finds them (``detection.detect_missing``).
 """
 
+import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lskd_nb.regions import LocatedImage, Region, is_person
+from PIL import Image
+
+from lskd_nb.regions import VG_FOLDERS, LocatedImage, Region, is_person
 from lskd_nb.sources import Rejected, count_reasons
+from lskd_nb.sources import visual_genome as vg
+from lskd_nb.sources.coco import pictures_of, read_coco
+from lskd_nb.sources.image_folder import LYING, read_image_folder, turned, upright_copy
+from lskd_nb.sources.lvis import read_lvis
 from lskd_nb.sources.vcr import read_vcr_images
-from lskd_nb.sources.visual_genome import read_visual_genome
+
+SETS = ("visual_genome", "vcr", "coco", "lvis", "folder")
+OWN_PATHS = ("coco", "lvis", "folder")  # whose images are called as their paths
+SHOWN = ("coco", "folder")  # whose boxes are of pictures as they are shown
+WITHOUT_BOXES = "it comes without a box: name a detector (01.detector), or a file of boxes"
+TEXTS = ("region_descriptions", "question_answers")  # what people wrote, of Visual Genome's files
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of ``sources``: its file or folder of annotations, and the folder of its pictures."""
+
+    name: str
+    annotations: Path
+    pictures: Path
+
+    def links(self) -> dict[str, Path]:
+        """What stands for its pictures in a folder that holds those of several sources."""
+        if self.name == "visual_genome":
+            return {name: self.pictures / name for name in VG_FOLDERS}
+        if self.name == "vcr":
+            return {"vcr1images": self.pictures / "vcr1images"}
+        return {self.name: self.pictures}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Images below ``root``, and what was left out. Those without regions wait for a detector."""
+
+    images: list[LocatedImage]
+    rejects: list[Rejected]
+    root: Path
+
+
+def sources_of(sources: Mapping[str, object], root: str | Path) -> list[Source]:
+    """``sources`` with their paths below ``root``, in their order.
+
+    Each is a path, of the set's folder, of a JSON file (coco, lvis) or of the pictures (folder); or
+    {annotations: path, images: folder} where the pictures lie elsewhere. Raises ``ValueError`` for
+    another name or form.
+
+    >>> told = {"visual_genome": "vg", "coco": {"annotations": "boxes.json", "images": "photos"}}
+    >>> [(s.name, str(s.annotations), str(s.pictures)) for s in sources_of(told, "data")]
+    [('visual_genome', 'data/vg', 'data/vg'), ('coco', 'data/boxes.json', 'data/photos')]
+    """
+    found = []
+    for name, told in sources.items():
+        if name not in SETS:
+            raise ValueError(f"sources has {name!r}; expected some of {', '.join(SETS)}")
+        form = told if isinstance(told, Mapping) else {"annotations": told}
+        if name == "folder" and isinstance(told, Mapping):
+            form = {"annotations": told.get("images")} | dict(told)
+        texts = all(isinstance(value, str) and value for value in form.values())
+        if not texts or "annotations" not in form or form.keys() - {"annotations", "images"}:
+            raise ValueError(
+                f"sources.{name} is {told!r}; expected a path, or"
+                " {annotations: path, images: folder}"
+            )
+        annotations = Path(root) / form["annotations"]
+        pictures = Path(root) / form["images"] if "images" in form else None
+        if name in ("coco", "lvis"):
+            pictures = pictures_of(annotations, pictures)
+        found.append(Source(name, annotations, pictures or annotations))
+    return found
 
 
 def read_images(
-    visual_genome: str | Path,
-    vcr: str | Path | None = None,
-    image_root: str | Path | None = None,
+    sources: Sequence[Source],
+    links: str | Path,
     max_regions: int = 10,
     limit: int | None = None,
-) -> tuple[list[LocatedImage], list[Rejected]]:
-    """Located images of both sets, Visual Genome's first, and what was left out.
+    detected: bool = False,
+) -> Found:
+    """Located images of all sources, in their order, and what was left out.
 
-    ``vcr`` is VCR's folder, of which the images of *train* join. ``image_root`` has VG_100K,
-    VG_100K_2 and vcr1images, by links if need be (default: ``visual_genome``, which will do where
-    there is no VCR). ``limit`` reads so many images of each set. Raises ``ValueError`` where VCR is
-    given without a root that has both, and where no image at all can be used, with what is missing.
+    Of VCR the images of *train* join. ``limit`` reads so many images of each source. A picture that
+    two sources name is the first one's, without a word where the second is a folder. Where a
+    detector will look (``detected``), images without a box stay, without regions. ``links`` is a
+    folder that is made where there are several sources, or pictures to be turned. Raises
+    ``ValueError`` where no image at all can be used, with what is missing.
     """
-    if vcr and not image_root:
-        raise ValueError(
-            f"vcr is {str(vcr)!r} and image_root is empty: name a folder that holds VG_100K,"
-            " VG_100K_2 and vcr1images (links will do), as both sets' paths begin there"
-        )
-    root = Path(image_root or visual_genome)
-    images, rejects = read_visual_genome(visual_genome, root, max_regions, limit=limit)
-    if vcr:
-        stills, bad = read_vcr_images(vcr, "train", root, limit)
-        known = {image.image_id for image in images}
+    read = [(source, *_read(source, max_regions, limit)) for source in sources]
+    lying = {(s.name, i.path) for s, found, _ in read for i in found if _is_lying(s, i)}
+    several = len(sources) > 1
+    home = _linked(sources, Path(links)) if several or lying else sources[0].pictures
+    images: dict[str, LocatedImage] = {}
+    rejects: list[Rejected] = []
+    for source, found, bad in read:
         rejects += bad
-        for image in stills:
-            if image.image_id in known:
-                rejects.append(Rejected(image.image_id, "repeated image", "in both sets"))
-            elif not image.regions:
-                rejects.append(Rejected(image.image_id, "no regions", "nothing was detected"))
+        for image in found:
+            if source.name in OWN_PATHS:
+                below = f"{_folder_of(source, sources)}/{image.path}"
+                path = below if several or lying else image.path
+                if (source.name, image.path) in lying:
+                    path = f"upright/{below}"
+                    upright_copy(source.pictures / image.path, home / path)
+                image = replace(image, image_id=below if several else image.path, path=path)
+            if image.image_id in images:
+                first = images[image.image_id].source
+                if source.name != "folder":
+                    told = f"{source.name} has it, and so has {first}"
+                    rejects.append(Rejected(image.image_id, "repeated image", told))
+            elif not image.regions and not detected:
+                rejects.append(Rejected(image.image_id, "no regions", WITHOUT_BOXES))
             else:
-                images.append(replace(image, regions=most_asked_about(image.regions, max_regions)))
-    sets = f"{visual_genome}" + (f" and {vcr}" if vcr else "")
-    return require_images(images, rejects, f"{sets}, pictures below {root}"), rejects
+                images[image.image_id] = image
+    named = " and ".join(str(s.annotations) for s in sources)
+    where = f"{named}, pictures below {home}"
+    return Found(require_images(list(images.values()), rejects, where), rejects, home)
+
+
+def _is_lying(source: Source, image: LocatedImage) -> bool:
+    """Whether an image is stored otherwise than it is shown, and its boxes are of what is shown."""
+    if source.name not in SHOWN:
+        return False
+    file = source.pictures / image.path
+    turn = turned(file)
+    if turn < LYING:
+        return turn > 1
+    with Image.open(file) as stored:
+        return (image.width, image.height) == stored.size[::-1]
+
+
+def _read(
+    source: Source, max_regions: int, limit: int | None
+) -> tuple[list[LocatedImage], list[Rejected]]:
+    if source.name == "visual_genome":
+        return vg.read_visual_genome(source.annotations, source.pictures, max_regions, limit=limit)
+    if source.name == "vcr":
+        found, rejects = read_vcr_images(source.annotations, "train", source.pictures, limit)
+    elif source.name == "coco":
+        found, rejects = read_coco(source.annotations, source.pictures, limit)
+    elif source.name == "lvis":
+        read, rejects, _ = read_lvis(source.annotations, source.pictures, limit=limit)
+        found = [_in_words(one.image) for one in read]
+    else:
+        found, rejects = read_image_folder(source.annotations, limit)
+    return [replace(i, regions=most_asked_about(i.regions, max_regions)) for i in found], rejects
+
+
+def _in_words(image: LocatedImage) -> LocatedImage:
+    """LVIS's names as words: "tank (storage vessel)" for "tank_(storage_vessel)"."""
+    words = (replace(r, label=" ".join(r.label.replace("_", " ").split())) for r in image.regions)
+    return replace(image, regions=tuple(words))
+
+
+def _folder_of(source: Source, sources: Sequence[Source]) -> str:
+    """The link to a source's pictures: that of the first one that has the same."""
+    real = source.pictures.resolve()
+    alike = (s for s in sources if s.name not in ("visual_genome", "vcr"))
+    return next(s.name for s in alike if s.pictures.resolve() == real)
+
+
+def _linked(sources: Sequence[Source], links: Path) -> Path:
+    """``links`` with a link to each source's pictures, relative ones where a project moves as a
+    whole.
+    """
+    links.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        for name, target in source.links().items():
+            if not target.exists():
+                continue
+            told, link = os.path.relpath(target.resolve(), links.resolve()), links / name
+            if not link.is_symlink() or os.readlink(link) != told:
+                temporary = links / f".{name}.{os.getpid()}"
+                temporary.symlink_to(told)
+                os.replace(temporary, link)
+    return links
+
+
+def human_texts(
+    sources: Sequence[Source], images: Sequence[LocatedImage], wanted: bool
+) -> tuple[list[vg.HumanText], list[Rejected]]:
+    """What people wrote about these images, as Visual Genome has it; from what files are there, or
+    from all of them where they are ``wanted``.
+
+    Raises ``FileNotFoundError`` naming one that is wanted and is not there.
+    """
+    texts: list[vg.HumanText] = []
+    rejects: list[Rejected] = []
+    ours = [image for image in images if image.source == vg.SOURCE]
+    for source in sources:
+        if source.name == "visual_genome":
+            there = [f for f in TEXTS if wanted or (source.annotations / f"{f}.json").exists()]
+            found, bad = vg.read_human_texts(source.annotations, ours, there)
+            texts, rejects = texts + found, rejects + bad
+    return texts, rejects
 
 
 def most_asked_about(regions: Sequence[Region], number: int) -> tuple[Region, ...]:

@@ -84,6 +84,15 @@ def line_html(name: str, shown: str) -> str:
     )
 
 
+def warning_html(text: str) -> str:
+    """A text that nobody should pass over, escaped, in a box."""
+    return (
+        f'<div role="note" style="border-left:6px solid {DROPPED_COLOR};padding:6px 12px;'
+        'margin:4px 0;font:14px/1.5 system-ui,sans-serif"><b>Warning.</b> '
+        f"{html.escape(text)}</div>"
+    )
+
+
 def picture_html(
     image: Image.Image,
     regions: Sequence[Region],

@@ -31,7 +31,7 @@ from lskd_nb.run_folder import find_root
 from lskd_nb.teacher.generate import TeacherSettings, generate_triples
 from lskd_nb.teacher.pictures import Picture
 from lskd_nb.teacher.prompts import BOUND, SEES, build_prompts, seen_by
-from lskd_nb.verbalization.images import read_images
+from lskd_nb.verbalization.images import read_images, sources_of
 
 IMAGES, TRIPLES_EACH = 200, 8
 
@@ -40,7 +40,7 @@ def measure(folder: Path, number: int = IMAGES) -> dict:
     """Shares by what is seen, each with a 95% interval over images, and seconds a request."""
     write_world(folder / "world", number, 8, 7)
     at = folder / "world" / "visual_genome"
-    images, _ = read_images(at, None, None, 10, None)
+    images = read_images(sources_of({"visual_genome": str(at)}, "."), folder).images
     images = [image for image in images if image.split == "train"][:number]
     said, _ = mini_verbalizers()(images, str(at))
     words = pa.Table.from_pylist(said, VERBALIZATIONS)

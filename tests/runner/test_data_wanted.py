@@ -18,7 +18,6 @@ def data(project):
 
 def test_the_sets_of_captioners_lie_below_their_image_root(project, data):
     for name in (
-        "visual_genome/VG_100K",
         "visual_genome/VG_100K_2",
         "sherlock",
         "images/VG_100K",
@@ -39,13 +38,12 @@ def test_the_sets_of_captioners_lie_below_their_image_root(project, data):
         (data / name).touch()
     found = project.found()
     assert all(
-        found[f"01b {name}"].ok
-        for name in ("visual_genome", "sherlock_clues", "sherlock_images", "refcocog")
+        found[f"01b {name}"].ok for name in ("sherlock_clues", "sherlock_images", "refcocog")
     )
     assert found["01b refcoco+"].detail == f"{data / 'refcoco+'} lacks instances.json, refs(unc).p"
     assert found["01b RefCOCO's images"].detail == f"{data} lacks train2014"
     assert "01b narratives" not in found, "none are asked for"
-    assert not found["01 visual_genome"].ok, "notebook 01 reads the questions and answers as well"
+    assert not found["01 sources.visual_genome"].ok, "VG_100K is not there"
 
     project.change(
         "01b_region_captioner", narratives="narratives", sherlock_clues="", refcoco_sets={}
@@ -81,7 +79,9 @@ def test_pictures_that_the_files_name_are_looked_for(project, data):
         },
     }
     pictures = {
-        "01 visual_genome": [f"visual_genome/VG_100K/{n}.jpg" for n in range(4)],  # the other one
+        "01 sources.visual_genome": [
+            f"visual_genome/VG_100K/{n}.jpg" for n in range(4)
+        ],  # the other one
         "06 vcr_folder": [f"vcr/vcr1images/{s}" for s in stills],
         "06 sherlock_folder": ["images/VG_100K/0.jpg", f"images/vcr1images/{stills[0]}"]
         + ["images/VG_100K_2/1.jpg", f"images/vcr1images/{stills[1]}"],

@@ -90,7 +90,7 @@ def test_a_small_disk_is_missed_and_each_file_system_counts_for_itself(plain, mo
 
 
 def test_disk_grows_with_the_images_and_what_is_asked_of_each(plain):
-    plain.change("01_verbalization", limit=10_000_000)
+    plain.change("01_verbalization", sources={}, world=[9_999_999, 1])
     plain.change("02_prompting", triples=30)
     few = size_of(plain, "rows of 10,000,000 images")
     assert few >= 1_200

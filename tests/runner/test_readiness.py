@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from lskd_nb.rehearsal.server import KEY, serving
-from lskd_nb.runner.data_wanted import DATA
+from lskd_nb.runner.data_wanted import SOURCES
 from lskd_nb.runner.findings import report
 from lskd_nb.runner.readiness import check
 
@@ -173,7 +173,7 @@ def test_the_command_asks_the_hub_for_sizes_and_fails_while_something_is_missing
     assert "org/vit-g, to be downloaded: 4.7 GB" in done.stdout
     assert "org/unknown is not in the cache, and the hub did not give it" in done.stdout
     assert "4.7 GB for 1 models to be downloaded" in done.stdout, "one of its two formats is"
-    note = next(x for x in done.stdout.splitlines() if x.startswith("note    downloads"))
+    note = next(x for x in done.stdout.splitlines() if x.startswith("  note    downloads"))
     assert "org/unknown" in note and "org/vit-g" not in note and "not counted" in note
     assert "things are missing" in done.stdout.splitlines()[-1]
     assert (
@@ -185,12 +185,17 @@ def test_the_command_asks_the_hub_for_sizes_and_fails_while_something_is_missing
 def test_data_sets_are_missed_file_by_file(project):
     project.local_models()
     folder = project.root / "data" / "visual_genome"
-    for name in DATA["visual_genome"]:
+    annotations, pictures = SOURCES["visual_genome"]
+    for name in (*annotations, *pictures):
         (folder / name).mkdir(parents=True)
-    assert project.found()["01 visual_genome"].ok
+    assert project.found()["01 sources.visual_genome"].ok
+    project.change("01_verbalization", human_texts=True)
+    told = project.found()["01 sources.visual_genome"]
+    assert told.detail.endswith("lacks region_descriptions.json, question_answers.json")
+    project.change("01_verbalization", human_texts=False)
     (folder / "objects.json").rmdir()
     found = project.found()
-    told = found["01 visual_genome"]
+    told = found["01 sources.visual_genome"]
     assert not told.ok and told.detail.endswith("lacks objects.json")
     assert "train.jsonl, val.jsonl, vcr1images" in found["06 vcr_folder"].detail
     assert "07 vcr_folder" not in found, "it is the same folder"

@@ -10,12 +10,12 @@ from lskd_nb.publishing import renderings
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner import manifest
 from lskd_nb.runner.parameters import (
+    choose,
     parse_overrides,
     profile_parameters,
     read_notebook,
     read_notebooks,
 )
-from lskd_nb.runner.run import choose
 
 KEY = "sk-not-to-be-written"
 COPY = (

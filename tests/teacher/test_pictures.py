@@ -248,11 +248,11 @@ def test_notebook_2_tells_what_a_small_model_is_worth():
 def test_the_mini_teacher_looks_at_the_picture_itself(tmp_path):
     """Real weights, real pictures; the same triples from the cache afterwards."""
     from lskd_nb.mini.files.world_files import write_world
-    from lskd_nb.verbalization.images import read_images
+    from lskd_nb.verbalization.images import read_images, sources_of
 
     write_world(tmp_path / "world", 2, 1, 5)
     at = tmp_path / "world" / "visual_genome"
-    images = read_images(at, None, None, 10, None)[0][:2]
+    images = read_images(sources_of({"visual_genome": str(at)}, "."), tmp_path).images[:2]
     asked = prompts.build_prompts(images, [], ("id",), 4, sees=("image", "both"), image_root=at)
     with serving(imagination=0.0) as url:
         settings = replace(SETTINGS, base_url=url)

@@ -22,23 +22,24 @@ from lskd_nb.verbalization import images as sets
 WEIGHTS = Path(lskd_nb.__file__).parent / "mini" / "weights"
 
 
+BOTH = {"visual_genome": "visual_genome", "vcr": "vcr"}
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """Both sets' files, and ``images`` with the pictures of both, as copies."""
+    """Both sets' files."""
     folder = tmp_path_factory.mktemp("both")
     write_world(folder, 12, 4, 0)
-    for home, name in (
-        ("visual_genome", "VG_100K"),
-        ("visual_genome", "VG_100K_2"),
-        ("vcr", "vcr1images"),
-    ):
-        if (folder / home / name).exists():
-            shutil.copytree(folder / home / name, folder / "images" / name)
     return folder
 
 
-def test_both_sets_lie_below_one_root(world):
-    images, rejected = sets.read_images(world / "visual_genome", world / "vcr", world / "images")
+def read(told: dict, root: Path, links: Path, **how) -> sets.Found:
+    return sets.read_images(sets.sources_of(told, root), links, **how)
+
+
+def test_both_sets_lie_below_one_root(world, tmp_path):
+    found = read(BOTH, world, tmp_path / "images")
+    images, rejected = found.images, found.rejects
     counts = sets.count_sources(images)
     stills = [image for image in images if image.source == "vcr"]
     told = read_vcr(world / "vcr", "train")[0]
@@ -50,17 +51,18 @@ def test_both_sets_lie_below_one_root(world):
         "train"
     }
     for image in images:
-        assert open_image(world / "images", image.path).size == (image.width, image.height)
+        assert open_image(found.root, image.path).size == (image.width, image.height)
         assert [r.id for r in image.regions] == list(range(len(image.regions)))
         assert all(r.label for r in image.regions)
     assert images[:12] == read_visual_genome(world / "visual_genome")[0], "as without VCR"
+    assert found.root == tmp_path / "images"
+    alone = read({"visual_genome": "visual_genome"}, world, tmp_path / "none")
+    assert alone.root == world / "visual_genome" and not (tmp_path / "none").exists()
 
 
-def test_of_too_many_detections_people_stay_and_the_largest(world):
+def test_of_too_many_detections_people_stay_and_the_largest(world, tmp_path):
     whole = {i.image_id: i for i in read_vcr_images(world / "vcr", "train")[0]}
-    few, _ = sets.read_images(
-        world / "visual_genome", world / "vcr", world / "images", max_regions=2
-    )
+    few = read(BOTH, world, tmp_path / "images", max_regions=2).images
     cut = [i for i in few if i.source == "vcr" and len(whole[i.image_id].regions) > 2]
     assert cut
     for image in cut:
@@ -72,14 +74,23 @@ def test_of_too_many_detections_people_stay_and_the_largest(world):
         assert len(left) == len(before) - 2
 
 
-def test_the_limit_counts_for_each_set(world):
-    images, _ = sets.read_images(world / "visual_genome", world / "vcr", world / "images", limit=2)
+def test_the_limit_counts_for_each_set(world, tmp_path):
+    images = read(BOTH, world, tmp_path / "images", limit=2).images
     assert sets.count_sources(images) == {"visual_genome": 2, "vcr": 2}
 
 
-def test_vcr_without_a_root_for_both_is_refused(world):
-    with pytest.raises(ValueError, match=r"image_root is empty: name a folder that holds VG_100K"):
-        sets.read_images(world / "visual_genome", world / "vcr")
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"vg": "x"}, "sources has 'vg'; expected some of visual_genome, vcr, coco, lvis, folder"),
+        ({"coco": {"images": "x"}}, "sources.coco is .*; expected a path, or"),
+        ({"coco": {"annotations": "x", "pictures": "y"}}, "sources.coco is"),
+        ({"folder": ["x"]}, "sources.folder is"),
+    ],
+)
+def test_a_source_of_another_name_or_form_is_refused(told, words):
+    with pytest.raises(ValueError, match=words):
+        sets.sources_of(told, ".")
 
 
 def test_stills_that_cannot_be_used_are_left_out_with_their_reason(world, tmp_path):
@@ -96,12 +107,10 @@ def test_stills_that_cannot_be_used_are_left_out_with_their_reason(world, tmp_pa
     reasons = {r.reason for r in rejects}
     assert len(rejects) == 2 and "missing image" in reasons
     assert {i.image_id for i in images} >= {second["img_id"], third["img_id"]}
-    for name in ("VG_100K", "VG_100K_2"):
-        if (world / "images" / name).exists():
-            shutil.copytree(world / "images" / name, home / name)
-    both, rejects = sets.read_images(world / "visual_genome", home, home)
-    assert (second["img_id"], "no regions") in {(r.record, r.reason) for r in rejects}
-    assert second["img_id"] not in {i.image_id for i in both}
+    told = {"visual_genome": str(world / "visual_genome"), "vcr": str(home)}
+    both = read(told, tmp_path, tmp_path / "images")
+    assert (second["img_id"], "no regions") in {(r.record, r.reason) for r in both.rejects}
+    assert second["img_id"] not in {i.image_id for i in both.images}
     (home / "train.jsonl").write_text('{"img_fn": "a"}\n[1]\n')
     with pytest.raises(ValueError, match=r"train.jsonl, line 2: expected an object, found list"):
         read_vcr_images(home, "train")
@@ -118,13 +127,14 @@ def test_without_a_single_picture_it_is_said_what_is_missing_where(world, tmp_pa
         r" 12 × missing image. The first of them: objects.json, image \d+: .* is not there"
     )
     with pytest.raises(ValueError, match=told):
-        sets.read_images(world / "visual_genome", image_root=tmp_path / "empty")
+        files = {"annotations": str(world / "visual_genome"), "images": "empty"}
+        read({"visual_genome": files}, tmp_path, tmp_path / "images")
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("objects", "image_data"):
         (bare / f"{name}.json").write_text("[]")
     with pytest.raises(ValueError, match="no image: there is no record in .*bare"):
-        sets.read_images(bare)
+        read({"visual_genome": "bare"}, tmp_path, tmp_path / "images")
 
 
 def test_pictures_that_vanish_before_they_are_spoken_of_are_named(images, tmp_path):
