@@ -95,7 +95,8 @@ def _add_looks_ahead(commands: argparse._SubParsersAction) -> None:
     _add_overrides(check, "NN.key=value")
     check.set_defaults(command=_check)
     estimate = commands.add_parser(
-        "estimate", help="what notebook 02 would ask, and what that would cost; nothing is sent"
+        "estimate",
+        help="what a run's stages will take, and what its teacher will cost; nothing is sent",
     )
     estimate.add_argument("profile")
     _add_overrides(estimate, "02.key=value")
@@ -312,18 +313,30 @@ def _check(options: argparse.Namespace, root: Path) -> int:
 
 
 def _estimate(options: argparse.Namespace, root: Path) -> int:
+    from lskd_nb.runner.expected import expected
     from lskd_nb.runner.parameters import (
         choose,
         parse_overrides,
         profile_notebooks,
         profile_parameters,
     )
+    from lskd_nb.runner.readiness import gpus_there
     from lskd_nb.teacher.estimate import estimate_profile
 
     (notebook,) = choose(notebooks := profile_notebooks(root, options.profile), ["02"], None)
     changed = parse_overrides(options.overrides, notebooks).get(notebook.name, {})
     values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook) | changed
     run_dir = options.out or root / "outputs" / "runs" / options.profile
+    given = {
+        n.number: dict(n.defaults) | profile_parameters(root, options.profile, n)
+        for n in choose(notebooks, [], None)
+    }
+    for finding in expected(given | {"02": values}, root, gpus_there()):
+        _say(f"{finding.subject}: {finding.detail}")
+    if not (run_dir / "verbalizations.parquet").exists():
+        _say("02: the exact number and its price are known when notebook 01 has run")
+        return 0
+    _say("")
     _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
     return 0
 

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
+import duckdb
 import nbformat
+import pyarrow.parquet as pq
 
-from lskd_nb.records import atomic_path
+from lskd_nb.records import PARQUET, atomic_path
 from lskd_nb.runner.manifest import notebook_source
 from lskd_nb.runner.parameters import read_notebooks
 from lskd_nb.viewing.alt_text import fewer_colors, fewer_colors_in, fewer_colors_of
+from lskd_nb.viewing.drawings_only import is_of_drawings
 
 LARGEST = 500_000  # bytes of a rendering
 PLOT = "scaling.png"  # beside the renderings, for the README
@@ -71,9 +74,12 @@ def figure_text(value: object) -> str:
 
 
 def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
-    """The run's figures, the pooled ones beside them where there are any, and where to look."""
+    """The run's figures, the mini world's pooled ones beside those of a run on it, what the run has
+    of images, regions and triples, and where to look.
+    """
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
-    pooled = json.loads(pooled_path.read_text(encoding="utf-8")) if pooled_path.exists() else {}
+    comparable = pooled_path.exists() and is_of_drawings(run_dir)
+    pooled = json.loads(pooled_path.read_text(encoding="utf-8")) if comparable else {}
     rows = [
         (name, figure_text(look_up(metrics, path)), figure_text(look_up(pooled, path)))
         for name, path in TABLE
@@ -106,9 +112,44 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
         *lines,
         *(["", *left_out] if left_out else []),
         "",
+        *count_lines(run_dir),
         *_times(metrics),
         f"look at the executed notebooks in {run_dir / 'notebooks'}",
         f"and at {run_dir / 'metrics.json'}",
+    ]
+
+
+def count_lines(run_dir: Path) -> list[str]:
+    """What each stage has made, and what it has left out; nothing of stages that did not run."""
+    told = (
+        [f"{number:,} {what}" for what, number in stage.items() if number is not None]
+        for stage in _counts(run_dir)
+    )
+    return [", ".join(line) for line in told if line]
+
+
+def _counts(run_dir: Path) -> list[dict[str, int | None]]:
+    """Of each stage the rows of its files, None where a file is not there."""
+
+    def rows(name: str) -> int | None:
+        path = run_dir / name
+        return pq.ParquetFile(path).metadata.num_rows if path.exists() else None
+
+    regions = run_dir / "regions.parquet"
+    boxes = None
+    if regions.exists():
+        query = f"SELECT coalesce(sum(len(regions)), 0)::BIGINT FROM {PARQUET}"
+        ((boxes,),) = duckdb.sql(query, params=[str(regions)]).fetchall()
+    triples, kept = rows("triples.parquet"), rows("corpus.parquet")
+    dropped = None if triples is None or kept is None else triples - kept
+    return [
+        {
+            "images": rows("regions.parquet"),
+            "regions": boxes,
+            "records left out": rows("rejects_01.parquet"),
+        },
+        {"valid triples": triples, "rejected or not answered": rows("rejects_02.parquet")},
+        {"kept": kept, "dropped": dropped},
     ]
 
 

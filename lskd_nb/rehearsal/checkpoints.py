@@ -28,6 +28,8 @@ from transformers import (
     BlipForImageTextRetrieval,
     CLIPConfig,
     CLIPModel,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
     PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
@@ -177,6 +179,28 @@ def _flan_t5(folder: Path) -> None:
     _write_generation(folder)
 
 
+def _owlv2(folder: Path) -> None:
+    """Google's detector: CLIP's words, sixteen at most, and a picture padded to a square."""
+    write_clip(folder)
+    tower = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
+    tower |= dict(initializer_range=0.3)
+    config = Owlv2Config(
+        text_config=tower | dict(vocab_size=49408, max_position_embeddings=16),
+        vision_config=tower | dict(image_size=96, patch_size=16),
+        projection_dim=24,
+    )
+    model = Owlv2ForObjectDetection(config)
+    nn.init.normal_(model.box_head.dense2.weight, std=0.05)  # boxes near their cells
+    _write_shards(folder, model, 1)
+    _write_config(folder, config, "Owlv2ForObjectDetection", "4.35.0.dev0")
+    told = dict(image_mean=CLIP_MEAN, image_std=CLIP_STD, do_pad=True, do_rescale=True)
+    told |= dict(do_normalize=True, do_resize=True, resample=2, rescale_factor=1 / 255)
+    told |= dict(processor_class="Owlv2Processor", size=dict(height=96, width=96))
+    _write_json(
+        folder / "preprocessor_config.json", dict(image_processor_type="Owlv2ImageProcessor") | told
+    )
+
+
 def _toxic_bert(folder: Path) -> None:
     """A classifier of several labels, each with a probability of its own."""
     rows = write_bert(folder)
@@ -210,6 +234,7 @@ PUBLISHED: Mapping[str, Callable[[Path], None]] = {
     "Salesforce/blip2-flan-t5-xl": lambda folder: _blip2_generative(folder, half=False),
     "Salesforce/blip2-flan-t5-xxl": lambda folder: _blip2_generative(folder, half=True),
     "google/flan-t5-xl": _flan_t5,
+    "google/owlv2-base-patch16-ensemble": _owlv2,
     "unitary/toxic-bert": _toxic_bert,
     "bert-base-uncased": _bert_words,
 }

@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lskd_nb.run_folder import RunError
@@ -75,7 +75,7 @@ def profile_notebooks(
     root: Path, profile: str, named: Sequence[str] = (), say: Callable[[str], None] = lambda _: None
 ) -> list[Notebook]:
     """The notebooks of the series, one of each number: the one that the profile has parameters
-    for, unless another is named in full.
+    for, unless another is named in full. Where the profile has none for it, it is optional.
 
     Raises ``RunError`` where the profile has parameters for two.
     """
@@ -90,14 +90,13 @@ def profile_notebooks(
                 " has a file for each: give one of them another number"
             )
         if notebook in meant or not meant:
-            chosen.append(notebook)
+            chosen.append(notebook if told else replace(notebook, optional=True))
     return chosen
 
 
 def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None) -> list[Notebook]:
-    """The notebooks that ``only`` names, or those from ``start`` on, or all.
-
-    Optional ones only where they are named.
+    """The notebooks that ``only`` names, or those from ``start`` on, or all; optional ones only
+    where they are named.
 
     Raises ``RunError`` for a name that is nobody's.
     """

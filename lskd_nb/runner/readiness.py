@@ -15,6 +15,7 @@ from pathlib import Path
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.data_wanted import files
 from lskd_nb.runner.disk import bytes_below, disk
+from lskd_nb.runner.expected import expected
 from lskd_nb.runner.findings import Finding, Given
 from lskd_nb.runner.parameters import choose, parse_overrides, profile_notebooks, profile_parameters
 from lskd_nb.runner.stops import MODELS, is_hub_name
@@ -67,6 +68,7 @@ def check(
     small = base.is_dir() and bytes_below(base) < 1e9
     found += _gpus(needed=not small)
     sizes = {model.name: model.size for model in models}
+    found += expected(given, root, gpus_there())
     return found + disk(given, root, sizes, [m.name for m in models if m.downloaded])
 
 
@@ -258,6 +260,13 @@ def _price(number: str, values: Mapping[str, object], root: Path) -> Finding:
             return Finding(subject, False, f"{gone}: set {number}.model to {price.instead!r}")
         told += f"; OpenAI has it until {price.shutdown}, and recommends {price.instead} then"
     return Finding(subject, True, f"{model}: {told}")
+
+
+def gpus_there() -> int:
+    """How many GPUs torch can use."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _gpus(needed: bool) -> list[Finding]:

@@ -11,7 +11,8 @@ import traitlets
 from PIL import Image
 
 from lskd_nb.regions import LocatedImage, Region, highlight_colors, mentions
-from lskd_nb.viewing.markup import data_url, described, mention_html, picture_html
+from lskd_nb.viewing.drawings_only import are_drawings, learned_from_drawings
+from lskd_nb.viewing.markup import data_url, described, mention_html, picture_html, warning_html
 from lskd_nb.viewing.widgets.frame import STATIC, Frame, button, row
 
 PHOTOGRAPH = Path(__file__).parents[2] / "sources" / "photograph"
@@ -60,6 +61,8 @@ class RegionPointer(Frame):
         self.systems, self.corpus, self.llm = dict(systems), Path(corpus) if corpus else None, llm
         self.images, self.image_root, self._loaded, self.answers = list(images), image_root, {}, []
         self._title, self.picture = "", Image.new("RGB", (1, 1))
+        self._drawing, self._drawings = False, are_drawings(image_root)
+        self._know_drawings = [n for n, s in self.systems.items() if learned_from_drawings(s)]
         self.canvas = RegionCanvas(
             colors=[
                 ["#" + bytes(c).hex() for c in highlight_colors(i)] for i in range(MOST_REGIONS)
@@ -161,9 +164,11 @@ class RegionPointer(Frame):
 
     # ------------------------------------------------------------------------------------ the image
 
-    def show(self, image: Image.Image, title: str, offered: Sequence[Region] = ()) -> None:
-        """Put an image on the canvas, without boxes."""
-        self.picture, self._title = image.convert("RGB"), title
+    def show(
+        self, image: Image.Image, title: str, offered: Sequence[Region] = (), drawing: bool = False
+    ) -> None:
+        """Put an image on the canvas, without boxes; ``drawing``: it is of the mini world."""
+        self.picture, self._title, self._drawing = image.convert("RGB"), title, drawing
         shown = self.picture.copy()
         shown.thumbnail((SHOWN_WIDTH, SHOWN_WIDTH))
         with self.canvas.hold_sync():
@@ -196,6 +201,7 @@ class RegionPointer(Frame):
                 open_image(self.image_root, located.path),
                 f"image {located.image_id}",
                 located.regions,
+                self._drawings,
             )
         except (OSError, ValueError) as error:
             self.show(Image.new("RGB", (480, 360), "#888"), f"image {located.image_id}")
@@ -262,9 +268,22 @@ class RegionPointer(Frame):
             pointed = " The question points at nothing: write [0] for the first box."
         self.status.value = f'<span class="loc-quiet">{html.escape(self._title)}.{pointed}</span>'
         self.result.value = (
-            f'<div style="font-size:15px;margin:4px 0"><b>{mention_html(question)}</b></div>'
+            self._out_of_place()
+            + f'<div style="font-size:15px;margin:4px 0"><b>{mention_html(question)}</b></div>'
             + "".join(map(self._answer_html, self.answers))
         )
+
+    def _out_of_place(self) -> str:
+        """That students of drawings are asked about something else; empty where they are not."""
+        if self._drawing or not self._know_drawings:
+            return ""
+        who = " and ".join(self._know_drawings)
+        told = (
+            "knows the mini world's drawings only"
+            if len(self._know_drawings) == 1
+            else ("know the mini world's drawings only")
+        )
+        return warning_html(f"{who} {told}, and this is none: what is said here is nonsense.")
 
     def _asked(self, question: str, regions: Sequence[Region]) -> list[tuple[str, str, list]]:
         """Blocks of answers: system, what was asked of it, and what it said."""
