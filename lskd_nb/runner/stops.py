@@ -9,8 +9,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from lskd_nb.corpus.imported import FILES
 from lskd_nb.critic.labels import BY_PEOPLE
-from lskd_nb.run_folder import RunError
+from lskd_nb.run_folder import RunError, imported_from
 from lskd_nb.runner.manifest import Stage
 from lskd_nb.runner.parameters import Notebook
 
@@ -31,16 +32,41 @@ def is_hub_name(name: str) -> bool:
     return HUB_NAME.fullmatch(name) is not None and not A_FILE.search(name)
 
 
+def keep_what_was_imported(notebooks: Sequence[Notebook], run_dir: Path) -> None:
+    """Raise ``RunError`` where one of the ``notebooks`` would write anew what an import has
+    written, or make an unfiltered corpus of triples that were filtered.
+    """
+    if (record := imported_from(run_dir)) is None:
+        return
+    for notebook in notebooks:
+        if entry := _imported(notebook):
+            raise RunError(
+                f"{run_dir} was imported from {record['file']}, and {notebook.name} would write"
+                f" {entry} anew: run what comes after it (--from 05), or name another folder"
+            )
+
+
+def _imported(notebook: Notebook) -> str:
+    """What a notebook writes that is an import's to write, or can't be made of one; "" if none."""
+    return next((e for e in notebook.writes if e in (*FILES, "unfiltered.parquet")), "")
+
+
 def require_files(stage: Stage, profile: str, notebooks: Sequence[Notebook] = ()) -> None:
     """Return where every file is there that the stage's parameters name and it reads, and that
-    another of the ``notebooks`` has to write first.
+    another of the ``notebooks`` has to write first. Of an imported run, what an import has written;
+    what else came before is not there, and the notebooks do without.
 
     Raises ``RunError`` that says which is not, what is done already, and what to do now.
     """
     writers = {entry: n for n in notebooks if n.name != stage.notebook.name for entry in n.writes}
+    imported = imported_from(stage.run_dir)
     for entry in stage.notebook.reads:
         if entry in writers and not (stage.run_dir / entry).exists():
             first = writers[entry]
+            if imported and entry in FILES:
+                raise RunError(f"{stage.run_dir} lacks {entry}: import {imported['file']} again")
+            if imported and _imported(first):
+                continue
             raise RunError(
                 f"{stage.notebook.name} reads {entry}, which {first.name} writes, and it is not in"
                 f" {stage.run_dir}: run that first (--only {first.number} goes before"
