@@ -26,7 +26,8 @@ def add_command(commands: argparse._SubParsersAction, say: Callable[[str], None]
 
 
 def _import(options: argparse.Namespace, root: Path, say: Callable[[str], None]) -> int:
-    from lskd_nb.corpus.imported import import_corpus, provenance, told
+    from lskd_nb.corpus.imported import import_corpus, told
+    from lskd_nb.corpus.provenance import provenance
     from lskd_nb.runner import manifest
     from lskd_nb.runner.run import locked
 

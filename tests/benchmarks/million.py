@@ -146,9 +146,10 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> int:
             )
             ids = rng.sample(range(regions + 2), regions)
             references = ", ".join(
-                f'{{"name": "{i}", "boxes": [{boxes[(picture * 31 + i) % len(boxes)]}], "segms":'
-                f' null, "obj_guess": "{labels[(picture * 7 + i) % len(labels)]}", "tag": "region"}}'
+                f'{{"name": "{i}", "boxes": [{boxes[n % len(boxes)]}], "segms": null, "obj_guess":'
+                f' "{labels[n % len(labels)]}", "tag": "region"}}'
                 for i in ids
+                for n in (picture * 31 + i,)
             )
             one, two = str(ids[0]), str(ids[1])
             question, answer, rationale = (
@@ -157,8 +158,8 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> int:
             )
             score = 1 - 0.2 * rng.random() ** 1.5 if rng.random() < 0.6 else rng.random()
             row = (
-                f'{{"image": "VG_100K/{picture}.jpg", "source": "{source}", "split": "train", "index":'
-                f' "{source}-{number}", "region": ["{one}"], "region_all":'
+                f'{{"image": "VG_100K/{picture}.jpg", "source": "{source}", "split": "train",'
+                f' "index": "{source}-{number}", "region": ["{one}"], "region_all":'
                 f' {json.dumps([str(i) for i in ids])}, "references": [{references}], "question":'
                 f' {question}, "answer": {answer}, "rationale": {rationale}, "prediction":'
                 f" {score:.6f}}}"
