@@ -104,7 +104,7 @@ def run_profile(
     )
     end = time.monotonic() + whole
     with locked(run_dir):
-        keep_what_was_imported(chosen, run_dir)
+        keep_what_was_imported(chosen, given, run_dir)
         record = manifest.open_manifest(run_dir, profile, root)
         hashes = manifest.Hashes(run_dir)
         for count, notebook in enumerate(chosen, 1):

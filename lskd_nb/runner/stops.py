@@ -6,7 +6,7 @@ A real run stops once by design: the critic learns from labels by people, of tri
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lskd_nb.corpus.imported import FILES
@@ -32,13 +32,24 @@ def is_hub_name(name: str) -> bool:
     return HUB_NAME.fullmatch(name) is not None and not A_FILE.search(name)
 
 
-def keep_what_was_imported(notebooks: Sequence[Notebook], run_dir: Path) -> None:
-    """Raise ``RunError`` where one of the ``notebooks`` would write anew what an import has
-    written, or make an unfiltered corpus of triples that were filtered.
+def keep_what_was_imported(
+    notebooks: Sequence[Notebook], given: Mapping[str, Mapping], run_dir: Path
+) -> None:
+    """Raise ``RunError``, before anything is run, where one of the ``notebooks`` would write anew
+    what an import has written, or make an unfiltered corpus of triples that were filtered; or
+    where it evaluates and none of its folders is ``given``: no mini world is there instead.
     """
     if (record := imported_from(run_dir)) is None:
         return
     for notebook in notebooks:
+        values = {**notebook.defaults, **given[notebook.name]}
+        folders = [name for name in values if name.endswith("_folder")]
+        if "predictions" in notebook.writes and folders and not any(values[f] for f in folders):
+            number = notebook.number
+            raise RunError(
+                f"{notebook.name} has nothing to evaluate on: an imported run has no mini world."
+                f" Set one of {', '.join(folders)} (-p {number}.{folders[0]}=FOLDER)"
+            )
         if entry := _imported(notebook):
             raise RunError(
                 f"{run_dir} was imported from {record['file']}, and {notebook.name} would write"
