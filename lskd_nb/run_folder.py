@@ -1,7 +1,8 @@
 """A run's folder, opened for looking: images and what was said of them, read when asked for."""
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -30,6 +31,27 @@ def find_root() -> Path:
         "no folder with notebooks/ and params/ above the package or"
         " the working directory; set LSKD_ROOT"
     )
+
+
+IMPORTED = "imported.json"  # what corpus.imported says of a run that it has made
+
+
+def imported_from(folder: str | Path) -> Mapping | None:
+    """What is on record of a run that was imported, not made here: ``file``, ``sha256``, ``date``,
+    counts; None of a run of one's own.
+
+    Raises ``ValueError`` for a damaged record, or an import that has not ended.
+    """
+    path = Path(folder) / IMPORTED
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["status"] == "done":
+            return record
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}): import the corpus again") from None
+    raise ValueError(f"{path}: the import has not ended. Do it again with the same command")
 
 
 class RunFolder:
@@ -87,8 +109,8 @@ class RunFolder:
         return self._table(query, self._verbalizations, image_id).to_pylist()
 
     def told(self, image_id: str) -> str:
-        """The words the teacher saw; none where the run has no verbalizations."""
-        if (self.folder / "verbalizations.parquet").exists():
+        """The words the teacher saw; none where the run has no verbalizations, or was imported."""
+        if not imported_from(self.folder) and (self.folder / "verbalizations.parquet").exists():
             return context_text(self.image(image_id), self.lines(image_id))
         return ""
 

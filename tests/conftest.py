@@ -201,6 +201,50 @@ def small_run(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def published() -> Callable[[Path, Sequence[dict]], Path]:
+    """Write a corpus as its makers publish it, by ``json.dumps`` alone, with its pictures in
+    ``images/``: forty rows about eight pictures, each about some of their four regions, and
+    ``more``. Returns the file.
+    """
+
+    def row(number: int, image: str, at: Sequence[int]) -> dict:
+        boxes = {i: [5.5 + 40 * i, 8, 38.25 + 40 * i, 100 + i] for i in range(4)}
+        references = [
+            dict(name=str(i), boxes=[boxes[i]], segms=None, obj_guess=f"thing_{i}", tag="region")
+            for i in at
+        ]
+        verb = ("hold", "watch", "lift", "guard", "carry")[number % 5]
+        told = dict(
+            image=image,
+            source=f"chatgpt_region_any_v4{('', '_people', '_description')[number % 3]}",
+            split="train",
+            region=[str(at[0])],
+            region_all=list(at),
+            references=references,
+            question=["Why", "does", [at[0]], verb, "the", "rope", "?"],
+            answer=["It", "is", "about", "to", verb, [at[1]], "."],
+            rationale=[[at[0]], "leans", "over", ",", "and", [at[1]], "is", "tied", "."],
+            prediction=0.8 + number / 250,
+        )
+        return told | dict(index=f"{told['source']}-{number}")
+
+    def write(folder: Path, more: Sequence[dict] = ()) -> Path:
+        names = [f"VG_100K/{n}.jpg" for n in range(4)] + ["VG_100K_2/9.jpg"]
+        names += [f"vcr1images/lsmdc_A/{n}.jpg" for n in range(3)]
+        for n, name in enumerate(names):
+            (path := folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((200, 120), 20 + 5 * n).convert("RGB").save(path)
+        offers = ([0, 1], [1, 2, 3], [3, 0], [2, 0, 1], [0, 1, 2, 3])
+        rows = [row(n, names[n % 8], offers[n % 5]) for n in range(40)]
+        rows += [row(40, names[0], [0, 1]) | told for told in more]
+        file = folder / "corpus_1M.jsonl"
+        file.write_text("".join(json.dumps(told) + "\n" for told in rows), encoding="utf-8")
+        return file
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def smoke(lskd, tmp_path_factory) -> Path:
     """The folder of a finished smoke run of the real notebooks, the optional ones too."""
     run_dir = tmp_path_factory.mktemp("smoke") / "run"

@@ -122,7 +122,7 @@ def convert_released(
         for writer in writers:
             stack.push(writer)
         blocks = ((content, first, path.name) for content, first in _blocks(path, block))
-        for tables in _in_order(_converted, blocks, workers):
+        for tables in in_order(_converted, blocks, workers):
             for number, (writer, table) in enumerate(zip(writers, tables, strict=True)):
                 counts[number] += table.num_rows
                 if table.num_rows:
@@ -142,7 +142,7 @@ def _blocks(path: Path, size: int) -> Iterator[tuple[bytes, int]]:
             first += content.count(b"\n")
 
 
-def _in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
+def in_order(work: Callable, jobs: Iterable[tuple], workers: int) -> Iterator:
     """``work`` of each job's arguments, in their order; no more than two for each of the
     ``workers`` processes wait at a time.
     """

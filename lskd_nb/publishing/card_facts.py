@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lskd_nb.corpus.provenance import provenance_of
 from lskd_nb.publishing.report import report_there
 from lskd_nb.records import CORPUS, read_parquet
 
@@ -26,6 +27,7 @@ class RunFacts:
     report: Mapping | None = None
     # trained_from.json of "student" and "critic", where they are there
     trained: Mapping[str, Mapping] = field(default_factory=dict)
+    imported: str = ""  # where the corpus comes from, if it was not made here
 
     @property
     def mini(self) -> bool:
@@ -66,6 +68,7 @@ def run_facts(folder: str | Path) -> RunFacts:
         _json(folder / "metrics.json"),
         report_there(folder),
         trained,
+        provenance_of(folder),
     )
 
 

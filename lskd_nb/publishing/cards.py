@@ -28,6 +28,7 @@ from lskd_nb.publishing.card_texts import (
 )
 from lskd_nb.publishing.renderings import look_up
 from lskd_nb.publishing.report_text import (
+    RAW_IS_KEPT,
     attributes_markdown,
     code,
     composition_markdown,
@@ -100,14 +101,15 @@ def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
     if report is not None:
         told, repeats = composition_markdown(report["kept"]), repeats_markdown(report["repeats"])
         figures = f"{told}\n\n{repeats}"
-        told, toxic = attributes_markdown(report["raw_and_kept"]), report["toxicity"]
+        told, toxic = _attributes(facts), report["toxicity"]
         people = f"{told}\n\n### Toxicity\n\n{toxicity_markdown(toxic)}"
     sections = {
         "What it is": (
             f"{counts}. Texts mention regions as `[0]`; boxes are given, {_images(facts, images)}"
         ),
         "How it was made": (
-            HOW_CORPUS.format(teacher=_codes(facts.teachers), kept=_kept(facts))
+            facts.imported
+            or HOW_CORPUS.format(teacher=_codes(facts.teachers), kept=_kept(facts))
             + "\n\n"
             + _acceptability(facts)
         ),
@@ -173,14 +175,13 @@ def student_card(facts: RunFacts, name: str, dataset: str | None = None, licence
     if rows:
         figures = table(("%", "base", "unfiltered triples, same number", "**LSKD**"), rows)
         figures += "\n\n95% bootstrap intervals over images."
+    how = HOW_STUDENT.format(triples=f"{facts.triples:,}")
     sections = {
         "What it is": (
             f"A stage-1 BLIP-2 ({_base(facts)}) that tells how well a text about pointed regions"
             " fits an image whose regions are highlighted."
         ),
-        "How it was made": (
-            HOW_STUDENT.format(triples=f"{facts.triples:,}") + "\n\n" + _settings(told)
-        ),
+        "How it was made": ("\n\n".join(filter(None, (how, facts.imported, _settings(told))))),
         "Beside the published recipe": _recipe(facts, "student"),
         "How to load it": LOADING.format(name=name),
         "Figures": figures,
@@ -408,7 +409,13 @@ def _use(facts: RunFacts) -> dict[str, str]:
 
 def _biases(facts: RunFacts) -> str:
     told = "Not measured on its outputs. What it learned from speaks of people as follows.\n\n"
-    return told + (attributes_markdown(facts.report["raw_and_kept"]) if facts.report else NO_REPORT)
+    return told + (_attributes(facts) if facts.report else NO_REPORT)
+
+
+def _attributes(facts: RunFacts) -> str:
+    """How texts speak of people; of an imported corpus the filter is not known."""
+    told = attributes_markdown(facts.report["raw_and_kept"])
+    return f"{told}\n\n{RAW_IS_KEPT}" if facts.imported else told
 
 
 def _end(facts: RunFacts, licence: str) -> dict[str, str]:

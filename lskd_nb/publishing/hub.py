@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lskd_nb.publishing.secrets_scan import disclosures_in, is_config, without_folders
 from lskd_nb.records import place_for
-from lskd_nb.run_folder import RunError
+from lskd_nb.run_folder import RunError, imported_from
 from lskd_nb.teacher.requests import KEYS as TEACHER_KEYS
 from lskd_nb.teacher.requests import OPENAI_KEY
 
@@ -209,6 +209,11 @@ def check_ready(run_dir: Path, names: Mapping[str, str]) -> None:
         if name.count("/") != 1:
             raise RunError(f"--{what} is {name!r}, expected USER/NAME")
     try:
+        if (record := imported_from(run_dir)) and (others := names.keys() & {"dataset", "critic"}):
+            raise RunError(
+                f"{run_dir} was imported from {record['file']}: its {' and '.join(sorted(others))}"
+                " was not made here, and is its makers' to publish. The student can be (--student)"
+            )
         told = run_notebooks(run_dir)
     except FileNotFoundError:
         raise RunError(f"nothing has run in {run_dir}") from None

@@ -16,6 +16,7 @@ import duckdb
 
 from lskd_nb.corpus.dedup import JACCARD, TRIPLE, duplicates
 from lskd_nb.corpus.person_attributes import attribute_shares, shares
+from lskd_nb.corpus.provenance import provenance_of
 from lskd_nb.publishing.contamination import measure_contamination
 from lskd_nb.records import CORPUS, PARQUET, TRIPLES, parquet_at
 from lskd_nb.run_folder import RunFolder
@@ -63,8 +64,9 @@ def report_run(
     ``benchmarks`` maps a set's name to its items and the folder of their images
     (``contamination``); without them contamination is "not measured", as is toxicity without a
     model. ``image_root`` is that of the run's own images, as ``image_root.txt`` says where not
-    given. ``near`` is the Jaccard similarity of near wordings. Raises ``FileNotFoundError`` naming
-    the file that no notebook has written yet.
+    given. ``near`` is the Jaccard similarity of near wordings. Of an imported run the report says
+    where it comes from (``imported``). Raises ``FileNotFoundError`` naming the file that no
+    notebook has written yet.
     """
     folder = Path(folder)
     corpus, raw = folder / "corpus.parquet", folder / "triples.parquet"
@@ -77,6 +79,8 @@ def report_run(
         contamination=None,
         toxicity=None,
     )
+    if origin := provenance_of(folder):
+        report["imported"] = origin
     if benchmarks:
         report["contamination"] = measure_contamination(
             corpus, image_root or RunFolder(folder).image_root, benchmarks, threshold=near

@@ -7,6 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+RAW_IS_KEPT = (
+    "Raw and kept are the same here: the corpus was imported, and what its makers' filter dropped"
+    " is not in the file. So nothing is known of what it changed."
+)
+
 
 def report_markdown(report: Mapping, level: int = 2) -> str:
     """The whole report as Markdown, its headings from ``level`` on."""
@@ -24,9 +29,11 @@ def report_markdown(report: Mapping, level: int = 2) -> str:
         "Contamination of benchmarks",
         "Toxicity",
     )
-    return "\n\n".join(
-        f"{'#' * level} {title}\n\n{text}" for title, text in zip(titles, parts, strict=True)
-    )
+    told = [f"{'#' * level} {title}\n\n{text}" for title, text in zip(titles, parts, strict=True)]
+    if origin := report.get("imported"):
+        told[2] += f"\n\n{RAW_IS_KEPT}"
+        told = [origin, *told]
+    return "\n\n".join(told)
 
 
 def report_tables(report: Mapping) -> dict[str, pd.DataFrame]:

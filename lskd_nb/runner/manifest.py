@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lskd_nb.records import atomic_path
+from lskd_nb.run_folder import imported_from
 from lskd_nb.runner.parameters import Notebook
 from lskd_nb.runner.reach import code_hash
 
@@ -248,9 +249,10 @@ def is_current(record: Mapping, stage: Stage, hashes: Hashes, before: Mapping) -
 def open_manifest(run_dir: Path, profile: str, root: Path) -> dict:
     """The manifest of a run's folder, brought up to date; made where there is none.
 
-    Raises ``ValueError`` for a damaged one.
+    Of an imported run it has the record of that, as ``imported``. Raises ``ValueError`` for a
+    damaged one.
     """
-    path = run_dir / "manifest.json"
+    path, imported = run_dir / "manifest.json", imported_from(run_dir)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -259,6 +261,8 @@ def open_manifest(run_dir: Path, profile: str, root: Path) -> dict:
         raise ValueError(
             f"{path} is damaged ({error}); remove it to run everything again"
         ) from None
+    if imported:
+        record["imported"] = dict(imported)
     packages = {d.metadata["Name"] or "": d.version for d in importlib.metadata.distributions()}
     return record | dict(
         profile=profile,

@@ -29,7 +29,7 @@ from lskd_nb.runner.parameters import (
     profile_parameters,
 )
 from lskd_nb.runner.readiness import look
-from lskd_nb.runner.stops import require_files
+from lskd_nb.runner.stops import keep_what_was_imported, require_files
 
 WEEK = 7 * 86_400.0
 # seconds a notebook and a run may take, by profile; else a week
@@ -91,6 +91,7 @@ def run_profile(
     )
     end = time.monotonic() + whole
     with locked(run_dir):
+        keep_what_was_imported(chosen, given, run_dir)
         record = manifest.open_manifest(run_dir, profile, root)
         hashes = manifest.Hashes(run_dir)
         told = False

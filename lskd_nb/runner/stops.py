@@ -6,11 +6,12 @@ A real run stops once by design: the critic learns from labels by people, of tri
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lskd_nb.corpus.imported import FILES
 from lskd_nb.critic.labels import BY_PEOPLE
-from lskd_nb.run_folder import RunError
+from lskd_nb.run_folder import RunError, imported_from
 from lskd_nb.runner.manifest import Stage
 from lskd_nb.runner.parameters import Notebook
 
@@ -31,16 +32,52 @@ def is_hub_name(name: str) -> bool:
     return HUB_NAME.fullmatch(name) is not None and not A_FILE.search(name)
 
 
+def keep_what_was_imported(
+    notebooks: Sequence[Notebook], given: Mapping[str, Mapping], run_dir: Path
+) -> None:
+    """Raise ``RunError``, before anything is run, where one of the ``notebooks`` would write anew
+    what an import has written, or make an unfiltered corpus of triples that were filtered; or
+    where it evaluates and none of its folders is ``given``: no mini world is there instead.
+    """
+    if (record := imported_from(run_dir)) is None:
+        return
+    for notebook in notebooks:
+        values = {**notebook.defaults, **given[notebook.name]}
+        folders = [name for name in values if name.endswith("_folder")]
+        if "predictions" in notebook.writes and folders and not any(values[f] for f in folders):
+            number = notebook.number
+            raise RunError(
+                f"{notebook.name} has nothing to evaluate on: an imported run has no mini world."
+                f" Set one of {', '.join(folders)} (-p {number}.{folders[0]}=FOLDER)"
+            )
+        if entry := _imported(notebook):
+            raise RunError(
+                f"{run_dir} was imported from {record['file']}, and {notebook.name} would write"
+                f" {entry} anew: run what comes after it (--from 05), or name another folder"
+            )
+
+
+def _imported(notebook: Notebook) -> str:
+    """What a notebook writes that is an import's to write, or can't be made of one; "" if none."""
+    return next((e for e in notebook.writes if e in (*FILES, "unfiltered.parquet")), "")
+
+
 def require_files(stage: Stage, profile: str, notebooks: Sequence[Notebook] = ()) -> None:
     """Return where every file is there that the stage's parameters name and it reads, and that
-    another of the ``notebooks`` has to write first.
+    another of the ``notebooks`` has to write first. Of an imported run, what an import has written;
+    what else came before is not there, and the notebooks do without.
 
     Raises ``RunError`` that says which is not, what is done already, and what to do now.
     """
     writers = {entry: n for n in notebooks if n.name != stage.notebook.name for entry in n.writes}
+    imported = imported_from(stage.run_dir)
     for entry in stage.notebook.reads:
         if entry in writers and not (stage.run_dir / entry).exists():
             first = writers[entry]
+            if imported and entry in FILES:
+                raise RunError(f"{stage.run_dir} lacks {entry}: import {imported['file']} again")
+            if imported and _imported(first):
+                continue
             raise RunError(
                 f"{stage.notebook.name} reads {entry}, which {first.name} writes, and it is not in"
                 f" {stage.run_dir}: run that first (--only {first.number} goes before"

@@ -14,6 +14,7 @@ from pathlib import Path
 from lskd_nb.corpus.index import CorpusIndex
 from lskd_nb.records import PARQUET
 from lskd_nb.regions import MENTION
+from lskd_nb.run_folder import imported_from
 from lskd_nb.verbalization.disagreement import said
 
 DOUBTED = 0.1  # below the median of the kept: the critic doubts this part
@@ -37,6 +38,7 @@ class Verdict:
     acceptable: bool | None = (
         None  # on record, where notebook 04 measured acceptability on this triple
     )
+    imported: str = ""  # the file that an imported run is of: the decision was its makers'
 
 
 class Verdicts:
@@ -44,6 +46,7 @@ class Verdicts:
 
     def __init__(self, folder: str | Path, index: CorpusIndex):
         self.folder, self.index = Path(folder), index
+        self._imported = str((imported_from(folder) or {}).get("file", ""))
         kept = "FROM triples WHERE kept"
         self._threshold, self._count, *self._medians = index.one(
             f"SELECT min(score), count(*), median(qa_score), median(rationale_score) {kept}"
@@ -72,6 +75,7 @@ class Verdicts:
             parts,
             tuple(self._labels(row["triple_id"])),
             self._acceptable(row["triple_id"]),
+            self._imported,
         )
 
     def _labels(self, triple_id: str) -> list[dict]:
@@ -103,6 +107,8 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
         f"place {verdict.rank:,} of {verdict.total:,}, the best {share:.0%} are kept; place"
         f" {verdict.rank_in_image} of {verdict.of_image} about this image"
     )
+    if verdict.imported:
+        return [_imported(verdict), *map(_label, verdict.labels)]
     if verdict.score is None:
         return ["Dropped: the critic has given it no score."]
     if verdict.threshold is None:
@@ -113,11 +119,7 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
         f" {verdict.score:.{digits}f}, {needed} {verdict.threshold:.{digits}f} ({where})."
     ]
     found += _doubts(verdict)
-    for label in verdict.labels:
-        scores = f"answer {label['qa_score']:.2f}, rationale {label['rationale_score']:.2f}"
-        found.append(
-            f"{label['annotator']} {'accepts' if label['accept'] else 'rejects'} it: {scores}."
-        )
+    found += map(_label, verdict.labels)
     if verdict.acceptable is not None:
         right = "right" if verdict.acceptable == verdict.kept else "wrong"
         found.append(
@@ -131,6 +133,22 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
         new = f"Words of the rationale that the teacher was not given: {', '.join(unsaid)}."
         found.append(new if unsaid else "The teacher was given every word of the rationale.")
     return found
+
+
+def _label(label: Mapping) -> str:
+    scores = f"answer {label['qa_score']:.2f}, rationale {label['rationale_score']:.2f}"
+    return f"{label['annotator']} {'accepts' if label['accept'] else 'rejects'} it: {scores}."
+
+
+def _imported(verdict: Verdict) -> str:
+    """Of a triple that somebody else has kept, all there is: the score that the file has."""
+    if verdict.score is None:
+        return f"Kept by its makers: it is in {verdict.imported}, without a score."
+    return (
+        f"Kept by its makers: {verdict.imported} gives it {verdict.score:.3f} (place"
+        f" {verdict.rank:,} of {verdict.total:,}; place {verdict.rank_in_image} of"
+        f" {verdict.of_image} about this image). What they dropped is not in the file."
+    )
 
 
 def _doubts(verdict: Verdict) -> list[str]:

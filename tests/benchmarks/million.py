@@ -115,8 +115,10 @@ def odd(row: str, kind: int) -> str:
     return row.replace('"prediction": 0', '"prediction": 7', 1)
 
 
-def write_rows(path: Path, rows: int, seed: int = 0) -> None:
-    """Write ``rows`` lines, one in two hundred of them odd."""
+def write_rows(path: Path, rows: int, seed: int = 0) -> int:
+    """Write ``rows`` lines, one in two hundred of them odd; how many pictures they may name. An
+    image's regions have the same boxes and labels in all of its rows.
+    """
     rng = random.Random(seed)
     words = [
         w
@@ -137,16 +139,17 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> None:
         )
     with open(path, "w", encoding="utf-8") as out:
         for number in range(rows):
-            image, source, regions = (
-                f"VG_100K/{rng.randrange(rows // 9 + 1)}.jpg",
+            picture, source, regions = (
+                rng.randrange(rows // 9 + 1),
                 rng.choice(SOURCES),
                 rng.choice((2, 3, 3, 4, 5)),
             )
             ids = rng.sample(range(regions + 2), regions)
             references = ", ".join(
-                f'{{"name": "{i}", "boxes": [{rng.choice(boxes)}], "segms": null, "obj_guess":'
-                f' "{rng.choice(labels)}", "tag": "region"}}'
+                f'{{"name": "{i}", "boxes": [{boxes[n % len(boxes)]}], "segms": null, "obj_guess":'
+                f' "{labels[n % len(labels)]}", "tag": "region"}}'
                 for i in ids
+                for n in (picture * 31 + i,)
             )
             one, two = str(ids[0]), str(ids[1])
             question, answer, rationale = (
@@ -155,10 +158,11 @@ def write_rows(path: Path, rows: int, seed: int = 0) -> None:
             )
             score = 1 - 0.2 * rng.random() ** 1.5 if rng.random() < 0.6 else rng.random()
             row = (
-                f'{{"image": "{image}", "source": "{source}", "split": "train", "index":'
-                f' "{source}-{number}", "region": ["{one}"], "region_all":'
+                f'{{"image": "VG_100K/{picture}.jpg", "source": "{source}", "split": "train",'
+                f' "index": "{source}-{number}", "region": ["{one}"], "region_all":'
                 f' {json.dumps([str(i) for i in ids])}, "references": [{references}], "question":'
                 f' {question}, "answer": {answer}, "rationale": {rationale}, "prediction":'
                 f" {score:.6f}}}"
             )
             out.write((odd(row, number // 200 % 4) if number % 200 == 199 else row) + "\n")
+    return rows // 9 + 1

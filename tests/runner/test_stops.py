@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lskd_nb.cli import _parser
+from lskd_nb.corpus.imported import import_corpus
 from lskd_nb.records import LABELS, write_parquet
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner import manifest
@@ -136,3 +137,52 @@ def test_what_an_earlier_notebook_writes_is_missed_by_name(tiny, tmp_path, lskd)
     done = lskd(tmp_path, "run", "tiny", "--only", "02")
     told = "02_second reads made.txt, which 01_first writes, and it is not in"
     assert done.returncode == 1 and told in done.stderr and "--only 01 goes before" in done.stderr
+
+
+@pytest.fixture
+def imported(tiny, tmp_path, published) -> Path:
+    """A run that was imported, and notebooks that would write over it, learn, and evaluate."""
+    tiny("01_look", "1", writes=["regions.parquet"])
+    tiny("03_judge", "1", writes=["unfiltered.parquet", "critic"])
+    reads = ["corpus.parquet", "unfiltered.parquet"]
+    tiny("05_learn", "open('made.txt', 'w').write('x')", reads=reads, writes=["made.txt"])
+    vcr = 'run_dir: str = "."\nvcr_folder: str = ""'
+    tiny("06_ask", "1", parameters=vcr, reads=["made.txt"], writes=["predictions"])
+    import_corpus(published(tmp_path), tmp_path / "images", tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("number, wrote", [("01", "regions.parquet"), ("03", "unfiltered.parquet")])
+def test_what_was_imported_is_not_written_over(imported, tmp_path, number, wrote):
+    for only in ([number], []):
+        with pytest.raises(RunError, match=r"was imported from corpus_1M.jsonl, and 0\d_"):
+            run_profile("tiny", tmp_path, imported, only=only)
+    with pytest.raises(RunError, match=f"would write {wrote} anew: .*--from 05"):
+        run_profile("tiny", tmp_path, imported, only=[number])
+    assert json.loads((imported / "imported.json").read_text())["status"] == "done"
+    assert not (imported / "notebooks").exists()
+
+
+def test_an_imported_run_does_without_what_came_before_and_is_looked_at_strictly(
+    imported, tmp_path
+):
+    with pytest.raises(RunError, match="nothing to evaluate on: .*-p 06.vcr_folder=FOLDER"):
+        run_profile("tiny", tmp_path, imported, start="05")
+    said: list[str] = []
+
+    def go() -> str:
+        record = run_profile("tiny", tmp_path, imported, only=["05"], say=said.append)
+        assert record["imported"]["file"] == "corpus_1M.jsonl"
+        assert record["notebooks"]["05_learn"]["inputs"]["unfiltered.parquet"] is None
+        return said[-1]
+
+    assert "cells" in go() and "nothing it reads has changed" in go()
+    (imported / "corpus.parquet").unlink()
+    with pytest.raises(RunError, match="lacks corpus.parquet: import corpus_1M.jsonl again"):
+        go()
+    import_corpus(tmp_path / "corpus_1M.jsonl", tmp_path / "images", imported)
+    assert "nothing it reads has changed" in go(), "the same again"
+    (tmp_path / "images" / "VG_100K" / "1.jpg").unlink()
+    (imported / "corpus.parquet").unlink()
+    import_corpus(tmp_path / "corpus_1M.jsonl", tmp_path / "images", imported)
+    assert "cells" in go(), "it has lost a picture's triples"

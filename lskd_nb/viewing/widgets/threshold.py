@@ -99,11 +99,14 @@ class ThresholdExplorer(Frame):
         ``index`` is the run's (``CorpusIndex.of_run``), where it is open already: of a million
         triples that takes seconds and a gigabyte.
         """
-        from lskd_nb.run_folder import RunFolder
+        from lskd_nb.run_folder import RunFolder, imported_from
 
         run = RunFolder(folder)
         index = index or CorpusIndex.of_run(run.folder)
         record = run.folder / "predictions" / "acceptability.parquet"
+        if origin := imported_from(run.folder):
+            told = f"{run.folder} was imported from {origin['file']}, which has no dropped triples"
+            raise ValueError(f"{told}: there is no threshold to move")
         if not record.exists():
             raise FileNotFoundError(f"{record} is not there: run notebook 04 first")
         files = [
