@@ -328,11 +328,22 @@ def _by_ray(
 
 
 def _join(ray, workers: int) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one of this machine."""
+    """Join the cluster that RAY_ADDRESS names, or start one of this machine.
+
+    Raises ``RuntimeError`` where there is no such cluster, or it does not let this process in.
+    """
     address = os.environ.get("RAY_ADDRESS")
     quiet = dict(log_to_driver=False, logging_level="ERROR")
     if address:
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            why = str(error.__cause__ or error).strip().splitlines()[-1].split(". ")[0].rstrip(".")
+            raise RuntimeError(
+                f"RAY_ADDRESS is {address}, and Ray can't join a cluster there: {why}."
+                " Expected a head started by `ray start --head` that this machine reaches; where it"
+                " wants a token, RAY_AUTH_MODE=token and the head's ~/.ray/auth_token here too"
+            ) from error
     else:
         ray.init(
             address="local",

@@ -10,7 +10,9 @@ optimizer state, and gathers the others' when a layer is at work.
 """
 
 import atexit
+import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -18,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Item = TypeVar("Item")
+# seconds that a process waits for another before it ends: a machine that loses power says nothing
+LOST_AFTER, LOST_AFTER_TOLD_BY = 900, "LSKD_LOST_AFTER"
 
 
 def world_size() -> int:
@@ -54,13 +58,16 @@ def own_places(
 def training_processes(batch: int, accumulation: int):
     """The accelerator, with or without other processes.
 
-    Raises ``ValueError`` where the batch can't be cut into equal parts for all of them.
+    A process that hears nothing of another for ``LOST_AFTER`` seconds ends with an error; the
+    environment's LSKD_LOST_AFTER is another number of them. Raises ``ValueError`` where that is no
+    such number, and where the batch can't be cut into equal parts for all processes.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
     # networks have weights that not every loss needs
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused])
+    waits = InitProcessGroupKwargs(timeout=_patience())
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[unused, waits])
     atexit.register(leave)
     if batch < 1 or batch % (accumulation * world_size()):
         raise ValueError(
@@ -68,6 +75,14 @@ def training_processes(batch: int, accumulation: int):
             f" {accumulation} × {world_size()}"
         )
     return accelerator
+
+
+def _patience() -> timedelta:
+    told = os.environ.get(LOST_AFTER_TOLD_BY, str(LOST_AFTER))
+    if not told.isdecimal() or not int(told):
+        raise ValueError(f"{LOST_AFTER_TOLD_BY} is {told!r}: expected a whole number of seconds")
+    # a millisecond more: accelerate passes on only what differs from the 600 seconds of NCCL
+    return timedelta(seconds=int(told), milliseconds=1)
 
 
 def all_gather_with_gradient(features: Tensor) -> Tensor:
