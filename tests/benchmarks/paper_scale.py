@@ -7,13 +7,14 @@ them. Any other size keeps these proportions.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from million import FILLERS, LINKS, OPENINGS, TAILS, VOCABULARIES
 
@@ -106,29 +107,37 @@ def _words() -> list[str]:
 
 
 @cache
-def texts(shape: str, number: int = 20_000) -> tuple[pa.Array, np.ndarray]:
+def texts(shape: str, number: int = 30_000) -> tuple[pa.Array, np.ndarray]:
     """Texts of a shape, each once for each region that it may point at; whether a text of this
     number mentions the second region as well.
     """
-    rng, words = np.random.default_rng(len(shape)), _words()
+    rng, nouns = np.random.default_rng(len(shape)), _words()
+    plain = sorted({word for text in (*nouns, *OPENINGS, *FILLERS, *LINKS, *TAILS)
+                    for word in text.split()})  # fmt: skip
+    order = rng.permutation(len(plain))
+    common = 1 / (10 + np.arange(len(plain)))  # few words make up most of a text
+    drawn = iter(rng.choice(order, size=40 * number, p=common / common.sum()).tolist())
 
-    def one(of) -> str:
+    def some(most: int) -> str:
+        return " ".join(plain[next(drawn)] for _ in range(rng.integers(2, most)))
+
+    def one(of: Sequence[str]) -> str:
         return of[rng.integers(len(of))]
 
-    plain = []
+    found = []
     for _ in range(number):
         second = " near [{b}]" if rng.random() < 0.3 else ""
         if shape == "question":
-            plain.append(f"{one(OPENINGS)} [{{a}}] {one(FILLERS)} {one(words)}{second}?")
+            found.append(f"{one(OPENINGS)} [{{a}}] {some(5)} the {one(nouns)}{second}?")
         elif shape == "answer":
-            plain.append(f"[{{a}}] {one(LINKS)} a {one(words)} of the {one(words)}{second}.")
+            found.append(f"[{{a}}] {some(6)} a {one(nouns)} {some(4)}{second}.")
         else:
-            plain.append(
-                f"The {one(words)} on [{{a}}] {one(LINKS)} the {one(words)}, and a {one(words)}"
-                f" {one(LINKS)} the {one(words)}{second}, {one(TAILS)}"
+            found.append(
+                f"The {one(nouns)} on [{{a}}] {one(LINKS)} the {one(nouns)}, {some(11)} the"
+                f" {one(nouns)}{second}, {some(11)}."
             )
-    both = np.array(["{b}" in text for text in plain])
-    spelled = [t.format(a=a, b=(a + 3) % OFFERED) for t in plain for a in range(OFFERED)]
+    both = np.array(["{b}" in text for text in found])
+    spelled = [t.format(a=a, b=(a + 3) % OFFERED) for t in found for a in range(OFFERED)]
     return pa.array(spelled), both
 
 
@@ -162,26 +171,34 @@ def regions(names: list[str], rng: np.random.Generator) -> pa.Table:
 
 
 def verbalizations(names: list[str], rng: np.random.Generator) -> Iterator[pa.Table]:
-    said, asked = texts("answer")[0], texts("question")[0]
+    """Words of a vocabulary where a model retrieves them; else lines of which few are alike."""
     kinds = [pa.array([line[n] for line in LINES]) for n in range(3)]
-    local = np.array([line[0] == "local" for line in LINES])
-    dynamic = np.array([line[0] == "dynamic" for line in LINES])
+    local, dynamic, retrieved = (
+        np.array([line[n].startswith(start) for line in LINES])
+        for n, start in ((0, "local"), (0, "dynamic"), (1, "clip-"))
+    )
     region = np.where(local, np.cumsum(local) % OFFERED, 0)
-    per = len(LINES)
+    per, nouns, asked = len(LINES), pa.array(_words()), texts("question")[0]
+    starts = pa.array([str(text)[4:-1] for text in texts("answer")[0][::OFFERED]])
     for start in range(0, len(names), AT_ONCE // per):
         part = pa.array(names[start : start + AT_ONCE // per])
         each = np.tile(np.arange(per), len(part))
         number = len(each)
+
+        def some(of: pa.Array, where: np.ndarray, number: int = number) -> pa.Array:
+            return of.take(pa.array(rng.integers(len(of), size=number), mask=~where))
+
+        line = pc.binary_join_element_wise(
+            some(starts, ~retrieved[each]), some(nouns, ~retrieved[each]), " "
+        )
         yield pa.table(
             {
                 "image_id": part.take(pa.array(np.repeat(np.arange(len(part)), per))),
                 "kind": kinds[0].take(pa.array(each)),
                 "verbalizer": kinds[1].take(pa.array(each)),
                 "region": pa.array(region[each].astype(np.int32), mask=~local[each]),
-                "question": asked.take(
-                    pa.array(rng.integers(len(asked), size=number), mask=~dynamic[each])
-                ),
-                "text": said.take(pa.array(rng.integers(len(said), size=number))),
+                "question": some(asked, dynamic[each]),
+                "text": pc.coalesce(line, some(nouns, retrieved[each])),
                 "score": pa.array(rng.random(number, np.float32)),
                 "model": kinds[2].take(pa.array(each)),
                 "version": pa.array(["75551e6e625e"] * number),
@@ -224,10 +241,10 @@ def triples(names: list[str], number: int, rng: np.random.Generator) -> Iterator
                 strict=True,
             )
         ]
-        hashed = [f"{n * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}" for n in request.tolist()]
-        told = {
-            s: pools[s][0].take(pa.array(drawn[s] * OFFERED + first)) for s in shapes
-        }
+        hashed = [
+            f"{n * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}" for n in request.tolist()
+        ]
+        told = {s: pools[s][0].take(pa.array(drawn[s] * OFFERED + first)) for s in shapes}
         whole = np.arange(0, (len(rows) + 1) * OFFERED, OFFERED, dtype=np.int32)
         yield pa.table(
             {
@@ -252,9 +269,7 @@ def labels(ids: pa.ChunkedArray, number: int, rng: np.random.Generator) -> pa.Ta
     places = np.sort(rng.choice(len(ids), size=min(number, len(ids)), replace=False))
     places[0] = 0
     shared = places[: number // 10]
-    triple = pa.concat_arrays(
-        [ids.take(pa.array(p)).combine_chunks() for p in (places, shared)]
-    )
+    triple = pa.concat_arrays([ids.take(pa.array(p)).combine_chunks() for p in (places, shared)])
     accept = rng.random(len(triple)) < 0.45
     accept[0] = False
     scores = {n: pa.array(rng.random(len(triple)), pa.float32()) for n in LABELS.names[3:]}
