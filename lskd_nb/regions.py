@@ -22,6 +22,7 @@ from lskd_nb.records import REGIONS
 Box = tuple[float, float, float, float]
 Color = tuple[int, int, int, int]
 
+AT_ONCE = 1000  # images, of which rows are Python objects
 VG_FOLDERS = ("VG_100K", "VG_100K_2")  # of Visual Genome's pictures
 
 # what Pillow raises for damaged files of all kinds
@@ -350,7 +351,8 @@ def located_images(table: pa.Table) -> list[LocatedImage]:
             row["source"],
             row["split"],
         )
-        for row in table.to_pylist()
+        for batch in table.to_batches(max_chunksize=AT_ONCE)
+        for row in batch.to_pylist()
     ]
 
 

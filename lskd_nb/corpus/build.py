@@ -7,15 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lskd_nb.corpus.index import CorpusIndex, Filter
-from lskd_nb.records import CORPUS, SCORES, TRIPLES, read_parquet
+from lskd_nb.records import CORPUS, SCORES, TRIPLES, database, read_parquet
 
 
 def build(
-    triples: pa.Table, scores: pa.Table, regions: pa.Table, triple_ids: Sequence[str] | None = None
+    triples: pa.Table,
+    scores: pa.Table,
+    regions: pa.Table,
+    triple_ids: Sequence[str] | pa.ChunkedArray | None = None,
 ) -> pa.Table:
     """Join triples, their critic scores and their images' regions.
 
@@ -23,31 +26,31 @@ def build(
 
     Raises ``ValueError`` when a triple lacks a score or an image.
     """
-    wanted = pa.table(
-        {
-            "triple_id": (
-                list(triple_ids) if triple_ids is not None else triples["triple_id"].to_pylist()
-            )
-        }
+    wanted = ids = triples["triple_id"]
+    if triple_ids is not None:
+        wanted = triple_ids
+        if not isinstance(wanted, pa.ChunkedArray):
+            wanted = pa.chunked_array([triple_ids], pa.string())
+        places = pc.index_in(wanted, value_set=ids).drop_null()
+        triples = triples.take(places.take(pc.sort_indices(places)))
+    judged = pc.index_in(triples["triple_id"], value_set=scores["triple_id"])
+    known = pc.is_valid(judged)
+    numbered = (
+        triples.append_column("place", pa.array(range(triples.num_rows)))
+        .append_column("score", scores["score"].take(judged))
+        .filter(known)
     )
-    numbered = triples.append_column("place", pa.array(range(triples.num_rows)))
-    with duckdb.connect() as db:
-        for name, table in (
-            ("triples", numbered),
-            ("scores", scores),
-            ("regions", regions),
-            ("wanted", wanted),
-        ):
-            db.register(name, table)
+    with database() as db:
+        db.register("triples", numbered)
+        db.register("regions", regions)
         joined = db.sql(
-            "SELECT t.*, s.score, r.image, r.width, r.height, r.source, r.split,"
+            "SELECT t.*, r.image, r.width, r.height, r.source, r.split,"
             " list_filter(r.regions, lambda x: list_contains(t.regions_offered, x.id)) AS"
-            ' "references" FROM triples t JOIN wanted USING (triple_id) JOIN scores s USING'
-            " (triple_id) JOIN regions r USING (image_id) ORDER BY t.place"
+            ' "references" FROM triples t JOIN regions r USING (image_id) ORDER BY t.place'
         ).to_arrow_table()
-    if joined.num_rows != wanted.num_rows:
+    if joined.num_rows != len(wanted):
         found = set(joined["triple_id"].to_pylist())
-        missing = [t for t in wanted["triple_id"].to_pylist() if t not in found]
+        missing = [t for t in wanted.to_pylist() if t not in found]
         raise ValueError(
             f"{len(missing)} triples have no score or no image, {missing[0]!r} the first"
         )

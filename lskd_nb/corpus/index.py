@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from lskd_nb.records import NUMBERED_PARQUET, PARQUET
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET, database
 
 ORDERS = {
     "score DESC": "score DESC NULLS LAST, place",
@@ -106,7 +106,7 @@ class CorpusIndex:
             if not file.exists():
                 raise FileNotFoundError(f"{file} is not there: run notebook 04 first")
         self._made_of = self._stamp()
-        self._db = duckdb.connect()
+        self._db = database()
         try:
             self._db.execute(INDEX.format(rows=rows), [str(f) for f in self._files])
         except duckdb.Error as error:

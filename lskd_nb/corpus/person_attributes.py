@@ -9,12 +9,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import yaml
 
 from lskd_nb.corpus.dedup import TRIPLE
-from lskd_nb.records import PARQUET, parquet_at
+from lskd_nb.records import PARQUET, database, parquet_at
 
 VOCABULARY = Path(__file__).with_suffix(".yaml")
 RESAMPLES = 1000
@@ -86,7 +85,7 @@ def shares(
         for n, (sql, _) in enumerate(conditions.values())
     )
     values = [v for _, value in conditions.values() for v in (value, value)]
-    with duckdb.connect() as db:
+    with database() as db:
         kept_ids = f"(SELECT triple_id FROM {parquet_at(kept)})"
         lost = db.execute(
             f"SELECT triple_id FROM {kept_ids} EXCEPT SELECT triple_id FROM {PARQUET}"

@@ -7,7 +7,7 @@ A tie is no accept: a filter should be strict, and leaving contested triples out
 easy ones to judge the critic by.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from math import inf, isfinite, isnan
@@ -89,7 +89,9 @@ def labels_of_run(path: str | Path, triple_ids: Collection[str], stage: str) -> 
     Raises as ``read_labels`` does for what is no label, and ``ValueError`` where not one of them is
     of this run.
     """
-    path, known = Path(path), dict.fromkeys(triple_ids)
+    path, known = Path(path), triple_ids
+    if not isinstance(known, Mapping | Set):
+        known = dict.fromkeys(known)
     if not path.exists():
         read_labels(path, known)
     if path.suffix != ".parquet":
@@ -98,7 +100,7 @@ def labels_of_run(path: str | Path, triple_ids: Collection[str], stage: str) -> 
             " annotation widget and `lskd labels import` write it; convert the file first"
         )
     ids = read_parquet(path, LABELS)["triple_id"].to_pylist()
-    table = read_labels(path, known.keys() | set(ids))
+    table = read_labels(path, set(ids))
     here = np.array([i in known for i in ids], dtype=bool)
     if not here.any():
         told = f"none of its {len(ids):,} labels is of this run's {len(known):,} triples"

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lskd_nb.critic.model import Critic, as_drawn, critic_example, load_critic, score
@@ -18,6 +19,7 @@ from lskd_nb.training.loop import IDENTITY, METRICS
 
 # of a critic's folder: on these no score depends
 LOGS = (IDENTITY, METRICS)
+PART = 20_000  # triples
 
 
 def score_triples(
@@ -28,7 +30,7 @@ def score_triples(
     out: str | Path,
     view_store: str | Path | None = None,
     engine: Engine = LOCAL,
-    part: int = 20_000,
+    part: int = PART,
 ) -> pa.Table:
     """Scores of all triples, written to ``out`` (records.SCORES) in the order of the triples.
 
@@ -37,25 +39,47 @@ def score_triples(
     process only, and of use only where trainings look at the same views. Raises ``ValueError`` for
     a triple whose image has no regions there, and for a score that is no number.
     """
-    out = Path(out)
-    order = np.argsort(triples["image_id"].to_numpy(zero_copy_only=False), kind="stable")
-    weights = sorted(f for f in Path(critic).iterdir() if f.is_file() and f.name not in LOGS)
-    told = json.dumps(
-        [
-            hash_of(weights),
-            hash_of([Path(regions)]),
-            str(image_root),
-            part,
-            hashlib.sha256(
-                "\0".join(triples["triple_id"].to_pylist() + triples["answer"].to_pylist()).encode()
-            ).hexdigest(),
-        ]
-    )
-    folder = out.with_suffix(".parts") / hashlib.sha256(told.encode()).hexdigest()[:12]
+    lying = shards_of(triples, regions, critic, image_root, out, part)
     store = str(view_store) if view_store and engine.name == "local" else None
     load = partial(_judging, str(critic), str(Path(regions).resolve()), str(image_root), store)
-    found, _ = in_shards(triples.take(order), folder, part, load, SCORES, engine=engine)
-    return write_parquet(found.take(np.argsort(order)), out, SCORES)
+    by_image = triples.take(lying.order)
+    found, _ = in_shards(by_image, lying.folder, part, load, SCORES, engine=engine)
+    return write_parquet(found.take(pc.sort_indices(lying.order)), out, SCORES)
+
+
+@dataclass(frozen=True)
+class ScoreShards:
+    """The folder where a corpus's scores lie in parts, and the places of its triples in the order
+    that they have there, which is by image.
+    """
+
+    folder: Path
+    order: pa.Array
+
+
+def shards_of(
+    triples: pa.Table,
+    regions: str | Path,
+    critic: str | Path,
+    image_root: str | Path,
+    out: str | Path,
+    part: int = PART,
+) -> ScoreShards:
+    """Where ``score_triples`` keeps its parts: another folder for other triples, regions, images or
+    another critic.
+    """
+    weights = sorted(f for f in Path(critic).iterdir() if f.is_file() and f.name not in LOGS)
+    texts = hashlib.sha256()
+    for number, name in enumerate(("triple_id", "answer")):
+        for first, batch in enumerate(triples[name].chunks):
+            for start in range(0, len(batch), part):
+                joined = "\0".join(batch.slice(start, part).to_pylist())
+                texts.update(("\0" if number or first or start else "").encode() + joined.encode())
+    told = json.dumps(
+        [hash_of(weights), hash_of([Path(regions)]), str(image_root), part, texts.hexdigest()]
+    )
+    folder = Path(out).with_suffix(".parts") / hashlib.sha256(told.encode()).hexdigest()[:12]
+    return ScoreShards(folder, pc.sort_indices(triples["image_id"]))
 
 
 def _judging(critic: str, regions: str, image_root: str, view_store: str | None) -> Work:

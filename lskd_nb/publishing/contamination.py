@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -22,11 +21,12 @@ from lskd_nb.corpus.dedup import (
     JACCARD,
     NORMALISED,
     QUESTION_AND_ANSWER,
+    MinHashBands,
     NearDuplicateIndex,
     distinct_texts,
     share_of,
 )
-from lskd_nb.records import PARQUET
+from lskd_nb.records import PARQUET, database
 from lskd_nb.regions import image_file
 from lskd_nb.sources import MultipleChoice, Rejected, count_reasons
 
@@ -34,6 +34,7 @@ from lskd_nb.sources import MultipleChoice, Rejected, count_reasons
 # scenes
 BITS = 20
 HASH_SIZE = 16
+AT_ONCE = 100_000  # wordings of the corpus that are looked for together
 # how data sets name an image: whose it is, and the pattern of its path that holds the id
 _NAMES = (
     ("visual_genome", re.compile(r"(?:VG_100K(?:_2)?/|v7w_)0*(\d+)\.\w+$")),
@@ -128,7 +129,7 @@ def measure_contamination(
     has (``near``, not counting the exact ones); items without a right answer are not compared.
     ``both``: the same wording about the same picture.
     """
-    with duckdb.connect() as db:
+    with database() as db:
         images = [
             i
             for (i,) in db.execute(
@@ -284,7 +285,7 @@ def _answered(items: Iterable[MultipleChoice]) -> list[tuple[str, str, str]]:
     table = pa.Table.from_pylist(
         rows, pa.schema([("item", pa.string()), ("image", pa.string()), ("text", pa.string())])
     )
-    with duckdb.connect() as db:
+    with database() as db:
         db.register("items", table)
         return db.execute(
             f"SELECT item, image, {NORMALISED.format(text='text')} FROM items"
@@ -343,25 +344,31 @@ def _near_matches(
     """Each of the sets' wordings with the first of the corpus's that is near; one that is found
     is looked for no more.
     """
-    index, matches = NearDuplicateIndex(threshold), []
-    for key in of:
-        index.add(key, index.sketch(key[1]))
-    for said, _, triple in wordings:
+    bands, index, matches = MinHashBands(threshold), NearDuplicateIndex(threshold), []
+    theirs = bands.buckets([wording for _, wording in of])
+    for key, buckets in zip(of, theirs, strict=True):
+        index.add(key, key[1], buckets)
+    for start in range(0, len(wordings), AT_ONCE):
         if len(matches) == len(of):
             break
-        for key, similarity in index.near(index.sketch(said)):
-            matches.append(
-                dict(
-                    set=key[0],
-                    item=of[key][0],
-                    triple=triple,
-                    wording=key[1],
-                    corpus_wording=said,
-                    jaccard=round(similarity, 3),
-                    items=len(of[key]),
+        part = wordings[start : start + AT_ONCE]
+        ours = bands.buckets([said for said, _, _ in part])
+        met = np.stack([np.isin(ours[:, n], theirs[:, n]) for n in range(bands.number)], 1)
+        for place in np.flatnonzero(met.any(1)).tolist():
+            said, _, triple = part[place]
+            for key, similarity in index.near(said, np.ma.array(ours[place], mask=~met[place])):
+                matches.append(
+                    dict(
+                        set=key[0],
+                        item=of[key][0],
+                        triple=triple,
+                        wording=key[1],
+                        corpus_wording=said,
+                        jaccard=round(similarity, 3),
+                        items=len(of[key]),
+                    )
                 )
-            )
-            index.remove(key)
+                index.remove(key)
     return matches
 
 
@@ -389,7 +396,7 @@ def _both(
             JOIN said ON said.image = same.corpus AND said.wording = items.wording
         GROUP BY items.item ORDER BY items.item
     """
-    with duckdb.connect() as db:
+    with database() as db:
         db.register("items", items)
         db.register("same", same)
         rows = db.execute(query, [str(corpus)]).fetchall()

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import duckdb
 
-from lskd_nb.records import CORPUS, NUMBERED_PARQUET, PARQUET, atomic_path
+from lskd_nb.records import CORPUS, NUMBERED_PARQUET, PARQUET, atomic_path, database
 from lskd_nb.regions import Box, Region, clamp, region_of
 from lskd_nb.sources import BadRecord, below, image_size
 
@@ -69,7 +69,7 @@ def images_of(corpus: str | Path, image_root: str | Path | None = None) -> Itera
     ``ValueError`` naming the image of which neither the corpus nor a file tells the size, or the
     triple that has a box or a score that is no number.
     """
-    with duckdb.connect() as db:
+    with database() as db:
         found = db.sql(
             f"SELECT * EXCLUDE file_row_number FROM {NUMBERED_PARQUET}"
             " ORDER BY image_id, file_row_number",
@@ -152,7 +152,7 @@ def export_coco(corpus: str | Path, out: str | Path, image_root: str | Path | No
     path = Path(out) / "instances.json"
     _check(corpus)
     _check_ours(path, COCO_BEGINS)
-    with duckdb.connect() as db:
+    with database() as db:
         labels = db.execute(
             "SELECT DISTINCT coalesce(nullif(r.label, ''), ?) AS label FROM (SELECT"
             ' unnest("references") AS r FROM ' + PARQUET + ") ORDER BY label",

@@ -18,7 +18,7 @@ from lskd_nb.corpus.dedup import JACCARD, TRIPLE, duplicates
 from lskd_nb.corpus.person_attributes import attribute_shares, shares
 from lskd_nb.corpus.provenance import provenance_of
 from lskd_nb.publishing.contamination import measure_contamination
-from lskd_nb.records import CORPUS, PARQUET, TRIPLES, parquet_at
+from lskd_nb.records import CORPUS, PARQUET, TRIPLES, database, parquet_at
 from lskd_nb.run_folder import RunFolder
 from lskd_nb.sources import MultipleChoice
 
@@ -34,6 +34,8 @@ OPENINGS = {
     "openings": rf"regexp_extract({BARE}, '^\S+(\s\S+)?')",
 }
 MENTION = r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]"
+# a space that parts no two words, or another kind of space
+ODD_SPACES = r"^\s|\s$|\s\s|[\t\n\f\r\v]|\[[\d ,]*\s"
 PHRASE = (
     r"(?i)(?:^|[^\w'])(?:the|an?|this|that|these|those|his|her|its|their|another|some|two|three)"
     r"\s+(?:[\w'-]+\s+){0,7}?"
@@ -104,7 +106,7 @@ def composition(path: str | Path, openings: int = 25) -> dict:
     Raises ``FileNotFoundError``, or ``ValueError`` naming the file and the columns it lacks.
     """
     columns = _columns(path)
-    with duckdb.connect() as db:
+    with database() as db:
         db.execute(f"CREATE VIEW triples AS SELECT * FROM {parquet_at(path)}")
         triples, images = db.execute(
             "SELECT count(*), count(DISTINCT image_id) FROM triples"
@@ -119,13 +121,7 @@ def composition(path: str | Path, openings: int = 25) -> dict:
         found["regions_per_triple"] = sorted(
             _counts(db, "len(regions)", 1000), key=lambda row: row["value"]
         )
-        found["lengths"] = {
-            name: _lengths(db, sql)
-            for name, sql in (
-                *((f, f) for f in ("question", "answer", "rationale")),
-                ("triple", TRIPLE),
-            )
-        }
+        found["lengths"] = _lengths(db)
         found["pointing"] = _pointing(db)
         found["region_sizes"] = _region_sizes(db) if set(CORPUS.names) <= columns else None
     return found
@@ -135,7 +131,7 @@ def raw_and_kept(raw: str | Path, kept: str | Path, most: int = 8) -> dict:
     """What the filter changed: shares of person attributes and of the commonest question types
     and families, with intervals over images.
     """
-    with duckdb.connect() as db:
+    with database() as db:
         types = [
             r[0]
             for r in db.execute(
@@ -236,22 +232,35 @@ def _counts(db: duckdb.DuckDBPyConnection, sql: str, most: int) -> list[dict]:
     return [dict(value=value, count=n, share=share) for value, n, share in rows]
 
 
-def _lengths(db: duckdb.DuckDBPyConnection, sql: str) -> dict:
-    """Words of a text, a mention counted as one."""
-    words = (
+def _lengths(db: duckdb.DuckDBPyConnection) -> dict[str, dict]:
+    """Words of each text and of all of a triple, a mention counted as one."""
+    texts = {name: name for name in ("question", "answer", "rationale")} | {"triple": TRIPLE}
+    counted = ", ".join(f"{_words(sql)} AS {name}" for name, sql in texts.items())
+    db.execute(f"CREATE OR REPLACE TEMP TABLE counted AS SELECT {counted} FROM triples")
+    found = {}
+    for name in texts:
+        row = db.execute(
+            f"SELECT avg({name}), quantile_cont({name}, 0.5), quantile_cont({name}, 0.95),"
+            f" max({name}) FROM counted"
+        ).fetchall()[0]
+        histogram = db.execute(
+            f"SELECT {name}, count(*) FROM counted WHERE {name} IS NOT NULL GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        found[name] = dict(zip(("mean", "median", "p95", "max"), row, strict=True)) | dict(
+            histogram=[dict(words=w, count=n) for w, n in histogram]
+        )
+    return found
+
+
+def _words(sql: str) -> str:
+    """How many words a text has; where each space parts two of them, the spaces tell it, which is
+    faster.
+    """
+    split = (
         rf"len(regexp_split_to_array(trim(regexp_replace({sql}, '{MENTION}', '[]', 'g')), '\s+'))"
     )
-    row = db.execute(
-        f"SELECT avg(w), quantile_cont(w, 0.5), quantile_cont(w, 0.95), max(w) FROM (SELECT {words}"
-        " AS w FROM triples)"
-    ).fetchall()[0]
-    histogram = db.execute(
-        f"SELECT w, count(*) FROM (SELECT {words} AS w FROM triples)"
-        " WHERE w IS NOT NULL GROUP BY w ORDER BY w"
-    ).fetchall()
-    return dict(zip(("mean", "median", "p95", "max"), row, strict=True)) | dict(
-        histogram=[dict(words=w, count=n) for w, n in histogram]
-    )
+    spaces = f"length({sql}) - length(replace({sql}, ' ', '')) + 1"
+    return f"CASE WHEN regexp_matches({sql}, '{ODD_SPACES}') THEN {split} ELSE {spaces} END"
 
 
 def _pointing(db: duckdb.DuckDBPyConnection) -> list[dict]:

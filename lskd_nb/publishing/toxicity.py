@@ -8,11 +8,10 @@ The texts of highest score are there to be read, not to be believed.
 from collections.abc import Sequence
 from pathlib import Path
 
-import duckdb
 import numpy as np
 
 from lskd_nb.corpus.dedup import TRIPLE
-from lskd_nb.records import NUMBERED_PARQUET, PARQUET
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET, database
 
 # what models call it, case aside; the first that fits
 TOXIC_LABELS = ("toxic", "toxicity", "toxic_comment", "hate", "offensive", "abusive", "label_1")
@@ -39,7 +38,7 @@ def measure_toxicity(
     """
     from lskd_nb.evaluation.choices import bootstrap
 
-    with duckdb.connect() as db:
+    with database() as db:
         db.execute(
             "CREATE TABLE triples AS SELECT triple_id, image_id, regexp_replace("
             + TRIPLE

@@ -29,7 +29,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lskd_nb.records import NUMBERED_PARQUET, PARQUET
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET, database
 from lskd_nb.run_folder import RunFolder
 
 LABEL = "label"  # what the data set calls a region, as a verbalizer
@@ -239,7 +239,7 @@ class Disagreements:
 
     def of(self, image_id: str) -> Told:
         """What was said of one image."""
-        with duckdb.connect() as db:
+        with database() as db:
             self._speak(db, image_id)
             lines = _rows(
                 db,
@@ -262,7 +262,7 @@ class Disagreements:
     @cached_property
     def images(self) -> Mapping[str, float]:
         """Every image of the run and its disagreement, the largest first, equals as in the file."""
-        with duckdb.connect() as db:
+        with database() as db:
             self._speak(db, None)
             found = db.execute(IMAGES, {"regions": self._files["regions"], "label": LABEL})
             return dict(found.fetchall())

@@ -10,7 +10,7 @@ import numpy as np
 
 from lskd_nb.corpus.index import CorpusIndex, Filter
 from lskd_nb.critic.filtering import Acceptability, Point, ties_apart
-from lskd_nb.records import NUMBERED_PARQUET, PARQUET
+from lskd_nb.records import NUMBERED_PARQUET, PARQUET, database
 from lskd_nb.regions import regions_of
 from lskd_nb.viewing.markup import DROPPED_COLOR, KEPT_COLOR, sample_html, triple_html
 from lskd_nb.viewing.widgets.frame import Frame, picture, row
@@ -114,7 +114,7 @@ class ThresholdExplorer(Frame):
             *(str(run.folder / f"{name}.parquet") for name in ("triples", "scores")),
         ]
         try:
-            with duckdb.connect() as db:
+            with database() as db:
                 known = db.execute(MEASURED, files).fetchnumpy()
         except duckdb.Error as error:
             raise ValueError(f"{record} can't be read: {str(error).splitlines()[0]}") from error
