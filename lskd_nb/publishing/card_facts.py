@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lskd_nb.corpus.provenance import provenance_of
 from lskd_nb.publishing.report import report_there
+from lskd_nb.publishing.what_it_took import what_it_took
 from lskd_nb.records import CORPUS, read_parquet
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # USER/NAME
@@ -28,6 +29,7 @@ class RunFacts:
     # trained_from.json of "student" and "critic", where they are there
     trained: Mapping[str, Mapping] = field(default_factory=dict)
     imported: str = ""  # where the corpus comes from, if it was not made here
+    used: tuple[Mapping, ...] = ()  # by stage, as ``what_it_took`` has it
 
     @property
     def mini(self) -> bool:
@@ -69,6 +71,7 @@ def run_facts(folder: str | Path) -> RunFacts:
         report_there(folder),
         trained,
         provenance_of(folder),
+        tuple(what_it_took(notebooks, _json(folder / "metrics.json"))),
     )
 
 

@@ -38,6 +38,7 @@ from lskd_nb.publishing.report_text import (
     table,
     toxicity_markdown,
 )
+from lskd_nb.publishing.what_it_took import what_it_took_markdown
 from lskd_nb.records import CORPUS, atomic_path
 
 SIZES = (
@@ -430,4 +431,5 @@ def _end(facts: RunFacts, licence: str) -> dict[str, str]:
             f" what they are used for; regions come from {_codes(facts.sources)}, which have"
             " licences of their own."
         )
-    return {"Licence": text, "Citation": CITATION}
+    took = what_it_took_markdown(facts.used)
+    return {"What it took": took, "Licence": text, "Citation": CITATION}

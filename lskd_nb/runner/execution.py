@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from lskd_nb.runner.gpu_use import GpuUse, watched
+
 MARK = "LSKD_EXECUTES_FOR"
 # bars leave "0%" in notebooks
 QUIET = {
@@ -49,6 +51,7 @@ class Outcome:
     seconds: float
     cpu_seconds: float  # user and system
     peak_gib: float
+    gpus: GpuUse
     cells: tuple[int, int]
     failed: str | None  # the line that says where and why
 
@@ -81,7 +84,11 @@ def execute(
     )
     begin, before, late = time.monotonic(), _waited_for(), False
     peak, used = 0, 0.0
-    with open(log, "w", encoding="utf-8") as said, _child(job, run_dir, root, said) as process:
+    with (
+        open(log, "w", encoding="utf-8") as said,
+        watched() as gpus,
+        _child(job, run_dir, root, said) as process,
+    ):
         while process.poll() is None:
             seconds = time.monotonic() - begin
             late = seconds > limit
@@ -108,7 +115,7 @@ def execute(
     # a process that was killed together with its parent was waited for by nobody
     cpu_seconds = max(_waited_for() - before, used)
     seconds = time.monotonic() - begin
-    return Outcome(seconds, cpu_seconds, round(peak / 2**30, 2), cells_done(book), failed)
+    return Outcome(seconds, cpu_seconds, round(peak / 2**30, 2), gpus, cells_done(book), failed)
 
 
 @contextlib.contextmanager

@@ -171,6 +171,8 @@ def _run_stage(
         cpu_seconds=round(ended.cpu_seconds, 1),
         peak_gib=ended.peak_gib,
     )
+    if ended.gpus.hours:
+        entry |= dict(gpu_hours=ended.gpus.hours, gpu_peak_gib=ended.gpus.peak_gib)
     if ended.failed:
         entry["error"] = ended.failed
     else:

@@ -74,11 +74,16 @@ class SamplingJob:
                 self.missing[key] = places[0]
                 if before := self.cache.unfinished(key):
                     self.unfinished[key] = before
-                    self.budget.paid += self.budget.price.of(spent_tokens(before))
+                    self._spent_before(before)
             else:
-                self.budget.paid += self.budget.price.of(spent_tokens(reply))
+                self._spent_before(reply)
                 self.report.cached += 1
                 self.count(self.weighed(key, reply)[0])
+
+    def _spent_before(self, reply: dict) -> None:
+        spent, told = spent_tokens(reply), self.report.earlier_tokens
+        self.budget.paid += self.budget.price.of(spent)
+        self.report.earlier_tokens = (told[0] + spent[0], told[1] + spent[1])
 
     def request(self, key: str) -> Request | None:
         """As it is sent; None where its picture can't be drawn, and it has ended."""

@@ -111,6 +111,7 @@ class TeacherReport:
     in_batches: int = 0  # submitted to the Batch API and not answered yet
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    earlier_tokens: tuple[int, int] = (0, 0)  # input and output, of replies in the cache
     # paid for these prompts, by earlier calls too; attempts of which that is not known count as
     # paid
     usd: float = 0.0
@@ -118,6 +119,14 @@ class TeacherReport:
     respelled: int = 0  # mentions of offered regions that were spelled otherwise than "[0]"
     rejects: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def tokens(self) -> list[int]:
+        """[input, output] tokens for these prompts, by earlier calls too."""
+        return [
+            self.prompt_tokens + self.earlier_tokens[0],
+            self.completion_tokens + self.earlier_tokens[1],
+        ]
 
 
 def request_key(prompt: Prompt, settings: TeacherSettings, form: ReplyForm = TRIPLES_FORM) -> str:
