@@ -72,10 +72,10 @@ def require_files(stage: Stage, profile: str, notebooks: Sequence[Notebook] = ()
     writers = {entry: n for n in notebooks if n.name != stage.notebook.name for entry in n.writes}
     imported = imported_from(stage.run_dir)
     for entry in stage.notebook.reads:
+        if imported and entry in FILES and not (stage.run_dir / entry).exists():
+            raise RunError(f"{stage.run_dir} lacks {entry}: import {imported['file']} again")
         if entry in writers and not (stage.run_dir / entry).exists():
             first = writers[entry]
-            if imported and entry in FILES:
-                raise RunError(f"{stage.run_dir} lacks {entry}: import {imported['file']} again")
             if imported and _imported(first):
                 continue
             raise RunError(

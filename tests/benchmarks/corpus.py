@@ -1,5 +1,5 @@
-"""The corpus at a million rows: converting the released JSONL, opening it, every query of the
-browser, the threshold curve and the filter; and making a run of it.
+"""The corpus at a million rows: converting the released JSONL, opening it, and every query of
+the browser, the threshold curve and the filter.
 """
 
 import json
@@ -17,13 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from measuring import Measured
 from million import write_rows
-from PIL import Image
 
-from lskd_nb.corpus.imported import import_corpus
 from lskd_nb.corpus.index import CorpusIndex, Filter
 from lskd_nb.corpus.released import convert_released
 from lskd_nb.critic.filtering import Acceptability, best_share
-from lskd_nb.viewing.widgets import CorpusBrowser
 
 ROWS = 1_000_000
 SLOWEST = 0.3  # seconds a query may take
@@ -156,49 +153,10 @@ def judging(index: CorpusIndex) -> list[Measured]:
     ]
 
 
-def draw_pictures(root: Path, number: int) -> None:
-    """As many pictures as the rows may name: links to a few JPEGs, since a file system allows one
-    file some 65,000 names.
-    """
-    (root / "VG_100K").mkdir(parents=True)
-    for n in range(number):
-        of = root / f"{n // 50_000}.jpg"
-        if not of.exists():
-            Image.effect_noise((640, 480), 60).convert("RGB").save(of)
-        os.link(of, root / "VG_100K" / f"{n}.jpg")
-
-
-def importing(path: Path, pictures: int) -> list[Measured]:
-    """The same file made a run of, and its browser opened."""
-    root, run = path.parent / "images", path.parent / "run"
-    draw_pictures(root, pictures)
-    begin, before = time.perf_counter(), processor_seconds()
-    with Memory() as memory:
-        record, _ = import_corpus(path, root, run)
-    seconds, processor = time.perf_counter() - begin, processor_seconds() - before
-    note = (
-        f"{record['triples']:,} triples, {record['images']:,} pictures, all of them links to three"
-        f" JPEGs; {processor:.0f} s of the processor, conversion included"
-    )
-    what = f"{ROWS:,} released rows imported as a run"
-    opened = slowest(lambda: CorpusBrowser(run), 2)
-    peak = memory.peak
-    return [
-        below(what, seconds, 120, note),
-        Measured("corpus", "memory of that, all processes", peak, "GiB", "≤ 4 GiB", peak <= 4),
-        below("opening the browser on that run", opened, 10),
-    ]
-
-
-def processor_seconds() -> float:
-    """Of this process and those that it has waited for."""
-    return sum(os.times()[:4])
-
-
 def measure() -> list[Measured]:
     with tempfile.TemporaryDirectory() as place:
         path, out = Path(place) / "released.jsonl", Path(place) / "corpus.parquet"
-        pictures = write_rows(path, ROWS)
+        write_rows(path, ROWS)
         other = unchecked(path, ROWS // 10)
         begin = time.perf_counter()
         with Memory() as memory:
@@ -242,4 +200,4 @@ def measure() -> list[Measured]:
                 f"{worst}; {opened}",
             )
         )
-        return rows + judging(index) + importing(path, pictures)
+        return rows + judging(index)
