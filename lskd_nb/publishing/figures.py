@@ -18,6 +18,8 @@ from lskd_nb.publishing import speed_sentences as speed
 from lskd_nb.publishing.renderings import figure_text
 from lskd_nb.records import atomic_path
 from lskd_nb.run_folder import find_root
+from lskd_nb.runner.expected import expected, rates_of
+from lskd_nb.runner.parameters import profile_parameters, read_notebooks
 
 BLOCK = re.compile(r"<!-- figures: (\S+) -->\n(.*?)\n?<!-- /figures -->", re.DOTALL)
 BY_HAND = re.compile(r"<!-- by hand: [^>]+ -->.*?<!-- /by hand -->", re.DOTALL)
@@ -145,6 +147,26 @@ def _local(told: Records) -> str:
     return "\n".join(table)
 
 
+def _hours(told: Records) -> str:
+    """What each stage of the paper's run will take."""
+    root, rates = find_root(), rates_of(told.gpu)
+    if rates is None:
+        return "Hours are not known: nobody has recorded rates of a GPU."
+    given = {
+        n.number: dict(n.defaults) | profile_parameters(root, "a100", n)
+        for n in read_notebooks(root)
+        if not n.optional
+    }
+    told_of = [f for f in expected(given, root, 4, rates) if f.notebook]
+    table = ["| stage | will take |", "|---|---|"]
+    table += [
+        f"| {f.notebook} | {f.detail.removeprefix('about ')} |"
+        for f in sorted(told_of, key=lambda f: f.notebook)
+    ]
+    table += ["", f"Rates are those of {rates.source}."]
+    return "\n".join(table)
+
+
 PAGES: dict[str, dict[str, Callable[[Records], str]]] = {
     "README.md": {"time": lambda told: run.took(told.metrics), "results": _readme_results},
     "notebooks/guide/results.md": {
@@ -164,7 +186,10 @@ PAGES: dict[str, dict[str, Callable[[Records], str]]] = {
     },
     "notebooks/guide/teachers-and-prices.md": {"servers": _servers, "sees": _sees, "local": _local},
     "notebooks/guide/gpu-boxes-and-clusters.md": {
-        "memory": lambda told: speed.gpu_memory(told.gpu),
+        "memory": lambda told: speed.gpu_memory(told.gpu)
+    },
+    "notebooks/guide/reproduce-the-paper.md": {
+        "hours": _hours,
         "gpu": lambda told: speed.what_a_gpu_has_run(told.gpu),
     },
 }

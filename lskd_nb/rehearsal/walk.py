@@ -33,7 +33,7 @@ from lskd_nb.runner.parameters import Notebook, profile_parameters, read_noteboo
 from lskd_nb.runner.stops import MODELS
 
 Say = Callable[[str], None]
-GUIDE = "notebooks/guide/gpu-boxes-and-clusters.md"
+GUIDE = "notebooks/guide/reproduce-the-paper.md"
 CONVERSION = "python -m lskd_nb.students.loading "  # begins the guide's commands for LAVIS's files
 # the most that a parameter may be: steps, batches, image sizes and numbers of images
 SMALLER = {

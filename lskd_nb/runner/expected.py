@@ -7,7 +7,7 @@ and nothing is said of them.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,16 @@ class Rates:
 def read_rates(root: Path) -> Rates | None:
     """The measured rates; None where there is no readable file of them."""
     try:
-        rows = json.loads((root / RATES).read_text(encoding="utf-8"))
+        text = (root / RATES).read_text(encoding="utf-8")
+        as_list = text.lstrip().startswith("[")
+        return rates_of(json.loads(text) if as_list else list(map(json.loads, text.splitlines())))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def rates_of(rows: Sequence[Mapping]) -> Rates | None:
+    """The rates of a GPU's record; None where it has none."""
+    try:
         told = {row["what"]: row for row in rows}
         machine = told["machine"]
         return Rates(
@@ -54,14 +63,16 @@ def read_rates(root: Path) -> Rates | None:
             {what: row["peak_gib"] for what, row in told.items() if "peak_gib" in row},
             f"one {machine['device']}, {RATES}, {machine['date']}",
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 
-def expected(given: Given, root: Path, gpus: int = 0) -> list[Finding]:
-    """A note for each stage of which something can be said. ``gpus``: so many share the work."""
-    found = []
-    rates, base = read_rates(root), str(given.get("05", given.get("03", {})).get("base", ""))
+def expected(given: Given, root: Path, gpus: int = 0, rates: Rates | None = None) -> list[Finding]:
+    """A note for each stage of which something can be said. ``gpus``: so many share the work;
+    ``rates`` are those of the project's record if no others are given.
+    """
+    found, rates = [], rates or read_rates(root)
+    base = str(given.get("05", given.get("03", {})).get("base", ""))
     folder = root / base
     small = bool(base) and folder.is_dir() and bytes_below(folder) < SMALL
     counted = images(given.get("01", {}), root)

@@ -136,7 +136,7 @@ def fresh_told(name: str | Path, student: Student) -> str:
     return (
         f"{name} lacks {_some([lavis_name(n) for n in student.fresh])}: they start fresh. It has no"
         f" {' and no '.join(parts)}, which the published training takes from LAVIS's"
-        " blip2_pretrained.pth (notebooks/guide/gpu-boxes-and-clusters.md)"
+        " blip2_pretrained.pth (notebooks/guide/reproduce-the-paper.md)"
     )
 
 
