@@ -172,8 +172,8 @@ def _rows(read: Path, root: Path, file: Path, workers: int | None) -> _Rows:
     lacking = [path for path, (_, why, _) in zip(images, found, strict=True) if why == MISSING]
     if len(lacking) == len(images):
         raise RunError(
-            f"none of the {len(set(images)):,} pictures of {file} is there: the first was looked for as"
-            f" {root / images[0]}. --images names the folder that holds"
+            f"none of the {len(set(images)):,} pictures of {file} is there: the first was looked"
+            f" for as {root / images[0]}. --images names the folder that holds"
             f" {', '.join(sorted({path.split('/')[0] for path in images})[:4])}, or links to them"
         )
     sizes = np.array([size for size, _, _ in found], np.int32)
