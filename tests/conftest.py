@@ -28,11 +28,11 @@ ROOT = find_root()
 PATIENCE = 1800  # seconds after which something hangs: no outcome depends on how fast a machine is
 
 
-# Modules whose tests look at the smoke run, and the one that walks the rehearsal: minutes each.
+# Modules whose tests look at the smoke run, and those that walk the rehearsal or an imported run.
 OF_THE_SMOKE_RUN = (
     "test_smoke_run.py", "test_labels_by_people.py", "test_browser.py", "test_alt_text.py",
 )  # fmt: skip
-LONG = (*OF_THE_SMOKE_RUN, "test_walk.py")
+LONG = (*OF_THE_SMOKE_RUN, "test_walk.py", "test_imported_run.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -59,6 +59,8 @@ def _picture(root: Path, image: str) -> tuple[tuple[int, int], str, str]:
     path = image_file(root, image)
     try:
         with open(path, "rb") as file, Image.open(file) as picture:
+            if picture.mode in ("F", "I"):  # as regions.as_rgb has it
+                raise ValueError(f"its pixels are numbers without a scale (mode {picture.mode})")
             end = ENDS.get(picture.format or "", b"")
             file.seek(-max(len(end), 1), os.SEEK_END)
             if end and file.read() == end:
@@ -144,7 +146,7 @@ def make_run(building: Path, root: Path, file: Path, workers: int | None = None)
     reasons = _write_rejects(building, rows)
     return told | dict(
         images=len(np.unique(rows.image[kept])),
-        images_of_file=len(rows.images),
+        images_of_file=len(set(rows.images)),
         lacking=len(rows.lacking),
         first_lacking=rows.lacking[0] if rows.lacking else None,
         cut=rows.cut,
@@ -162,17 +164,16 @@ def _rows(read: Path, root: Path, file: Path, workers: int | None) -> _Rows:
     table = pq.read_table(read, columns=columns)
     if not table.num_rows:
         raise RunError(f"{file}: no row could be read, {_first_reject(read)}")
-    pairs = pc.binary_join_element_wise(table["image_id"], table["image"], "\n")
-    coded = pairs.combine_chunks().dictionary_encode()
-    image = coded.indices.to_numpy().astype(np.int32)
-    named = [pair.split("\n", 1) for pair in coded.dictionary.to_pylist()]
-    images = [path for _, path in named]
+    pairs = pc.binary_join_element_wise(table["image_id"], table["image"], "\0")
+    image = pairs.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int32)
+    firsts = table.take(pa.array(np.unique(image, return_index=True)[1]))
+    images = firsts["image"].to_pylist()
     found = list(_look_at(root, images, workers))
     lacking = [path for path, (_, why, _) in zip(images, found, strict=True) if why == MISSING]
     if len(lacking) == len(images):
         raise RunError(
-            f"none of the {len(images):,} pictures of {file} is there: the first was looked for as"
-            f" {root / images[0]}. --images names the folder that holds"
+            f"none of the {len(set(images)):,} pictures of {file} is there: the first was looked"
+            f" for as {root / images[0]}. --images names the folder that holds"
             f" {', '.join(sorted({path.split('/')[0] for path in images})[:4])}, or links to them"
         )
     sizes = np.array([size for size, _, _ in found], np.int32)
@@ -181,7 +182,7 @@ def _rows(read: Path, root: Path, file: Path, workers: int | None) -> _Rows:
         table["triple_id"],
         image,
         images,
-        [image_id for image_id, _ in named],
+        firsts["image_id"].to_pylist(),
         sizes[image],
         np.ones((table.num_rows, 2)),
         list(dict.fromkeys(lacking)),

@@ -23,7 +23,7 @@ from lskd_nb.critic.agreement import JudgementFile, krippendorff_alpha
 from lskd_nb.evaluation.choices import bootstrap
 from lskd_nb.records import CORPUS, REGION, read_parquet, write_parquet
 from lskd_nb.regions import LocatedImage, mentions, renumber
-from lskd_nb.run_folder import RunFolder
+from lskd_nb.run_folder import RunFolder, imported_from
 from lskd_nb.students.views import View
 
 CHOICES = ("left", "tie", "right")
@@ -223,6 +223,11 @@ def lines_about(folder: str | Path, questions: Sequence[PointedQuestion]) -> lis
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there: run notebook 01 first")
     lines = pq.read_table(path, filters=pc.field("image_id").isin(asked)).to_pylist()
+    if not lines and (record := imported_from(path.parent)):
+        raise ValueError(
+            f"{path.parent} was imported from {record['file']}, which has no verbalizer's words:"
+            " nothing can be answered from them. What was trained is there"
+        )
     if not lines:
         raise ValueError(
             f"{path} says nothing of the {len(asked)} images that are asked about: they are of"

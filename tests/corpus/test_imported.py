@@ -84,12 +84,15 @@ def test_a_box_that_another_row_gives_the_same_id_is_shown_with_neither(brought)
 def test_what_cannot_be_drawn_is_left_out_and_said(brought, tmp_path):
     far = box(900, 900, 950, 950, name=7)
     good = [box(5.5, 8, 38.25, 100), box(150, 90, 900, 900, name=1)]
+    (tmp_path / "images/VG_100K").mkdir(parents=True)
+    Image.new("I", (200, 120)).save(tmp_path / "images/VG_100K/depth.jpg", format="TIFF")
     run, record = brought(
         dict(index="gone", image="VG_100K/404.jpg"),
+        dict(index="depth", image="VG_100K/depth.jpg"),
         dict(index="twice"),
         dict(index="twice", answer=["Another", "."]),
         dict(index="far", references=[*good, far], question=["Why", [7], "?"]),
-        dict(index="beside", references=[*good, far], region_all=["0", "1", "7"]),
+        dict(index="beside", references=[*good, far], region_all=["0", "1", "7"], image_id="a\n"),
         dict(index="unboxed", question=["Why", [8], "?"]),
         dict(index="unscored", prediction=None),
         dict(index="unoffered", region_all=[0]),
@@ -101,17 +104,19 @@ def test_what_cannot_be_drawn_is_left_out_and_said(brought, tmp_path):
     reasons = {key: r["reason"] for key, r in rejects.items() if "line" not in key}
     assert reasons == {
         "gone": "missing image",
+        "depth": "corrupt image",
         "twice": "index occurs twice",
         "far": "box of no area",
         "beside": "box of no area",
         "stretched": "image size differs",
     }
     assert rejects["gone"]["detail"].startswith("VG_100K/404.jpg: ")
-    assert "corpus_1M.jsonl, line 51" in rejects and record["apart"] == 1
+    assert "corpus_1M.jsonl, line 52" in rejects and record["apart"] == 1
     there = {row["triple_id"] for row in lines(run, "corpus")}
     assert {"twice", "beside", "unscored", "unoffered", "small"} <= there and len(there) == 45
     assert of(run, "twice")["answer"] != "Another."
     assert [r["id"] for r in of(run, "beside")["references"]] == [0, 1]
+    assert of(run, "beside")["image_id"] == "a\n" and record["images"] == 9
     assert of(run, "beside")["references"][1]["box"] == [150, 90, 200, 120], "cut"
     assert of(run, "small")["references"][0]["box"] == [2.75, 4, 19.125, 50], "of a larger copy"
     assert of(run, "unoffered")["regions_offered"] == [0, 1], "it is mentioned"
@@ -121,7 +126,7 @@ def test_what_cannot_be_drawn_is_left_out_and_said(brought, tmp_path):
         texts = " ".join(row[t] for t in ("question", "answer", "rationale"))
         assert set(mentions(texts)) <= {r["id"] for r in row["references"]}
     told = "\n".join(imported.told(record, tmp_path / "images"))
-    assert "8 of the file's 9" in told and "VG_100K/404.jpg" in told
+    assert "9 of the file's 10" in told and "VG_100K/404.jpg" in told
     assert trainable(run, ["truth", "thresholds", "sizes"], 0.2).studies == ["sizes"]
 
 
