@@ -77,7 +77,7 @@ def profile_notebooks(
     """The notebooks of the series, one of each number: the one that the profile has parameters
     for, unless another is named in full. Where the profile has none for it, it is optional.
 
-    Raises ``RunError`` where the profile has parameters for two.
+    Raises ``RunError`` where the profile has parameters for two, or for none at all.
     """
     notebooks, chosen = read_notebooks(root, named, say), []
     for notebook in notebooks:
@@ -91,6 +91,8 @@ def profile_notebooks(
             )
         if notebook in meant or not meant:
             chosen.append(notebook if told else replace(notebook, optional=True))
+    if not any((root / "params" / profile / f"{n.name}.yaml").exists() for n in chosen):
+        raise RunError(f"no {root / 'params' / profile} with a file; profiles: {_profiles(root)}")
     return chosen
 
 
@@ -108,6 +110,10 @@ def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None
     first = next((i for i, n in enumerate(notebooks) if start and n.is_called(start)), 0)
     named = {n.name for n in notebooks if any(n.is_called(name) for name in only)}
     return [n for n in notebooks[first:] if n.name in named or not (only or n.optional)]
+
+
+def _profiles(root: Path) -> str:
+    return ", ".join(sorted(p.name for p in (root / "params").glob("*/"))) or "none"
 
 
 def _means(name: str, stem: str) -> bool:
@@ -220,10 +226,9 @@ def profile_parameters(root: Path, profile: str, notebook: Notebook) -> dict[str
     try:
         given = read_yaml(path)
     except FileNotFoundError:
-        profiles = ", ".join(sorted(p.name for p in (root / "params").glob("*/"))) or "none"
         raise RunError(
             f"no {path}: the profile {profile!r} has no parameters"
-            f" for {notebook.name}; profiles: {profiles}"
+            f" for {notebook.name}; profiles: {_profiles(root)}"
         ) from None
     except ValueError as error:
         raise RunError(f"{path} is {error}") from None

@@ -18,7 +18,7 @@ from lskd_nb.records import CORPUS, REGIONS, REJECTS, SCORES, read_parquet
 from lskd_nb.regions import mentions
 from lskd_nb.run_folder import RunError, RunFolder, imported_from
 
-SAMPLES = Path("/work/shared/samples/lck")
+SAMPLES = find_root().parent / Path("shared/samples/lck")
 
 
 def lines(run: Path, name: str, schema=CORPUS) -> list[dict]:

@@ -16,6 +16,7 @@ from lskd_nb.runner.parameters import (
     read_notebook,
     read_notebooks,
 )
+from lskd_nb.runner.run import run_profile
 
 KEY = "sk-not-to-be-written"
 COPY = (
@@ -242,3 +243,39 @@ def test_nothing_runs_with_a_wrong_parameter_further_on(tiny, tmp_path, lskd):
     done = lskd(tmp_path, "run", "tiny")
     assert done.returncode == 1 and not (tmp_path / "outputs").exists()
     assert "02_bad.yaml: 02_bad has no parameter 'sede'; did you mean 'seed'?" in done.stderr
+
+
+def test_what_later_notebooks_lack_is_said_at_the_start_and_stops_them_then(
+    tiny, tmp_path, run_tiny
+):
+    """Named in `tiny`'s parameters; each notebook that starts is looked at once more."""
+    tiny("01_first", "1")
+    tiny("02_second", "1", parameters='run_dir: str = "."\nclip: str = ""', profile={"clip": "m"})
+    said: list[str] = []
+    with pytest.raises(RunError) as stopped:
+        run_tiny(tmp_path, said.append)
+    assert said[0].startswith("before 02 you will need: m is not there, and is no name of the hub")
+    assert said[1].startswith("[1/2] 01_first … ") and "cells" in said[1]
+    assert str(stopped.value).startswith(
+        "FAILED 02_second: not started, it needs what is not there:\n  02 clip: m is not there"
+    )
+    (tmp_path / "m").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "m" / name).write_text("{}")
+    said.clear()
+    run_tiny(tmp_path, said.append)
+    assert "nothing it reads has changed" in said[0] and "[2/2] 02_second" in said[1]
+
+
+def test_a_run_has_the_notebooks_that_its_profile_has_files_for(tiny, tmp_path, run_tiny):
+    tiny("01_first", "1")
+    other = tiny("02_second", "1")
+    (tmp_path / "params" / "other").mkdir()
+    (tmp_path / "params" / "tiny" / f"{other.stem}.yaml").rename(
+        tmp_path / "params" / "other" / f"{other.stem}.yaml"
+    )
+    assert list(run_tiny(tmp_path)["notebooks"]) == ["01_first"]
+    with pytest.raises(RunError, match="the profile 'tiny' has no parameters for 02_second"):
+        run_tiny(tmp_path, only=["02"])
+    with pytest.raises(RunError, match="nobody with a file; profiles: other, tiny"):
+        run_profile("nobody", tmp_path, tmp_path / "run")
