@@ -45,10 +45,10 @@ def commands(section: str, number: int = 0) -> str:
     return re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)[number].replace("\n    ", "\n")[4:]
 
 
-def changed(text: str, **instead: str) -> str:
-    """A command with other words in some places, each of which must be there."""
-    for old, new in instead.items():
-        assert old in text, f"the guide no longer says {old}: {text}"
+def changed(text: str, *instead: tuple[str, str]) -> str:
+    """A text with other words in some places, each of which must be there."""
+    for old, new in instead:
+        assert old in text, f"no longer there: {old!r}"
         text = text.replace(old, new)
     return text
 
@@ -75,18 +75,92 @@ def hosts(tmp_path) -> Iterator[tuple]:
         yield two
 
 
+# -------------------------------------------------------------------------------------- words, by Ray
+
+PART, PARTS = 3, 30  # images of a shard, and how many shards
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """The notebooks and the smoke profile, with shards of a few images."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "notebooks").mkdir()
+    for notebook in ROOT.glob("notebooks/*.ipynb"):
+        text = notebook.read_text(encoding="utf-8")
+        if notebook.name.startswith("01_"):
+            call = "loaded=loaded, engine=workers"
+            text = changed(text, (f"{call})", f"{call}, part={PART})"))
+        (folder / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / "params/smoke", folder / "params/smoke")
+    (folder / "lskd_nb").symlink_to(ROOT / "lskd_nb")
+    return folder
+
+
+def shards(run: Path) -> list[Path]:
+    """Those that are written, of verbalization."""
+    return sorted(run.glob(f"verbalizations.parts/*/{'[0-9]' * 7}.parquet"))
+
+
+@pytest.mark.parametrize(
+    "silently",
+    [False, pytest.param(True, marks=pytest.mark.endurance)],
+    ids=["killed", "falls silent"],
+)
+def test_two_hosts_verbalize_as_one_does_though_one_is_lost(hosts, project, tmp_path, silently):
+    first, second = hosts
+    token, mode, head, join, run = commands("Past one machine: Ray").splitlines()
+    there = tmp_path / "there"
+    world = f"-p '01.world=[{PART * PARTS}, 6]'"
+    run = changed(run, ("run a100", f"run smoke --out {there} {world}"))
+    here = changed(run, (" -p 01.engine=ray", ""), (str(there), str(tmp_path / "here")))
+
+    def start(host, command: str) -> subprocess.Popen:
+        log = tmp_path / f"log{host.number}"
+        told = dict(HOST=first.address, LSKD_ROOT=str(project), OMP_NUM_THREADS="1")
+        return host.start(command, log, **told)
+
+    def says(host, words: str) -> Callable[[], bool]:
+        return lambda: words in (tmp_path / f"log{host.number}").read_text()
+
+    alone = start(first, here)
+    assert start(first, token).wait(PATIENCE) == 0
+    heads = start(first, f"{mode}; {head}")
+    wait_until(says(first, "Ray runtime started"), heads)
+    joined = start(second, f"{mode}; {join}")
+    wait_until(says(second, "Ray runtime started"), heads, joined)
+    running = start(first, f"{mode}; {run}")
+
+    def of(host) -> list[Path]:
+        return [shard for shard in shards(there) if host.has_written(shard)]
+
+    wait_until(lambda: of(first) and of(second), running)
+    second.lose(silently)
+    done = shards(there)
+    assert running.wait(PATIENCE) == 0, (tmp_path / "log1").read_text()[-3000:]
+    assert len(done) < len(shards(there)) == PARTS, "it came too late to prove anything"
+    assert of(second) and set(of(second)) <= set(done)
+
+    assert alone.wait(PATIENCE) == 0
+    mine, ours = (
+        read_parquet(tmp_path / run / "verbalizations.parquet", VERBALIZATIONS)
+        for run in ("here", "there")
+    )
+    assert mine.num_rows > PART * PARTS * 3
+    assert mine.drop_columns("score").equals(ours.drop_columns("score"))
+    scores = (np.nan_to_num(rows["score"].to_numpy()) for rows in (mine, ours))
+    np.testing.assert_allclose(*scores, atol=1e-3)
+
+
 # -------------------------------------------------------------------------------------- a training
 
 
 def begin(hosts: tuple, config: Path) -> list[subprocess.Popen]:
     """Start a training on both hosts, a process on each."""
-    typed = commands("Past one machine: training")
-    for old, new in (
+    typed = changed(
+        commands("Past one machine: training"),
         ("--num_processes 8", "--num_processes 2"),
         ("outputs/runs/a100/student/lskd.json", str(config)),
-    ):
-        assert old in typed
-        typed = typed.replace(old, new)
+    )
     told = dict(HOST=hosts[0].address, LSKD_LOST_AFTER="20")
     return [
         host.start(typed, config.with_suffix(f".log{n}"), RANK=str(n), **told)
@@ -132,7 +206,6 @@ def test_two_hosts_train_to_the_losses_of_one_though_a_host_is_lost(
     running[lost].wait(PATIENCE)
 
     hosts[lost].boot()
-    HOSTS.connect(*hosts)
     for process in begin(hosts, config):
         assert process.wait(PATIENCE) == 0, said(config)
     curve = launch.loss_curve(told)
