@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 help:
 	@echo "make mini        run notebooks 00-07 on the mini world, print the result table"
 	@echo "make test        run the tests, the notebooks' included"
-	@echo "make endurance   twenty kills at random moments, and every notebook through nbval (half an hour)"
+	@echo "make endurance   twenty kills at random moments, hosts that fall silent, and every notebook through nbval (half an hour)"
 	@echo "make bench       what the project does beside what is usual, as ratios measured in one run (some 15 minutes)"
 	@echo "make lab         JupyterLab at notebooks/"
 	@echo "make app         the pointer and the corpus browser as a page, http://127.0.0.1:$(PORT) (no Jupyter needed to use it)"
@@ -39,10 +39,10 @@ mini: setup
 test: setup
 	@$(BIN)/python -m pytest tests -n auto --no-loadscope-reorder
 
-# What takes many minutes and shows little more than `make test`: twenty kills at random moments, and
-# every executed notebook through nbval.
+# What takes many minutes and shows little more than `make test`: twenty kills at random moments,
+# hosts that fall silent, and every executed notebook through nbval.
 endurance: setup
-	@LSKD_NBVAL=all $(BIN)/python -m pytest tests/notebooks -m "endurance or slow"
+	@LSKD_NBVAL=all $(BIN)/python -m pytest tests/notebooks tests/test_two_hosts.py -m "endurance or slow"
 
 bench: setup
 	@$(BIN)/python tests/benchmarks/run.py

@@ -12,6 +12,8 @@ again by others. Each engine finds what is done already, and the results are the
 import json
 import os
 import pickle
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -336,8 +338,11 @@ def _join(ray, workers: int) -> None:
     quiet = dict(log_to_driver=False, logging_level="ERROR")
     if address:
         try:
+            if re.fullmatch(r"[^/]+:\d+", address):  # Ray itself would go on trying
+                host, _, port = address.rpartition(":")
+                socket.create_connection((host.strip("[]"), int(port)), timeout=20).close()
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:
             why = str(error.__cause__ or error).strip().splitlines()[-1].split(". ")[0].rstrip(".")
             raise RuntimeError(
                 f"RAY_ADDRESS is {address}, and Ray can't join a cluster there: {why}."

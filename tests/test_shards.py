@@ -4,6 +4,7 @@ worker is lost, and nothing is done twice.
 
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ import pytest
 from PIL import Image
 
 import lskd_nb
+from lskd_nb import shards
 from lskd_nb.critic.model import Critic
 from lskd_nb.critic.scoring import score_triples
 from lskd_nb.evaluation.baselines import score_items
@@ -165,6 +167,15 @@ def test_what_the_work_raises_ends_the_call(cluster, tmp_path):
     assert not list(tmp_path.glob("*/000*"))
     with pytest.raises(ValueError, match="engine is 'spark'; expected one of local, gpus, ray"):
         Engine("spark")
+
+
+def test_an_address_without_a_cluster_is_said_at_once(monkeypatch):
+    ray = pytest.importorskip("ray")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]  # nobody listens there, once it is closed
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free}")
+    with pytest.raises(RuntimeError, match=rf"RAY_ADDRESS is 127.0.0.1:{free}, .* refused"):
+        shards._join(ray, 2)
 
 
 def kill_a_worker(after: Callable[[], bool]) -> int:

@@ -1,6 +1,6 @@
 """Two hosts on one machine: each has its own network, processes, name, /etc/hosts and /dev/shm, and
-a cable leads from one to the other and nowhere else. The file system is one, as in a cluster whose
-machines share a folder.
+a cable to a switch that leads to the other and nowhere else. The file system is one, as in a
+cluster whose machines share a folder.
 
 A host is a set of Linux namespaces that no name keeps: they are there as long as its first process
 is, and that ends when its standard input does. So nothing is left of a host that is let go or
@@ -17,6 +17,7 @@ from pathlib import Path
 
 NAMESPACES = ["--net", "--pid", "--mount", "--uts", "--ipc"]
 CABLE = "eth0"  # its end in each host
+BRIDGE = "bridge"  # in the switch
 BIN = Path(sys.executable).parent
 # As Debian writes /etc/hosts, a machine's own name leads to itself and to nobody else.
 FIRST_PROCESS = """
@@ -35,12 +36,15 @@ def why_not() -> str:
     """Why there can be no hosts here; "" where there can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "two hosts need Linux and root, for namespaces"
-    probe = ["unshare", *NAMESPACES, "--fork", "ip", "link", "add", CABLE, "type", "veth"]
+    probe = ["unshare", *NAMESPACES, "--fork", "ip", "link", "add", CABLE, "type"]
     try:
-        tried = subprocess.run(probe, capture_output=True, text=True, timeout=60)
+        for kind in ("veth", "bridge"):
+            tried = subprocess.run([*probe, kind], capture_output=True, text=True, timeout=60)
+            if tried.returncode:
+                return f"two hosts need namespaces and a network device {kind}: {tried.stderr}"
     except FileNotFoundError as error:
         return f"two hosts need util-linux and iproute2: {error}"
-    return f"no namespaces or cables here: {tried.stderr.strip()}" if tried.returncode else ""
+    return ""
 
 
 @dataclass
@@ -49,13 +53,19 @@ class Host:
     tells which host wrote it. ``environment`` is that of all its commands.
     """
 
-    number: int
+    number: int  # 0: the switch
     environment: dict[str, str] = field(default_factory=dict)
+    switch: "Host | None" = None
     power: subprocess.Popen | None = None
 
     @property
     def address(self) -> str:
         return f"10.83.0.{self.number}"
+
+    @property
+    def port(self) -> str:
+        """Where its cable ends in the switch."""
+        return f"port{self.number}"
 
     @property
     def group(self) -> int:
@@ -71,6 +81,17 @@ class Host:
             env=os.environ | {"NAME": f"host{self.number}"},
         )
         assert self.power.stdout.readline() == "up\n", "the host does not start"
+        if self.switch is not None:
+            self._connect()
+
+    def _connect(self) -> None:
+        with suppress(subprocess.CalledProcessError):  # the old cable goes with its other end
+            self.switch.network("link", "delete", self.port)
+        to = ["peer", "name", CABLE, "netns", str(self.first_process)]
+        self.switch.network("link", "add", self.port, "type", "veth", *to)
+        self.switch.network("link", "set", self.port, "master", BRIDGE, "up")
+        self.network("address", "add", f"{self.address}/24", "dev", CABLE)
+        self.network("link", "set", CABLE, "up")
 
     @property
     def first_process(self) -> int:
@@ -106,33 +127,27 @@ class Host:
         ``silently``, as when the power fails: then the cable is pulled first.
         """
         if silently:
-            self.network("link", "set", CABLE, "down")
-        self.power.kill()
-        self.power.communicate()
+            self.switch.network("link", "set", self.port, "down")
+        self.end()
 
-
-def connect(first: Host, second: Host) -> None:
-    """Lay a new cable between two hosts that run."""
-    with suppress(subprocess.CalledProcessError):  # the old one goes with its other end
-        first.network("link", "delete", CABLE)
-    to = ["name", CABLE, "netns", str(second.first_process)]
-    first.network("link", "add", CABLE, "type", "veth", "peer", *to)
-    for host in (first, second):
-        host.network("address", "add", f"{host.address}/24", "dev", CABLE)
-        host.network("link", "set", CABLE, "up")
+    def end(self) -> None:
+        if self.power is not None:
+            self.power.kill()
+            self.power.communicate()
 
 
 @contextmanager
 def two_hosts(**environment: str) -> Iterator[tuple[Host, Host]]:
-    """Two hosts with a cable between them; afterwards nothing of them is left."""
-    hosts = Host(1, environment), Host(2, environment)
+    """Two hosts that reach each other; afterwards nothing of them is left."""
+    switch = Host(0)
+    hosts = Host(1, environment, switch), Host(2, environment, switch)
     try:
+        switch.boot()
+        switch.network("link", "add", BRIDGE, "type", "bridge")
+        switch.network("link", "set", BRIDGE, "up")
         for host in hosts:
             host.boot()
-        connect(*hosts)
         yield hosts
     finally:
-        for host in hosts:
-            if host.power is not None:
-                host.power.kill()
-                host.power.communicate()
+        for host in (*hosts, switch):
+            host.end()

@@ -181,6 +181,13 @@ def test_a_batch_that_does_not_come_out_even_is_refused(world, tmp_path):
         d.train(config(world, tmp_path / "s", accumulation=3))
 
 
+@pytest.mark.parametrize("told", ["0", "ten", "-3", "1.5"])
+def test_a_patience_that_is_none_is_refused(world, tmp_path, monkeypatch, told):
+    monkeypatch.setenv("LSKD_LOST_AFTER", told)
+    with pytest.raises(ValueError, match=f"LSKD_LOST_AFTER is '{told}': expected a whole number"):
+        d.train(config(world, tmp_path / "s"))
+
+
 def test_a_training_that_fails_is_named_with_its_reason(world, tmp_path):
     told = config(world, tmp_path / "s", student=str(tmp_path / "none"))
     with pytest.raises(
