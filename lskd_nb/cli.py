@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lskd_nb import cli_import
 from lskd_nb.run_folder import RunError, find_root
+from lskd_nb.runner import import_command
 from lskd_nb.runner.ranges import count, seconds
 
 Command = Callable[[argparse.Namespace, Path], int]
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_looks_ahead(commands)
     _add_publishing(commands)
     _add_labels(commands)
-    cli_import.add_command(commands, _say)
+    import_command.add_command(commands, _say)
     book = commands.add_parser(
         "book", help="gather what a site of the series is built from; make book builds it"
     )

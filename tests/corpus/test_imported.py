@@ -16,7 +16,7 @@ from lskd_nb.corpus.provenance import trainable
 from lskd_nb.corpus.released import write_released
 from lskd_nb.records import CORPUS, REGIONS, REJECTS, SCORES, read_parquet
 from lskd_nb.regions import mentions
-from lskd_nb.run_folder import RunError, RunFolder, imported_from
+from lskd_nb.run_folder import RunError, RunFolder, find_root, imported_from
 
 SAMPLES = find_root().parent / Path("shared/samples/lck")
 
