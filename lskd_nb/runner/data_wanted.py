@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lskd_nb.critic.label_sample import WANTED
 from lskd_nb.runner.findings import Finding, Given
-from lskd_nb.runner.stops import A_FILE, LABELS_WANTED, MODELS, how_to_label, triples_there
+from lskd_nb.runner.stops import A_FILE, MODELS, how_to_label, triples_there
 
 DATA = {  # parameter -> what its folder must hold
     "visual_genome": (
@@ -227,14 +228,14 @@ def _labels(number: str, profile: str, root: Path, run_dir: Path, path: Path) ->
     lacking = [n for n in LABELS.names if n not in table.schema_arrow.names]
     if lacking:
         return Finding(subject, False, f"{path} lacks the columns {', '.join(lacking)}")
-    told = f"{path}, {table.metadata.num_rows:,} labels (the paper has {LABELS_WANTED:,})"
+    told = f"{path}, {table.metadata.num_rows:,} labels (the paper has {WANTED:,})"
     return Finding(subject, True, told)
 
 
 def _no_labels(subject: str, profile: str, root: Path, run_dir: Path, path: Path) -> Finding:
     """Labels can only be made when there are triples: until then nobody misses them."""
     if (triples := triples_there(run_dir)) is None:
-        told = f"about {LABELS_WANTED:,} of its triples, into {path}; the run stops there and says"
+        told = f"about {WANTED:,} of its triples, into {path}; the run stops there and says"
         return Finding(subject, None, f"will be labelled after 02: {told} how")
     told = "\n".join(f"        {line}" for line in how_to_label(profile, root, run_dir, path)[1:-1])
     return Finding(subject, False, f"{path} is not there, and {triples:,} triples are:\n{told}")

@@ -1,14 +1,26 @@
 """What a notebook needs of people or of other places, and what to do where it is not there.
 
 A real run stops once by design: the critic learns from labels by people, of triples that notebook
-02 writes. The run says then what is to be labelled and how, and goes on when it is run again.
+02 writes. A sample of them is drawn then and kept; the run says what of it is to be labelled and
+how, and goes on when it is run again.
 """
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lskd_nb.critic.label_sample import (
+    FILE,
+    LEARN,
+    MEASURE,
+    TO_MEASURE,
+    WANTED,
+    Drawn,
+    draw_sample,
+    learned_from,
+    learns_from,
+)
 from lskd_nb.critic.labels import BY_PEOPLE
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.manifest import Stage
@@ -23,7 +35,6 @@ MODELS = (
 # fmt: on
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 A_FILE = re.compile(r"\.(pth?|bin|ckpt|safetensors|json|parquet)$")
-LABELS_WANTED = 20_000  # the paper's
 
 
 def is_hub_name(name: str) -> bool:
@@ -31,11 +42,18 @@ def is_hub_name(name: str) -> bool:
     return HUB_NAME.fullmatch(name) is not None and not A_FILE.search(name)
 
 
-def require_files(stage: Stage, profile: str, notebooks: Sequence[Notebook] = ()) -> None:
+def require_files(
+    stage: Stage,
+    profile: str,
+    notebooks: Sequence[Notebook] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
     """Return where every file is there that the stage's parameters name and it reads, and that
     another of the ``notebooks`` has to write first.
 
-    Raises ``RunError`` that says which is not, what is done already, and what to do now.
+    Where labels are there and the sample that people label has changed with the triples, that is
+    told to ``say``. Raises ``RunError`` that says which file is not there, what is done already,
+    and what to do now.
     """
     writers = {entry: n for n in notebooks if n.name != stage.notebook.name for entry in n.writes}
     for entry in stage.notebook.reads:
@@ -48,6 +66,10 @@ def require_files(stage: Stage, profile: str, notebooks: Sequence[Notebook] = ()
             )
         name = entry.removeprefix("param:")
         path = stage.resolve(entry) if name != entry else None
+        if name == "labels_file" and path is not None:
+            drawn = _sample(stage, path)
+            if path.exists() and drawn is not None and drawn.gone:
+                say(*_what_changed(drawn))
         if path is None or path.exists():
             continue
         told = str(stage.values[name])
@@ -55,28 +77,71 @@ def require_files(stage: Stage, profile: str, notebooks: Sequence[Notebook] = ()
             continue
         what = f"{stage.notebook.name} needs {name}, which is {told}, and {path} is not there"
         if name == "labels_file":
-            what = "\n".join([what, *how_to_label(profile, stage.root, stage.run_dir, path)])
+            what = "\n".join([what, *how_to_label(profile, stage.root, stage.run_dir, path, drawn)])
         raise RunError(what)
 
 
-def how_to_label(profile: str, root: Path, run_dir: Path, labels_file: Path) -> list[str]:
-    """What is to be labelled, and how labels come into ``labels_file``."""
+def _sample(stage: Stage, labels_file: Path) -> Drawn | None:
+    """The sample that people label for a stage; drawn where the stage waits for labels, looked
+    after where they are there. None where there are no triples.
+    """
+    if triples_there(stage.run_dir) is None:
+        return None
+    if labels_file.exists() and not (stage.run_dir / FILE).exists():
+        return None
+    ours = labels_file if stage.notebook.number == "03" else learned_from(stage.run_dir)
+    number, seed = stage.values.get("labels", WANTED), stage.values.get("seed", 0)
+    return draw_sample(stage.run_dir, ours, int(number), int(seed))
+
+
+def how_to_label(
+    profile: str, root: Path, run_dir: Path, labels_file: Path, drawn: Drawn | None = None
+) -> list[str]:
+    """What is to be labelled, of the sample where it is ``drawn``, and how labels come into
+    ``labels_file``.
+    """
     if (triples := triples_there(run_dir)) is None:
         return ["its labels are of triples, and notebook 02 has not written any yet: run it first"]
-    number, ours = min(LABELS_WANTED, triples), run_dir / BY_PEOPLE
+    ours, measure = run_dir / BY_PEOPLE, run_dir / TO_MEASURE
     run, widget, into = "", f'Annotator("{run_dir}", "your name")', ""
     if run_dir.resolve() != (root / "outputs" / "runs" / profile).resolve():
         run = f" --run {shlex.quote(str(run_dir))}"
     if labels_file.resolve() != ours.resolve():
         widget = widget[:-1] + f', labels="{labels_file}")'
         into = f" --labels {shlex.quote(str(labels_file))}"
+    first = f"now label a sample, {min(WANTED, triples):,} at most, which the run draws:"
+    more: list[str] = []
+    if drawn is not None:
+        learns = learns_from(run_dir, labels_file)
+        first = (
+            f"now label {drawn.number(LEARN if learns else MEASURE):,} of them, a sample that is"
+            f" drawn and kept in {drawn.path}, in one of two ways:"
+        )
+        if learns and (number := drawn.number(MEASURE)):
+            more = [
+                f"and, to measure with, {number:,} others into {measure}, in the same ways: with"
+                f' labels="{measure.name}", or --labels {measure.name}'
+            ]
     return [
         f"done so far: {triples:,} triples in {run_dir / 'triples.parquet'}",
-        f"now label some of them, {number:,} for results like the paper's, in one of two ways:",
+        *(_what_changed(drawn) if drawn is not None else ()),
+        first,
         f"  notebook 07's label widget, {widget}: it writes {labels_file}",
-        f"  lskd labels export {profile}{run} --out tasks.json --number {number}  (Label Studio)",
+        f"  lskd labels export {profile}{run}{into} --out tasks.json  (Label Studio)",
         f"  lskd labels import {profile}{run}{into} export.json",
+        *more,
+        f"lskd labels status {profile}{run} says how far it is",
         "then run again: what is done is not done again",
+    ]
+
+
+def _what_changed(drawn: Drawn) -> list[str]:
+    """What is another in the sample than when it was drawn first; nothing where it is the same."""
+    if not drawn.gone:
+        return []
+    return [
+        f"{drawn.gone:,} triples of the sample are gone, and {drawn.new:,} drawn in their place;"
+        f" the others stay, with their labels: {drawn.path}"
     ]
 
 

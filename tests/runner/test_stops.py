@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lskd_nb.cli import _parser
-from lskd_nb.records import LABELS, write_parquet
+from lskd_nb.cli import main
+from lskd_nb.rehearsal.annotating import annotate_tasks
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner import manifest
 from lskd_nb.runner.parameters import read_notebook
@@ -33,31 +33,51 @@ def unlabelled(tiny, tmp_path, small_run):
     return shutil.copytree(small_run, run)
 
 
-def test_a_run_stops_for_labels_says_how_and_goes_on(unlabelled, tmp_path, lskd):
+def test_a_run_stops_for_labels_says_how_and_goes_on(
+    unlabelled, tmp_path, lskd, monkeypatch, capsys
+):
     run, file = unlabelled, unlabelled / "labels_by_people.parquet"
+    measure = "labels_to_measure.parquet"
     done = lskd(tmp_path, "run", "tiny")
     assert done.returncode == 1 and "03_learn" not in done.stdout
     assert done.stderr.splitlines() == [
         "03_learn needs labels_file, which is outputs/runs/tiny/labels_by_people.parquet, and"
         f" {file} is not there",
         f"done so far: 12 triples in {run / 'triples.parquet'}",
-        "now label some of them, 12 for results like the paper's, in one of two ways:",
+        "now label 9 of them, a sample that is drawn and kept in"
+        f" {run / 'sample_to_label.parquet'}, in one of two ways:",
         f'  notebook 07\'s label widget, Annotator("{run}", "your name"): it writes {file}',
-        "  lskd labels export tiny --out tasks.json --number 12  (Label Studio)",
+        "  lskd labels export tiny --out tasks.json  (Label Studio)",
         "  lskd labels import tiny export.json",
+        f"and, to measure with, 3 others into {run / measure}, in the same ways: with"
+        ' labels="labels_to_measure.parquet", or --labels labels_to_measure.parquet',
+        "lskd labels status tiny says how far it is",
         "then run again: what is done is not done again",
     ]
     # what it says to do is done, by its own commands
-    exported = done.stderr.splitlines()[4].split("(")[0].split()[1:]
-    assert lskd(tmp_path, *exported).returncode == 0
-    tasks = json.loads((tmp_path / "tasks.json").read_text())
-    assert len(tasks) == 12 and _parser().parse_args(["labels", "import", "tiny", "export.json"])
-    label = dict(triple_id="m0-0", annotator="a", accept=True, qa_score=1.0, rationale_score=0.5)
-    write_parquet([label], file, LABELS)
+    exported, imported = (line.split("(")[0].split()[1:] for line in done.stderr.splitlines()[4:6])
+    other = ["--labels", "labels_to_measure.parquet"]
+    seen, sample = [], (run / "sample_to_label.parquet").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LSKD_ROOT", str(tmp_path))
+    assert main(["labels", "status", "tiny"]) == 1
+    for more in ([], other):
+        assert main([*exported, *more]) == 0
+        annotate_tasks(tmp_path / "tasks.json", tmp_path / "export.json")
+        assert main([*imported, *more]) == 0
+        seen.append({t["data"]["image_id"] for t in json.loads(Path("tasks.json").read_text())})
+    assert len(seen[0]) == 3 and len(seen[1]) == 1 and not seen[0] & seen[1]
+    assert main(["labels", "status", "tiny"]) == 0
+    told = capsys.readouterr().out
+    assert "0 of the sample's 9, 9 to go" not in told.split("next:")[1], told
+    assert (
+        f"{run / 'labels_to_measure.parquet'}: 3 triples labelled, by ada@example.org (3)" in told
+    )
     said: list[str] = []
     run_profile("tiny", tmp_path, run, say=said.append)
     assert said[0].endswith("02_write … nothing it reads has changed")
     assert said[1].startswith("[2/2] 03_learn … ") and "cells" in said[1]
+    assert (run / "sample_to_label.parquet").read_bytes() == sample
 
 
 def test_labels_elsewhere_are_asked_for_there(unlabelled, tmp_path):
@@ -68,7 +88,7 @@ def test_labels_elsewhere_are_asked_for_there(unlabelled, tmp_path):
         run_profile("tiny", tmp_path, other, only=["03"], overrides=overrides)
     told, path = str(stopped.value), tmp_path / "test labels.parquet"
     assert f'Annotator("{other}", "your name", labels="{path}"): it writes {path}' in told
-    assert f"lskd labels export tiny --run '{other}' --out tasks.json" in told
+    assert f"lskd labels export tiny --run '{other}' --labels '{path}' --out tasks.json" in told
     assert f"lskd labels import tiny --run '{other}' --labels '{path}' export.json" in told
 
 
