@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lskd_nb.cli_labels import add_labels
+from lskd_nb.critic.label_commands import add_labels
 from lskd_nb.run_folder import RunError, find_root
 from lskd_nb.runner.ranges import count, seconds
 

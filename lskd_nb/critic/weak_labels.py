@@ -13,20 +13,30 @@ FEW_MEASURED = 30  # labels below which a share is not told
 TAIL = 0.025  # of each side of a 95% interval
 
 
-def labels_warnings(accepted: Sequence[bool]) -> list[str]:
-    """What speaks against learning from labels that say this; nothing where there is none."""
+def labels_warnings(accepted: Sequence[bool], learns: bool = True) -> list[str]:
+    """What speaks against labels that say this; nothing where there is none. ``learns``: a critic
+    is to learn from them, else they only measure one.
+    """
     told, number = [], len(accepted)
     if 0 < number < FEW_LABELS:
-        told.append(
-            f"{_labels(number)} {'is' if number == 1 else 'are'} few: below {FEW_LABELS} a critic"
-            " learns little, and what is measured with a part of them is hardly known"
-        )
+        few = f"{_labels(number)} {'is' if number == 1 else 'are'} few: below {FEW_LABELS}"
+        why = "a critic learns little, and " if learns else ""
+        told.append(f"{few} {why}what is measured with {'some of ' * learns}them is hardly known")
     if number and len(set(map(bool, accepted))) == 1:
-        told.append(
-            f"all of {_labels(number)} say {_said(accepted)}: the critic learns nothing of the"
-            " other kind, and AUC is not a number"
-        )
+        why = "a critic learns nothing of the other kind, and " if learns else ""
+        said = "accept" if accepted[0] else "reject"
+        told.append(f"{_all_say(number, said)}: {why}AUC is not a number")
     return told
+
+
+def critic_warnings(
+    accepted: Sequence[bool], measured: Mapping, held_out: int, learns: bool = True
+) -> list[str]:
+    """All that notebook 03 warns of: labels that say this, and ``measured``, which has ``auc`` on
+    so many held-out labels where there was anything to measure.
+    """
+    told = labels_warnings(accepted, learns)
+    return told + (auc_warnings(measured["auc"], held_out) if "auc" in measured else [])
 
 
 def auc_warnings(auc: float, held_out: int) -> list[str]:
@@ -34,7 +44,7 @@ def auc_warnings(auc: float, held_out: int) -> list[str]:
     the same.
     """
     if math.isnan(auc):
-        return [f"AUC is not a number: all of {_labels(held_out)} held out say the same"]
+        return [f"AUC is not a number: {_all_say(held_out, 'the same', ' held out')}"]
     if auc < POOR_AUC:
         return [
             f"AUC on {_labels(held_out)} held out is {auc:.2f}, below {POOR_AUC}: the critic orders"
@@ -87,14 +97,11 @@ def run_warnings(metrics: Mapping) -> list[str]:
     return [f"{number}: {line}" for number in sorted(told) for line in told[number]]
 
 
-def finite(auc: object) -> bool:
-    """Whether a figure is there, and a number."""
-    return isinstance(auc, int | float) and math.isfinite(auc)
-
-
 def _labels(number: int) -> str:
     return f"{number:,} label{'' if number == 1 else 's'}"
 
 
-def _said(accepted: Sequence[bool]) -> str:
-    return "accept" if accepted[0] else "reject"
+def _all_say(number: int, what: str, where: str = "") -> str:
+    if number == 1:
+        return f"the only label{where} says {what}"
+    return f"all {number:,} labels{where} say {what}"

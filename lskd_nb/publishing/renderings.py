@@ -11,6 +11,8 @@ from pathlib import Path
 
 import nbformat
 
+from lskd_nb.critic import NONE, UNFILTERED
+from lskd_nb.critic.weak_labels import run_warnings
 from lskd_nb.records import atomic_path
 from lskd_nb.runner.manifest import notebook_source
 from lskd_nb.runner.parameters import read_notebooks
@@ -52,6 +54,8 @@ TABLE = (
     ("Visual7W, base", "nonlocalized.visual7w.base"),
     ("Visual7W, LSKD", "nonlocalized.visual7w.lskd"),
 )
+
+NOT_FILTERED = f"{UNFILTERED}; where LSKD stands above, all triples were learned from"
 
 
 def look_up(metrics: Mapping, path: str) -> object:
@@ -106,6 +110,8 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
         *lines,
         *(["", *left_out] if left_out else []),
         "",
+        *(f"WARNING, notebook {line}" for line in run_warnings(metrics)),
+        *([NOT_FILTERED] if metrics.get("corpus", {}).get("critic") == NONE else []),
         *_times(metrics),
         f"look at the executed notebooks in {run_dir / 'notebooks'}",
         f"and at {run_dir / 'metrics.json'}",

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from lskd_nb.critic import UNFILTERED
+
 
 def report_markdown(report: Mapping, level: int = 2) -> str:
     """The whole report as Markdown, its headings from ``level`` on."""
@@ -24,9 +26,10 @@ def report_markdown(report: Mapping, level: int = 2) -> str:
         "Contamination of benchmarks",
         "Toxicity",
     )
-    return "\n\n".join(
-        f"{'#' * level} {title}\n\n{text}" for title, text in zip(titles, parts, strict=True)
-    )
+    said = [f"{'#' * level} {title}\n\n{t}" for title, t in zip(titles, parts, strict=True)]
+    if not report.get("filtered", True):
+        said.insert(0, f"**{UNFILTERED}**: nothing was scored, and all triples were kept.")
+    return "\n\n".join(said)
 
 
 def report_tables(report: Mapping) -> dict[str, pd.DataFrame]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lskd_nb.critic import TRAIN
 from lskd_nb.critic.label_sample import WANTED
 from lskd_nb.runner.findings import Finding, Given
 from lskd_nb.runner.stops import A_FILE, MODELS, how_to_label, triples_there
@@ -67,8 +68,10 @@ def files(profile: str, given: Given, root: Path) -> Iterator[Finding]:
                 yield from _pictures(number, name, values, root)
             elif name == "labels_file":
                 run_dir = root / str(values["run_dir"])
+                if values.get("critic", TRAIN) != TRAIN and not (root / value).exists():
+                    continue  # it learns from none
                 yield _labels(number, profile, root, run_dir, root / value)
-            elif name not in MODELS and (A_PATH.search(name) or A_FILE.search(value)):
+            elif name not in (*MODELS, "critic") and (A_PATH.search(name) or A_FILE.search(value)):
                 path, told = root / value, LEFT_EMPTY.get(name, "")
                 there = path.exists()
                 detail = str(path) if there else f"{path} is not there{told}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from lskd_nb.critic import NONE, TRAIN
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.data_wanted import files
 from lskd_nb.runner.disk import bytes_below, disk
@@ -80,8 +81,10 @@ def _models(given: Given, root: Path) -> list[Model]:
     """Every model once, with the notebooks that load it. The hub is asked for all at once."""
     users: dict[str, list[str]] = {}
     for number, values in given.items():
-        for name in MODELS:
+        for name in (*MODELS, "critic"):
             told = values.get(name)
+            if name == "critic" and told in (TRAIN, NONE):
+                continue
             for model in told if isinstance(told, list) else [told]:
                 if model:
                     users.setdefault(str(model), []).append(f"{number} {name}")

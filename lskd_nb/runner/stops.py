@@ -5,11 +5,13 @@ A real run stops once by design: the critic learns from labels by people, of tri
 how, and goes on when it is run again.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lskd_nb.critic import NONE, TRAIN
 from lskd_nb.critic.label_sample import (
     FILE,
     LEARN,
@@ -55,9 +57,10 @@ def require_files(
     told to ``say``. Raises ``RunError`` that says which file is not there, what is done already,
     and what to do now.
     """
+    _named_critic(stage)
     writers = {entry: n for n in notebooks if n.name != stage.notebook.name for entry in n.writes}
     for entry in stage.notebook.reads:
-        if entry in writers and not (stage.run_dir / entry).exists():
+        if entry in writers and not (_is_no_use(stage, entry) or (stage.run_dir / entry).exists()):
             first = writers[entry]
             raise RunError(
                 f"{stage.notebook.name} reads {entry}, which {first.name} writes, and it is not in"
@@ -66,19 +69,61 @@ def require_files(
             )
         name = entry.removeprefix("param:")
         path = stage.resolve(entry) if name != entry else None
-        if name == "labels_file" and path is not None:
+        needs_none = stage.values.get("critic", TRAIN) != TRAIN
+        if name == "labels_file" and path is not None and (path.exists() or not needs_none):
             drawn = _sample(stage, path)
             if path.exists() and drawn is not None and drawn.gone:
                 say(*_what_changed(drawn))
         if path is None or path.exists():
             continue
         told = str(stage.values[name])
+        if name == "labels_file" and needs_none:  # a critic that is not trained here
+            continue
         if name in MODELS and is_hub_name(told):
             continue
         what = f"{stage.notebook.name} needs {name}, which is {told}, and {path} is not there"
         if name == "labels_file":
             what = "\n".join([what, *how_to_label(profile, stage.root, stage.run_dir, path, drawn)])
         raise RunError(what)
+
+
+def _is_no_use(stage: Stage, entry: str) -> bool:
+    """Whether a stage can do without the critic that notebook 03 leaves: it has another, or none.
+    One of a .pth is left there too, converted.
+    """
+    critic = str(stage.values.get("critic", TRAIN))
+    return entry == "critic" and critic != TRAIN and not critic.endswith(".pth")
+
+
+def _named_critic(stage: Stage) -> None:
+    """Raise ``RunError`` where the ``critic`` is a path and not there, or should be notebook 03's,
+    which has trained none.
+    """
+    critic = str(stage.values.get("critic", TRAIN))
+    if critic == TRAIN and "critic" in stage.notebook.reads:
+        other = _critic_of_03(stage.run_dir)
+        if other != TRAIN:
+            raise RunError(
+                f"{stage.notebook.name} has critic {TRAIN!r}, and notebook 03 has trained none: its"
+                f" critic is {other!r}. Give both the same, -p"
+                f" {stage.notebook.number}.critic={shlex.quote(other)}"
+            )
+    if critic in (TRAIN, NONE) or (stage.root / critic).exists() or is_hub_name(critic):
+        return
+    raise RunError(
+        f"{stage.notebook.name} needs critic, which is {critic}, and {stage.root / critic} is not"
+        f" there: expected {TRAIN!r}, {NONE!r}, a critic's folder or hub name, or a LAVIS .pth"
+    )
+
+
+def _critic_of_03(run_dir: Path) -> str:
+    """The ``critic`` that notebook 03 was given when it last ran, if it did."""
+    try:
+        told = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))["notebooks"]
+    except (OSError, ValueError, KeyError):
+        return TRAIN
+    found = [e for name, e in told.items() if name.startswith("03")]
+    return str(found[0].get("parameters", {}).get("critic", TRAIN)) if found else TRAIN
 
 
 def _sample(stage: Stage, labels_file: Path) -> Drawn | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lskd_nb.corpus.index import CorpusIndex
+from lskd_nb.critic import UNFILTERED
 from lskd_nb.records import PARQUET
 from lskd_nb.regions import MENTION
 from lskd_nb.verbalization.disagreement import said
@@ -103,6 +104,8 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
         f"place {verdict.rank:,} of {verdict.total:,}, the best {share:.0%} are kept; place"
         f" {verdict.rank_in_image} of {verdict.of_image} about this image"
     )
+    if verdict.score is None and verdict.kept:
+        return [f"Kept, as all are ({UNFILTERED}): nobody has scored it."]
     if verdict.score is None:
         return ["Dropped: the critic has given it no score."]
     if verdict.threshold is None:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from lskd_nb.cli import main
+from lskd_nb.critic.label_sample import draw_sample
+from lskd_nb.records import LABELS, TRIPLES, read_parquet, write_parquet
 from lskd_nb.rehearsal.annotating import annotate_tasks
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner import manifest
-from lskd_nb.runner.parameters import read_notebook
+from lskd_nb.runner.parameters import Notebook, read_notebook
 from lskd_nb.runner.run import run_profile
-from lskd_nb.runner.stops import is_hub_name
+from lskd_nb.runner.stops import is_hub_name, require_files
 
 LABELS_FILE = 'run_dir: str = "."\nlabels_file: str = ""'
 
@@ -115,6 +117,50 @@ def test_other_files_are_plainly_missed_and_models_of_the_hub_are_not(tiny, tmp_
         run_profile(
             "tiny", tmp_path, tmp_path / "run", (), None, ["6.base=models/deep/student.pth"]
         )
+
+
+def test_a_critic_that_is_not_trained_here_needs_no_labels_and_must_be_there(
+    unlabelled, tmp_path, tiny
+):
+    parameters = LABELS_FILE + '\ncritic: str = "train"'
+    notebook = read_notebook(tiny("03_learn", parameters=parameters, reads=["param:labels_file"]))
+    filtering = read_notebook(tiny("04_keep", parameters=parameters, reads=["critic"]))
+    writer = read_notebook(tiny("03_write", parameters=parameters, writes=["critic"]))
+
+    def needs(one: Notebook, critic: str) -> None:
+        given = {"labels_file": "gone.parquet", "critic": critic}
+        require_files(manifest.Stage(one, given, unlabelled, tmp_path), "tiny", [writer])
+
+    with pytest.raises(RunError, match="03_learn needs labels_file, which is gone.parquet"):
+        needs(notebook, "train")
+    (tmp_path / "mine.pth").touch()
+    for critic in ("none", "mine.pth", "org/critic"):
+        needs(notebook, critic)
+    needs(filtering, "none")
+    for critic in ("train", "mine.pth"):  # which notebook 03 converts
+        with pytest.raises(RunError, match="04_keep reads critic, which 03_write writes"):
+            needs(filtering, critic)
+    with pytest.raises(
+        RunError, match="needs critic, which is models/gone.pth, and .* expected 't"
+    ):
+        needs(filtering, "models/gone.pth")
+
+
+def test_what_is_gone_of_the_sample_is_drawn_again_and_said(unlabelled, tmp_path, capsys):
+    file = unlabelled / "labels_by_people.parquet"
+    draw_sample(unlabelled, file)
+    triples = read_parquet(unlabelled / "triples.parquet", TRIPLES).slice(2)
+    write_parquet(triples, unlabelled / "triples.parquet", TRIPLES)
+    label = dict(triple_id="m2-0", annotator="a", accept=True, qa_score=1.0, rationale_score=0.5)
+    write_parquet([label], file, LABELS)
+    said: list[str] = []
+    for _ in range(2):
+        notebook = read_notebook(tmp_path / "notebooks" / "03_learn.ipynb")
+        given = {"labels_file": str(file)}
+        stage = manifest.Stage(notebook, given, unlabelled, tmp_path)
+        require_files(stage, "tiny", [], said.append)
+    (told,) = said
+    assert told.startswith("2 triples of the sample are gone, and 0 drawn in their place; the")
 
 
 @pytest.mark.parametrize(
