@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lskd_nb.critic.label_commands import add_labels
 from lskd_nb.run_folder import RunError, find_root
 from lskd_nb.runner import import_command
 from lskd_nb.runner.ranges import count, seconds
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_runs(commands)
     _add_looks_ahead(commands)
     _add_publishing(commands)
-    _add_labels(commands)
+    add_labels(commands, _add_run_folder)
     import_command.add_command(commands, _say)
     book = commands.add_parser(
         "book", help="gather what a site of the series is built from; make book builds it"
@@ -170,34 +171,6 @@ def _add_publishing(commands: argparse._SubParsersAction) -> None:
         "--out", type=Path, required=True, metavar="FOLDER", help="where it is written"
     )
     _add_run_folder(export, _export)
-
-
-def _add_labels(commands: argparse._SubParsersAction) -> None:
-    labels = commands.add_parser("labels", help="exchange labels with Label Studio").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    out = labels.add_parser(
-        "export", help="write a run's triples as tasks, and the labelling interface"
-    )
-    out.add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    out.add_argument(
-        "--images",
-        default="/data/local-files/?d=",
-        metavar="PREFIX",
-        help="of the images' addresses (default %(default)s)",
-    )
-    out.add_argument("--number", type=int, help="of triples, drawn by the seed (default: all)")
-    out.add_argument("--seed", type=int, default=0)
-    out.add_argument("--labels", type=Path, help="a label file that goes along")
-    _add_run_folder(out, _export_labels)
-    back = labels.add_parser(
-        "import", help="add the labels of a JSON export to labels_by_people.parquet"
-    )
-    back.add_argument(
-        "--user", action="append", default=[], metavar="7=ada", help="name a user; may be repeated"
-    )
-    back.add_argument("--labels", type=Path, help="the label file, default the run's")
-    _add_run_folder(back, _import_labels, reads="Label Studio's JSON export")
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
@@ -423,23 +396,6 @@ def _export(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
         _say(f"{left_out:,} regions were left out, {why}")
     if options.format == "fiftyone":
         _say(f"to open it: {LOAD_FIFTYONE.format(out=written)}")
-    return 0
-
-
-def _export_labels(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
-    from lskd_nb.critic.label_studio import write_tasks
-
-    number, config = write_tasks(
-        run_dir, options.out, options.images, options.number, options.seed, options.labels
-    )
-    _say(f"{number:,} tasks in {options.out}, the labelling interface in {config}")
-    return 0
-
-
-def _import_labels(options: argparse.Namespace, root: Path, run_dir: Path) -> int:
-    from lskd_nb.critic.label_studio_import import import_labels, named_users
-
-    _say(str(import_labels(options.file, run_dir, options.labels, named_users(options.user))))
     return 0
 
 

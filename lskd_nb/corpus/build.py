@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lskd_nb.corpus.index import CorpusIndex, Filter
-from lskd_nb.records import CORPUS, SCORES, TRIPLES, database, read_parquet
+from lskd_nb.records import CORPUS, PARQUET, SCORES, TRIPLES, database, read_parquet
 
 
 def build(
@@ -55,6 +55,15 @@ def build(
             f"{len(missing)} triples have no score or no image, {missing[0]!r} the first"
         )
     return joined.select(CORPUS.names).cast(CORPUS)
+
+
+def is_filtered(path: str | Path) -> bool:
+    """Whether a critic has scored a corpus: without one its triples have no scores."""
+    with database() as db:
+        scores, rows = db.execute(
+            f"SELECT count(score), count(*) FROM {PARQUET}", [str(path)]
+        ).fetchall()[0]
+    return scores > 0 or rows == 0
 
 
 def find(

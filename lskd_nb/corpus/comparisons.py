@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from lskd_nb.corpus.build import build, load_stage
+from lskd_nb.corpus.build import build, is_filtered, load_stage
 from lskd_nb.critic.filtering import best_share
 from lskd_nb.records import CORPUS, REGIONS, read_parquet, write_parquet
 from lskd_nb.training.launch import corpus_subsets
@@ -58,7 +58,8 @@ def corpora(
 
     ``lskd`` is always there. Files are written into ``student/`` of the run's ``folder``.
     ``accepted`` says which rows of triples.parquet are acceptable by the truth; None where nobody
-    knows. Raises ``ValueError`` for a study that there is none of, and for ``truth`` without one.
+    knows. Raises ``ValueError`` for a study that there is none of, for ``truth`` without one,
+    and for ``thresholds`` where no critic has scored the triples.
     """
     home = Path(folder)
     if unknown := [study for study in studies if study not in STUDIES]:
@@ -75,6 +76,11 @@ def corpora(
         for name, of in subsets.items()
     }
     if {"thresholds", "truth"} & set(studies):
+        if "thresholds" in studies and not is_filtered(home / "corpus.parquet"):
+            raise ValueError(
+                "studies has 'thresholds', and no critic has scored the triples: there is no"
+                " ranking to draw from. Leave it out"
+            )
         tables = *load_stage(home), read_parquet(home / "regions.parquet", REGIONS)
         whole = found[LSKD].triples
         drawn = _drawn(tables[0], tables[1], threshold_shares, seed, accepted, whole)

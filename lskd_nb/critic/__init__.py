@@ -5,3 +5,7 @@ In: triples.parquet and people's labels (records.LABELS). Out: the trained criti
 ``filtering``; ``labels``, ``agreement`` and ``label_studio`` are about the people, ``scoring`` is
 the critic over a whole corpus.
 """
+
+# the parameter `critic`, which says where scores come from, beside names of critics (``origin``)
+TRAIN, NONE = "train", "none"
+UNFILTERED = "unfiltered: no critic"  # what is said of all that was made without one

@@ -13,7 +13,11 @@ from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from lskd_nb.critic.labels import labelled_elsewhere, read_labels, run_triple_ids, shuffled
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lskd_nb.critic.label_sample import to_label
+from lskd_nb.critic.labels import read_labels, run_triple_ids, with_gone
 from lskd_nb.records import REGIONS, TRIPLES, atomic_path, read_parquet
 from lskd_nb.regions import LocatedImage, Region, highlight_colors, located_images, mentions
 from lskd_nb.run_folder import RunFolder
@@ -161,12 +165,12 @@ def write_tasks(
     seed: int = 0,
     labels: str | Path | None = None,
 ) -> tuple[int, Path]:
-    """Write ``number`` triples of a run (None: all), drawn by the seed, as tasks to ``out``, and
-    the labelling config beside it, as .xml.
+    """Write the first ``number`` triples (None: all) that a label file asks for
+    (``label_sample.to_label``) as tasks to ``out``, and the labelling config beside it, as .xml.
 
     ``labels`` is a label file whose labels go along as annotations (one in the run's folder may be
-    still to be made); then triples that another label file of the run has are left out. Returns the
-    number of tasks and the config's path. Raises ``ValueError`` where ``out`` does not end in
+    still to be made); unless the critic learns from it, tasks are those to measure with. Returns
+    the number of tasks and the config's path. Raises ``ValueError`` where ``out`` does not end in
     .json, ``number`` is below 1, the label file is of other triples, a triple's image is not among
     the regions, or one of the two files is there and was not written here: an export with
     annotations, or an interface of your own.
@@ -178,17 +182,15 @@ def write_tasks(
         raise ValueError(f"--number is {number}, expected 1 or more")
     _check_ours(out)
     ids = run_triple_ids(run.folder)
-    done = labelled_elsewhere(run.folder, labels) if labels else set()
-    chosen = [name for name in shuffled(ids, seed) if name not in done][:number]
-    rows = {
-        row["triple_id"]: row
-        for row in read_parquet(run.folder / "triples.parquet", TRIPLES).to_pylist()
-    }
+    chosen = to_label(run.folder, labels, seed)[:number]
+    triples = read_parquet(run.folder / "triples.parquet", TRIPLES)
+    asked = triples.filter(pc.is_in(triples["triple_id"], pa.array(chosen, pa.string())))
+    rows = {row["triple_id"]: row for row in asked.to_pylist()}
     of: dict[str, list[dict]] = {}
     begun = labels and (
         Path(labels).exists() or Path(labels).parent.resolve() != run.folder.resolve()
     )
-    for label in read_labels(labels, ids).to_pylist() if begun else ():
+    for label in read_labels(labels, with_gone(labels, ids)).to_pylist() if begun else ():
         of.setdefault(label["triple_id"], []).append(label)
     images = {
         i.image_id: i for i in located_images(read_parquet(run.folder / "regions.parquet", REGIONS))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lskd_nb.critic.label_studio import SCORES
-from lskd_nb.critic.labels import BY_PEOPLE, label_error, label_file, run_triple_ids
+from lskd_nb.critic.labels import BY_PEOPLE, label_error, label_file, run_triple_ids, with_gone
 from lskd_nb.records import REJECTS, write_parquet
 from lskd_nb.run_folder import RunFolder
 
@@ -256,7 +256,7 @@ def import_labels(
     run = RunFolder(run_folder)
     labels, ids = Path(labels or run.folder / BY_PEOPLE), run_triple_ids(run.folder)
     rows, rejects = read_export(export, ids, names)
-    file = label_file(labels, ids)
+    file = label_file(labels, with_gone(labels, ids))
     there = {(r["triple_id"], r["annotator"]): r for r in file.read().to_pylist()}
     new = [r for r in rows if (r["triple_id"], r["annotator"]) not in there]
     again = [

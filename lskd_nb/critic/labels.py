@@ -82,12 +82,14 @@ class RunLabels:
     rejects: list[dict]
 
 
-def labels_of_run(path: str | Path, triple_ids: Collection[str], stage: str) -> RunLabels:
+def labels_of_run(
+    path: str | Path, triple_ids: Collection[str], stage: str, needs_one: bool = True
+) -> RunLabels:
     """Labels by people of any triples, parted into those of this run and others, which ``stage``
     rejects.
 
     Raises as ``read_labels`` does for what is no label, and ``ValueError`` where not one of them is
-    of this run.
+    of this run, if it ``needs_one``.
     """
     path, known = Path(path), triple_ids
     if not isinstance(known, Mapping | Set):
@@ -102,7 +104,7 @@ def labels_of_run(path: str | Path, triple_ids: Collection[str], stage: str) -> 
     ids = read_parquet(path, LABELS)["triple_id"].to_pylist()
     table = read_labels(path, set(ids))
     here = np.array([i in known for i in ids], dtype=bool)
-    if not here.any():
+    if needs_one and not here.any():
         told = f"none of its {len(ids):,} labels is of this run's {len(known):,} triples"
         raise ValueError(
             f"{path}: {told if ids else 'it has no labels yet'}; label them with the annotation"
@@ -244,6 +246,17 @@ def labelled_elsewhere(folder: str | Path, own: str | Path) -> set[str]:
         if set(LABELS.names) <= set(pq.read_schema(path).names):  # not what an import has rejected
             found.update(pq.read_table(path, columns=["triple_id"])["triple_id"].to_pylist())
     return found
+
+
+def with_gone(path: str | Path, triple_ids: Collection[str]) -> set[str]:
+    """Triples that the labels of a file may be of: those of a run, and, where one of its labels is
+    of them, the others too that it has labels of. Notebook 02 may have written other triples since.
+    """
+    known = set(triple_ids)
+    if not Path(path).exists():
+        return known
+    labelled = read_parquet(path, LABELS)["triple_id"].to_pylist()
+    return known | set(labelled) if known.intersection(labelled) else known
 
 
 def run_triple(folder: str | Path, triple_id: str) -> dict:

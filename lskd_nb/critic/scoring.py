@@ -82,6 +82,12 @@ def shards_of(
     return ScoreShards(folder, pc.sort_indices(triples["image_id"]))
 
 
+def no_scores(triples: pa.Table, out: str | Path) -> pa.Table:
+    """What stands for scores where no critic gives any: a row of nulls for each triple."""
+    names = [{"triple_id": name} for name in triples["triple_id"].to_pylist()]
+    return write_parquet(names, out, SCORES)
+
+
 def _judging(critic: str, regions: str, image_root: str, view_store: str | None) -> Work:
     loaded = load_critic(critic)
     if _has_gpu():

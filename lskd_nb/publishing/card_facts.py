@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lskd_nb.corpus.provenance import provenance_of
+from lskd_nb.critic import NONE, TRAIN, UNFILTERED
+from lskd_nb.publishing.card_texts import NOT_SCORED, SCORED, SCORED_BY
 from lskd_nb.publishing.report import report_there
+from lskd_nb.publishing.report_text import code, interval
 from lskd_nb.publishing.what_it_took import what_it_took
 from lskd_nb.records import CORPUS, read_parquet
 
@@ -35,6 +38,11 @@ class RunFacts:
     def mini(self) -> bool:
         """Whether the run is the mini world's: drawn pictures, texts by a rule-based writer."""
         return all(t.startswith("mini-") for t in self.teachers)
+
+    @property
+    def critic(self) -> str:
+        """Who scored the triples, as notebook 04's parameter ``critic`` says."""
+        return str(self.metrics.get("corpus", {}).get("critic", TRAIN))
 
 
 def run_facts(folder: str | Path) -> RunFacts:
@@ -72,6 +80,45 @@ def run_facts(folder: str | Path) -> RunFacts:
         trained,
         provenance_of(folder),
         tuple(what_it_took(notebooks, _json(folder / "metrics.json"))),
+    )
+
+
+def filtered(facts: RunFacts) -> str:
+    """Who scored the triples, and which were kept."""
+    told = facts.metrics.get("corpus", {})
+    kept = "the best were kept"
+    if "raw" in told and told.get("threshold") is not None:
+        kept = (
+            f"{told['triples']:,} of {told['raw']:,} were kept,"
+            f" those of a probability of at least {told['threshold']:.3f}"
+        )
+    if facts.critic == NONE:
+        return NOT_SCORED
+    how = SCORED if facts.critic == TRAIN else SCORED_BY
+    return how.format(critic=code(facts.critic), kept=kept)
+
+
+def chosen(facts: RunFacts) -> str:
+    """Which of the triples a student learned from."""
+    return f" ({UNFILTERED})" if facts.critic == NONE else " that a critic kept"
+
+
+def acceptability(facts: RunFacts) -> str:
+    """How much of the triples is acceptable, and on how many labels that rests."""
+    told = facts.metrics.get("acceptability", {})
+    by = "by the mini world's truth" if facts.mini else "by the labels that notebook 04 was given"
+    what = {"raw": "of what was written", "kept": "of what was kept"}
+    known = {name: told[name] for name in what if "mean" in told.get(name, {})}
+    if not known:
+        return "How many of the triples are acceptable was not measured."
+    shares = ", ".join(
+        f"{interval(of)} {what[name]} ({of['n']:,} measured)" for name, of in known.items()
+    )
+    if "kept" not in known:
+        return f"Acceptable, in %, {by}: {shares}. Of what was kept too few were measured."
+    return (
+        f"Acceptable, in %, {by}: {shares}; 95% intervals over images. So"
+        f" {100 - 100 * told['kept']['mean']:.0f} in 100 triples are not acceptable."
     )
 
 

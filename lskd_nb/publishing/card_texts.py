@@ -1,5 +1,7 @@
 """What cards say whatever the run: how things are made, what they are for, where they fail."""
 
+from lskd_nb.critic import UNFILTERED
+
 FIELDS = {
     "triple_id": "unique",
     "image_id": "unique for each image",
@@ -36,11 +38,14 @@ HOW_CORPUS = (
     "Images were put into words by verbalizers (places, objects and concepts, captions,"
     " descriptions of regions, answers to questions). A teacher that sees only these words"
     " ({teacher}) wrote questions, answers and rationales about numbered regions; what mentions a"
-    " region that is not there was rejected. A critic trained on labelled triples scored each;"
-    " {kept}. The method is *Localized Symbolic Knowledge Distillation*."
+    " region that is not there was rejected. {filtered}. The method is"
+    " *Localized Symbolic Knowledge Distillation*."
 )
+SCORED = "A critic trained on labelled triples scored each; {kept}"
+SCORED_BY = "A critic that was not trained here, {critic}, scored each; {kept}"
+NOT_SCORED = f"Nobody scored them and all were kept (**{UNFILTERED}**)"
 HOW_STUDENT = (
-    "Distilled from {triples} triples that a critic kept, on images with the offered regions drawn"
+    "Distilled from {triples} triples{filtered}, on images with the offered regions drawn"
     " in the colours of their ids, which are shuffled. The vision encoder is frozen; the Q-Former"
     " learns by contrast (ITC), matching (ITM) and writing (LM)."
 )
@@ -79,6 +84,19 @@ LIMITS = (
         " they sound certain. Guesses about people may rest on stereotypes."
     ),
     "English only. Texts carry the tastes of the critic as well: what it likes is kept more often.",
+)
+# in place of what a critic is in LIMITS, where there was none
+NO_CRITIC = (
+    (
+        "Texts are written by a model from descriptions of the images, and nothing was filtered"
+        " (no critic): expect that many are wrong."
+    ),
+    (
+        "The teacher has not seen the images: what the verbalizers got wrong, it may repeat, and"
+        " nothing was there to find it."
+    ),
+    LIMITS[2],
+    "English only.",
 )
 LIMITS_MINI = (
     (

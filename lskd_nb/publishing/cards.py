@@ -6,11 +6,14 @@ those are missing the card says so. A mini run is named for what it is.
 """
 
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from pathlib import Path
 
 import pyarrow as pa
 
-from lskd_nb.publishing.card_facts import RunFacts
+from lskd_nb.critic import NONE, UNFILTERED
+from lskd_nb.critic.weak_labels import run_warnings
+from lskd_nb.publishing.card_facts import RunFacts, acceptability, chosen, filtered
 from lskd_nb.publishing.card_texts import (
     CITATION,
     FIELDS,
@@ -21,6 +24,7 @@ from lskd_nb.publishing.card_texts import (
     LIMITS,
     LIMITS_MINI,
     LOADING,
+    NO_CRITIC,
     NO_RECIPE,
     NO_REPORT,
     USE,
@@ -55,6 +59,7 @@ FILES = {
     "scores": "data/scores.parquet",
     "regions": "data/regions.parquet",
 }
+PROBABILITIES = "the critic's probabilities for it"
 BENCHMARKS = (  # what a student is measured by: name, task, the place of its figure in metrics.json
     ("VCR Q→A", "vcr", "vcr.{}.q_a"),
     ("VCR QA→R", "vcr", "vcr.{}.qa_r"),
@@ -110,18 +115,19 @@ def dataset_card(facts: RunFacts, licence: str = "", images: bool = False):
         ),
         "How it was made": (
             facts.imported
-            or HOW_CORPUS.format(teacher=_codes(facts.teachers), kept=_kept(facts))
+            or HOW_CORPUS.format(teacher=_codes(facts.teachers), filtered=filtered(facts))
             + "\n\n"
-            + _acceptability(facts)
+            + acceptability(facts)
         ),
         "Fields": (
             table(
                 ("field of `kept`", "type", "what it is"),
                 [(code(f.name), code(f.type), FIELDS[f.name]) for f in CORPUS],
             )
-            + "\n\n`raw` has what the teacher wrote before the filter, `scores` the critic's"
-            " probabilities for it, `regions` the images and all their boxes. `corpus.jsonl` is"
-            " `kept` in the format of the corpus that the paper's authors released."
+            + "\n\n`raw` has what the teacher wrote before the filter, `scores`"
+            f" {'nothing, as there was no critic' if facts.critic == NONE else PROBABILITIES},"
+            " `regions` the images and all their boxes. `corpus.jsonl` is `kept` in the format of"
+            " the corpus that the paper's authors released."
         ),
         "Figures": figures,
         **_use(facts),
@@ -174,9 +180,10 @@ def student_card(facts: RunFacts, name: str, dataset: str | None = None, licence
     ]
     figures = "Not measured: metrics.json has no evaluation."
     if rows:
-        figures = table(("%", "base", "unfiltered triples, same number", "**LSKD**"), rows)
+        ours = f"**{UNFILTERED}**" if facts.critic == NONE else "**LSKD**"
+        figures = table(("%", "base", "unfiltered triples, same number", ours), rows)
         figures += "\n\n95% bootstrap intervals over images."
-    how = HOW_STUDENT.format(triples=f"{facts.triples:,}")
+    how = HOW_STUDENT.format(triples=f"{facts.triples:,}", filtered=chosen(facts))
     sections = {
         "What it is": (
             f"A stage-1 BLIP-2 ({_base(facts)}) that tells how well a text about pointed regions"
@@ -215,7 +222,7 @@ def critic_card(facts: RunFacts, name: str, dataset: str | None = None, licence:
             metric_value=round(measured[key], 4),
         )
         for told, kind, key in kinds
-        if key in measured
+        if isfinite(measured.get(key, nan))  # AUC is none where all labels say the same
     ]
     data = _model_data(ModelCardData, facts, name, results, dataset, licence)
     rows = [(told, f"{measured[key]:.3f}") for told, _, key in kinds if key in measured]
@@ -226,7 +233,7 @@ def critic_card(facts: RunFacts, name: str, dataset: str | None = None, licence:
     figures = "Not measured: metrics.json has no critic."
     if rows:
         figures = table((f"on {measured.get('held_out', 0):,.0f} held-out labels", ""), rows)
-        figures += "\n\n" + _acceptability(facts)
+        figures += "\n\n" + acceptability(facts)
     sections = {
         "What it is": (
             f"A stage-1 BLIP-2 ({_base(facts, '03')}) with heads that give the probability that a"
@@ -268,7 +275,8 @@ def corpus_summary(corpus: pa.Table, facts: Mapping[str, object]) -> str:
     ]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += [f"- triples by {code(f['values'])}: {f['counts']}" for f in families]
-    return "\n".join([*lines, "", LIMITS[0]]) + "\n"
+    limits = NO_CRITIC if UNFILTERED in facts.values() else LIMITS
+    return "\n".join([*lines, "", limits[0]]) + "\n"
 
 
 # ------------------------------------------------------------------------------------ parts of them
@@ -332,28 +340,6 @@ def _images(facts: RunFacts, included: bool) -> str:
     return told + (" They are in `images/`." if included else "")
 
 
-def _kept(facts: RunFacts) -> str:
-    told = facts.metrics.get("corpus", {})
-    if "raw" not in told:
-        return "the best were kept"
-    return (
-        f"{told['triples']:,} of {told['raw']:,} were kept,"
-        f" those of a probability of at least {told['threshold']:.3f}"
-    )
-
-
-def _acceptability(facts: RunFacts) -> str:
-    told = facts.metrics.get("acceptability", {})
-    if not {"raw", "kept"} <= told.keys():
-        return "How many of the triples are acceptable was not measured."
-    by = "by the mini world's truth" if facts.mini else "by the labels that notebook 04 was given"
-    return (
-        f"Acceptable, in %, {by}: {interval(told['raw'])} of what was written,"
-        f" {interval(told['kept'])} of what was kept (95% intervals over images). So"
-        f" {100 - 100 * told['kept']['mean']:.0f} in 100 triples are not acceptable."
-    )
-
-
 def _base(facts: RunFacts, notebook: str = "05") -> str:
     base = str(facts.parameters.get(notebook, {}).get("base", "a base that is not recorded"))
     return f"from {code(Path(base).name if Path(base).is_absolute() else base)}"
@@ -401,7 +387,9 @@ def _recipe(facts: RunFacts, part: str) -> str:
 
 
 def _use(facts: RunFacts) -> dict[str, str]:
-    limits = (*(LIMITS_MINI if facts.mini else ()), *LIMITS)
+    weak = [f"Weak labels, notebook {line}." for line in run_warnings(facts.metrics)]
+    usual = NO_CRITIC if facts.critic == NONE else LIMITS
+    limits = (*weak, *(LIMITS_MINI if facts.mini else ()), *usual)
     return {
         "Intended use": USE_MINI if facts.mini else USE,
         "Limitations": "\n".join(f"- {line}" for line in limits),

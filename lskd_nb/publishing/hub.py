@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lskd_nb.critic import TRAIN
 from lskd_nb.publishing.secrets_scan import disclosures_in, is_config, without_folders
 from lskd_nb.records import place_for
 from lskd_nb.run_folder import RunError, imported_from
@@ -225,6 +226,9 @@ def check_ready(run_dir: Path, names: Mapping[str, str]) -> None:
         raise RunError(
             f"{run_dir} is not finished: notebook {', '.join(unfinished)} has not ended well"
         )
+    used = {n.split("_")[0]: e["parameters"].get("critic", TRAIN) for n, e in told.items()}
+    if "critic" in names and used["03"] != TRAIN:
+        raise RunError(f"{run_dir} has trained no critic to publish: 03.critic is {used['03']!r}")
 
 
 def _lay_out(

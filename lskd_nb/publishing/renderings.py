@@ -13,6 +13,8 @@ import duckdb
 import nbformat
 import pyarrow.parquet as pq
 
+from lskd_nb.critic import NONE, UNFILTERED
+from lskd_nb.critic.weak_labels import run_warnings
 from lskd_nb.records import PARQUET, atomic_path
 from lskd_nb.runner.manifest import notebook_source
 from lskd_nb.runner.parameters import read_notebooks
@@ -55,6 +57,8 @@ TABLE = (
     ("Visual7W, base", "nonlocalized.visual7w.base"),
     ("Visual7W, LSKD", "nonlocalized.visual7w.lskd"),
 )
+
+NOT_FILTERED = f"{UNFILTERED}; where LSKD stands above, all triples were learned from"
 
 
 def look_up(metrics: Mapping, path: str) -> object:
@@ -113,6 +117,8 @@ def result_lines(run_dir: Path, pooled_path: Path) -> list[str]:
         *(["", *left_out] if left_out else []),
         "",
         *count_lines(run_dir),
+        *(f"WARNING, notebook {line}" for line in run_warnings(metrics)),
+        *([NOT_FILTERED] if metrics.get("corpus", {}).get("critic") == NONE else []),
         *_times(metrics),
         f"look at the executed notebooks in {run_dir / 'notebooks'}",
         f"and at {run_dir / 'metrics.json'}",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from lskd_nb.corpus.build import is_filtered
 from lskd_nb.corpus.dedup import JACCARD, TRIPLE, duplicates
 from lskd_nb.corpus.person_attributes import attribute_shares, shares
 from lskd_nb.corpus.provenance import provenance_of
@@ -74,6 +75,7 @@ def report_run(
     corpus, raw = folder / "corpus.parquet", folder / "triples.parquet"
     report = dict(
         files=file_fingerprints(folder),
+        filtered=is_filtered(corpus),
         kept=composition(corpus),
         raw=composition(raw),
         repeats=duplicates(corpus, near),

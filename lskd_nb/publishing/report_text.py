@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from lskd_nb.critic import UNFILTERED
+
 RAW_IS_KEPT = (
     "Raw and kept are the same here: the corpus was imported, and what its makers' filter dropped"
     " is not in the file. So nothing is known of what it changed."
@@ -33,6 +35,8 @@ def report_markdown(report: Mapping, level: int = 2) -> str:
     if origin := report.get("imported"):
         told[2] += f"\n\n{RAW_IS_KEPT}"
         told = [origin, *told]
+    elif not report.get("filtered", True):
+        told.insert(0, f"**{UNFILTERED}**: nothing was scored, and all triples were kept.")
     return "\n\n".join(told)
 
 

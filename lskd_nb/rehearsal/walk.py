@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# DS
+from lskd_nb.critic.label_sample import FILE as SAMPLE
+from lskd_nb.critic.label_sample import TO_MEASURE
 from lskd_nb.records import atomic_path
 from lskd_nb.rehearsal import server
 from lskd_nb.rehearsal.annotating import annotate_tasks
@@ -226,20 +227,26 @@ def run_all(
     walk.lskd("run", profile, "--only", "01b", *options_of(changes, "01b"))
     if consent:
         walk.lskd("estimate", profile, *options_of(changes, "02"))
-    stops = dict(ends=(1,), words=("labels_file", "label")) if labels else {}
+    stops = dict(ends=(1,), words=("labels_file", "label", SAMPLE)) if labels else {}
     walk.lskd("run", profile, *options_of({**changes, **consent}), **stops)
+    measured = {}
     if labels:
         _label(walk, labels)
-    walk.lskd("run", profile, *options_of(changes))
+        measured = {"04.labels_file": Path(labels).with_name(TO_MEASURE)}
+    walk.lskd("run", profile, *options_of({**changes, **measured}))
     walk.lskd("run", profile, "--only", "08", *options_of(changes, "08"))
 
 
 def _label(walk: Walk, labels: str) -> None:
-    """What people do before the critic can learn."""
+    """What people do before the critic can learn: both parts of the sample, each into its file."""
     tasks, export = walk.folder / "tasks.json", walk.folder / "export.json"
-    walk.lskd("labels", "export", walk.profile, "--out", str(tasks), "--number", "120")
-    walk.say(f"  two annotators made {annotate_tasks(tasks, export)} annotations")
-    walk.lskd("labels", "import", walk.profile, str(export))
+    walk.lskd("labels", "status", walk.profile, ends=(1,), words=("no labels yet", "next: "))
+    for to_measure in ((), ("--labels", TO_MEASURE)):
+        out = ("--out", str(tasks), "--number", "120")
+        walk.lskd("labels", "export", walk.profile, *to_measure, *out)
+        walk.say(f"  two annotators made {annotate_tasks(tasks, export)} annotations")
+        walk.lskd("labels", "import", walk.profile, *to_measure, str(export))
+    walk.lskd("labels", "status", walk.profile, words=("Krippendorff", "warning: ", "next: "))
     if not (walk.folder / labels).exists():
         raise RunError(f"labels_file is {labels}, and that is not where labels were imported to")
 

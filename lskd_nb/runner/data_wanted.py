@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lskd_nb.critic import TRAIN
+from lskd_nb.critic.label_sample import WANTED
 from lskd_nb.runner.findings import Finding, Given
-from lskd_nb.runner.stops import A_FILE, LABELS_WANTED, MODELS, how_to_label, triples_there
+from lskd_nb.runner.stops import A_FILE, MODELS, how_to_label, triples_there
 from lskd_nb.sources.image_folder import files_below, is_picture
 from lskd_nb.verbalization.images import TEXTS, sources_of
 
@@ -68,8 +70,10 @@ def files(profile: str, given: Given, root: Path) -> Iterator[Finding]:
                 yield from _pictures(number, name, values, root)
             elif name == "labels_file":
                 run_dir = root / str(values["run_dir"])
+                if values.get("critic", TRAIN) != TRAIN and not (root / value).exists():
+                    continue  # it learns from none
                 yield _labels(number, profile, root, run_dir, root / value)
-            elif name not in MODELS and (A_PATH.search(name) or A_FILE.search(value)):
+            elif name not in (*MODELS, "critic") and (A_PATH.search(name) or A_FILE.search(value)):
                 path, told = root / value, LEFT_EMPTY.get(name, "")
                 there = path.exists()
                 detail = str(path) if there else f"{path} is not there{told}"
@@ -288,14 +292,14 @@ def _labels(number: str, profile: str, root: Path, run_dir: Path, path: Path) ->
     lacking = [n for n in LABELS.names if n not in table.schema_arrow.names]
     if lacking:
         return Finding(subject, False, f"{path} lacks the columns {', '.join(lacking)}")
-    told = f"{path}, {table.metadata.num_rows:,} labels (the paper has {LABELS_WANTED:,})"
+    told = f"{path}, {table.metadata.num_rows:,} labels (the paper has {WANTED:,})"
     return Finding(subject, True, told)
 
 
 def _no_labels(subject: str, profile: str, root: Path, run_dir: Path, path: Path) -> Finding:
     """Labels can only be made when there are triples: until then nobody misses them."""
     if (triples := triples_there(run_dir)) is None:
-        told = f"about {LABELS_WANTED:,} of its triples, into {path}; the run stops there and says"
+        told = f"about {WANTED:,} of its triples, into {path}; the run stops there and says"
         return Finding(subject, None, f"will be labelled after 02: {told} how")
     told = "\n".join(f"        {line}" for line in how_to_label(profile, root, run_dir, path)[1:-1])
     return Finding(subject, False, f"{path} is not there, and {triples:,} triples are:\n{told}")

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lskd_nb.critic.label_sample import WANTED
 from lskd_nb.runner.findings import Finding, Given
-from lskd_nb.runner.stops import LABELS_WANTED, triples_there
+from lskd_nb.runner.stops import triples_there
 from lskd_nb.sources.image_folder import files_below, is_picture
 from lskd_nb.verbalization.images import sources_of
 
@@ -148,7 +149,7 @@ def _views_stored(number: str, values: Mapping[str, object], triples: int, root:
     """How many views a notebook keeps the features of."""
     keep = float(values.get("keep") or 0.2)
     if number == "03" and values.get("store_views"):
-        labels = LABELS_WANTED if values.get("labels_file") else int(values["labels"])
+        labels = int(values.get("labels") or WANTED)
         read = 2 * keep * triples if values.get("adapt_steps") else 0
         return round(min(labels, triples) * (1 + int(values.get("shuffles") or 0)) + read)
     if number == "04" and values.get("store_views"):

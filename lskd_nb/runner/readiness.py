@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from lskd_nb.critic import NONE, TRAIN
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner.data_wanted import files
 from lskd_nb.runner.disk import bytes_below, disk
@@ -101,8 +102,10 @@ def _models(given: Given, root: Path, of_the_hub: bool = True) -> list[Model]:
     """
     users: dict[str, list[str]] = {}
     for number, values in given.items():
-        for name in MODELS:
+        for name in (*MODELS, "critic"):
             told = values.get(name)
+            if name == "critic" and told in (TRAIN, NONE):
+                continue
             for model in told if isinstance(told, list) else [told]:
                 if model and (of_the_hub or not _is_of_the_hub(str(model), root)):
                     users.setdefault(str(model), []).append(f"{number} {name}")

@@ -98,7 +98,7 @@ def run_profile(
         for count, notebook in enumerate(chosen, 1):
             title = f"[{count}/{len(chosen)}] {notebook.name} …"
             stage = manifest.Stage(notebook, given[notebook.name], run_dir, root)
-            require_files(stage, profile, notebooks)
+            require_files(stage, profile, notebooks, say)
             agreed = manifest.agreed(record, stage)
             before = manifest.fingerprint(agreed, hashes)
             if manifest.is_current(record, stage, hashes, before):

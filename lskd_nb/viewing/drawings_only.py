@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from lskd_nb.viewing.markup import warning_html
+from lskd_nb.viewing.markup import warnings_html
 
 WEIGHTS, WRITER = "lskd_nb/mini/weights", "mini-rule-based-writer"
 WORLD, TRUTH = "world", "truth.jsonl"  # in the folder of a run on the mini world
@@ -63,4 +63,4 @@ def warn(run: str | Path, models: Iterable[str | None], instead: str) -> None:
     from IPython.display import HTML, display
 
     if told := warning(run, models, instead):
-        display(HTML(warning_html(told)))
+        display(HTML(warnings_html([told])))

@@ -84,15 +84,6 @@ def line_html(name: str, shown: str) -> str:
     )
 
 
-def warning_html(text: str) -> str:
-    """A text that nobody should pass over, escaped, in a box."""
-    return (
-        f'<div role="note" style="border-left:6px solid {DROPPED_COLOR};padding:6px 12px;'
-        'margin:4px 0;font:14px/1.5 system-ui,sans-serif"><b>Warning.</b> '
-        f"{html.escape(text)}</div>"
-    )
-
-
 def picture_html(
     image: Image.Image,
     regions: Sequence[Region],
@@ -218,3 +209,15 @@ def _rules(ids: Sequence[int]) -> str:
             " solid currentColor;outline-offset:1px}"
         )
     return rules
+
+
+def warnings_html(lines: Sequence[str]) -> str:
+    """Warnings in a box that is not overlooked; nothing where there are none."""
+    if not lines:
+        return ""
+    told = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return (
+        f'<div role="alert" style="border:2px solid {DROPPED_COLOR};border-radius:4px;'
+        f'padding:6px 12px;margin:6px 0;font-family:system-ui,sans-serif"><b>Warning</b>'
+        f'<ul style="margin:4px 0">{told}</ul></div>'
+    )

@@ -5,6 +5,8 @@ was not measured.
 import html
 from collections.abc import Collection, Mapping
 
+from lskd_nb.critic import UNFILTERED
+
 # zero-shot, table 2 of the paper: VCR Q→A, QA→R, Q→AR, Sherlock, VisualCOMET, A-OKVQA, SNLI-VE,
 # Visual7W
 PAPER = {
@@ -30,12 +32,19 @@ FITTED = {  # beside the zero-shot figure, which is the one to compare with the 
 STUDENTS = {"base": "BLIP-2", "unfiltered": "+ unfiltered, same size", "lskd": "+ LSKD"}
 
 
-def result_table(metrics: Mapping, without: Collection[str] = ()) -> str:
+UNFILTERED_STUDENTS = STUDENTS | {
+    "unfiltered": f"+ all triples ({UNFILTERED})",
+    "lskd": f"+ the same triples ({UNFILTERED})",
+}
+
+
+def result_table(metrics: Mapping, without: Collection[str] = (), filtered: bool = True) -> str:
     """The run's results on the six benchmarks with intervals, beside the paper's own, as HTML.
 
     Where ``metrics`` has them: the items of each set and how many records were left out
     (``benchmarks``), the pixels that each system saw (``systems``). What was not measured is said.
-    ``without`` are systems that have no row: they answered VCR alone.
+    ``without`` are systems that have no row: they answered VCR alone. Where no critic has
+    ``filtered`` the triples, the students' names say so.
     """
     columns = dict(COLUMNS)
     place = list(columns).index("SNLI-VE") + 1
@@ -64,7 +73,8 @@ def result_table(metrics: Mapping, without: Collection[str] = ()) -> str:
     }
     others = dict.fromkeys((*metrics.get("systems", ()), *metrics.get("vcr", ())))
     rows = [row(s, s) for s in others if s not in STUDENTS and s not in {*smaller, *without}]
-    rows += [row(system, name) for system, name in STUDENTS.items()]
+    names = STUDENTS if filtered else UNFILTERED_STUDENTS
+    rows += [row(system, name) for system, name in names.items()]
     if counts := metrics.get("benchmarks"):
         rows.append(("items", [_items(counts, path) for path in columns.values()]))
     papers = {name: list(map(str, values)) for name, values in PAPER.items()}

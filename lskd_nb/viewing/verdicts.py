@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lskd_nb.corpus.index import CorpusIndex
+from lskd_nb.critic import UNFILTERED
 from lskd_nb.records import PARQUET
 from lskd_nb.regions import MENTION
 from lskd_nb.run_folder import imported_from
@@ -109,6 +110,8 @@ def reasons(verdict: Verdict, rationale: str, told: str) -> list[str]:
     )
     if verdict.imported:
         return [_imported(verdict), *map(_label, verdict.labels)]
+    if verdict.score is None and verdict.kept:
+        return [f"Kept, as all are ({UNFILTERED}): nobody has scored it."]
     if verdict.score is None:
         return ["Dropped: the critic has given it no score."]
     if verdict.threshold is None:

@@ -136,7 +136,8 @@ def test_labels_are_made_after_the_triples(project, data, small_run):
     shutil.copytree(small_run, run)
     told = project.found()["03 labels_file"]
     assert told.ok is False and f"{project.root / file} is not there, and 12 triples" in told.detail
-    assert "lskd labels export a100 --out tasks.json --number 12" in told.detail
+    assert "lskd labels export a100 --out tasks.json" in told.detail
+    assert not (run / "sample_to_label.parquet").exists(), "a check draws nothing"
 
 
 def test_labels_must_be_a_table_with_the_columns_of_labels(project, data):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from lskd_nb.cli import _parser
+from lskd_nb.cli import main
 from lskd_nb.corpus.imported import import_corpus
-from lskd_nb.records import LABELS, write_parquet
+from lskd_nb.critic.label_sample import draw_sample
+from lskd_nb.records import LABELS, TRIPLES, read_parquet, write_parquet
+from lskd_nb.rehearsal.annotating import annotate_tasks
 from lskd_nb.run_folder import RunError
 from lskd_nb.runner import manifest
-from lskd_nb.runner.parameters import read_notebook
+from lskd_nb.runner.parameters import Notebook, read_notebook
 from lskd_nb.runner.run import run_profile
-from lskd_nb.runner.stops import is_hub_name
+from lskd_nb.runner.stops import is_hub_name, require_files
 
 LABELS_FILE = 'run_dir: str = "."\nlabels_file: str = ""'
 
@@ -34,31 +36,51 @@ def unlabelled(tiny, tmp_path, small_run):
     return shutil.copytree(small_run, run)
 
 
-def test_a_run_stops_for_labels_says_how_and_goes_on(unlabelled, tmp_path, lskd):
+def test_a_run_stops_for_labels_says_how_and_goes_on(
+    unlabelled, tmp_path, lskd, monkeypatch, capsys
+):
     run, file = unlabelled, unlabelled / "labels_by_people.parquet"
+    measure = "labels_to_measure.parquet"
     done = lskd(tmp_path, "run", "tiny")
     assert done.returncode == 1 and "03_learn" not in done.stdout
     assert done.stderr.splitlines() == [
         "03_learn needs labels_file, which is outputs/runs/tiny/labels_by_people.parquet, and"
         f" {file} is not there",
         f"done so far: 12 triples in {run / 'triples.parquet'}",
-        "now label some of them, 12 for results like the paper's, in one of two ways:",
+        "now label 9 of them, a sample that is drawn and kept in"
+        f" {run / 'sample_to_label.parquet'}, in one of two ways:",
         f'  notebook 07\'s label widget, Annotator("{run}", "your name"): it writes {file}',
-        "  lskd labels export tiny --out tasks.json --number 12  (Label Studio)",
+        "  lskd labels export tiny --out tasks.json  (Label Studio)",
         "  lskd labels import tiny export.json",
+        f"and, to measure with, 3 others into {run / measure}, in the same ways: with"
+        ' labels="labels_to_measure.parquet", or --labels labels_to_measure.parquet',
+        "lskd labels status tiny says how far it is",
         "then run again: what is done is not done again",
     ]
     # what it says to do is done, by its own commands
-    exported = done.stderr.splitlines()[4].split("(")[0].split()[1:]
-    assert lskd(tmp_path, *exported).returncode == 0
-    tasks = json.loads((tmp_path / "tasks.json").read_text())
-    assert len(tasks) == 12 and _parser().parse_args(["labels", "import", "tiny", "export.json"])
-    label = dict(triple_id="m0-0", annotator="a", accept=True, qa_score=1.0, rationale_score=0.5)
-    write_parquet([label], file, LABELS)
+    exported, imported = (line.split("(")[0].split()[1:] for line in done.stderr.splitlines()[4:6])
+    other = ["--labels", "labels_to_measure.parquet"]
+    seen, sample = [], (run / "sample_to_label.parquet").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LSKD_ROOT", str(tmp_path))
+    assert main(["labels", "status", "tiny"]) == 1
+    for more in ([], other):
+        assert main([*exported, *more]) == 0
+        annotate_tasks(tmp_path / "tasks.json", tmp_path / "export.json")
+        assert main([*imported, *more]) == 0
+        seen.append({t["data"]["image_id"] for t in json.loads(Path("tasks.json").read_text())})
+    assert len(seen[0]) == 3 and len(seen[1]) == 1 and not seen[0] & seen[1]
+    assert main(["labels", "status", "tiny"]) == 0
+    told = capsys.readouterr().out
+    assert "0 of the sample's 9, 9 to go" not in told.split("next:")[1], told
+    assert (
+        f"{run / 'labels_to_measure.parquet'}: 3 triples labelled, by ada@example.org (3)" in told
+    )
     said: list[str] = []
     run_profile("tiny", tmp_path, run, say=said.append)
     assert said[0].endswith("02_write … nothing it reads has changed")
     assert said[1].startswith("[2/2] 03_learn … ") and "cells" in said[1]
+    assert (run / "sample_to_label.parquet").read_bytes() == sample
 
 
 def test_labels_elsewhere_are_asked_for_there(unlabelled, tmp_path):
@@ -69,7 +91,7 @@ def test_labels_elsewhere_are_asked_for_there(unlabelled, tmp_path):
         run_profile("tiny", tmp_path, other, only=["03"], overrides=overrides)
     told, path = str(stopped.value), tmp_path / "test labels.parquet"
     assert f'Annotator("{other}", "your name", labels="{path}"): it writes {path}' in told
-    assert f"lskd labels export tiny --run '{other}' --out tasks.json" in told
+    assert f"lskd labels export tiny --run '{other}' --labels '{path}' --out tasks.json" in told
     assert f"lskd labels import tiny --run '{other}' --labels '{path}' export.json" in told
 
 
@@ -96,6 +118,50 @@ def test_other_files_are_plainly_missed_and_models_of_the_hub_are_not(tiny, tmp_
         run_profile(
             "tiny", tmp_path, tmp_path / "run", (), None, ["6.base=models/deep/student.pth"]
         )
+
+
+def test_a_critic_that_is_not_trained_here_needs_no_labels_and_must_be_there(
+    unlabelled, tmp_path, tiny
+):
+    parameters = LABELS_FILE + '\ncritic: str = "train"'
+    notebook = read_notebook(tiny("03_learn", parameters=parameters, reads=["param:labels_file"]))
+    filtering = read_notebook(tiny("04_keep", parameters=parameters, reads=["critic"]))
+    writer = read_notebook(tiny("03_write", parameters=parameters, writes=["critic"]))
+
+    def needs(one: Notebook, critic: str) -> None:
+        given = {"labels_file": "gone.parquet", "critic": critic}
+        require_files(manifest.Stage(one, given, unlabelled, tmp_path), "tiny", [writer])
+
+    with pytest.raises(RunError, match="03_learn needs labels_file, which is gone.parquet"):
+        needs(notebook, "train")
+    (tmp_path / "mine.pth").touch()
+    for critic in ("none", "mine.pth", "org/critic"):
+        needs(notebook, critic)
+    needs(filtering, "none")
+    for critic in ("train", "mine.pth"):  # which notebook 03 converts
+        with pytest.raises(RunError, match="04_keep reads critic, which 03_write writes"):
+            needs(filtering, critic)
+    with pytest.raises(
+        RunError, match="needs critic, which is models/gone.pth, and .* expected 't"
+    ):
+        needs(filtering, "models/gone.pth")
+
+
+def test_what_is_gone_of_the_sample_is_drawn_again_and_said(unlabelled, tmp_path, capsys):
+    file = unlabelled / "labels_by_people.parquet"
+    draw_sample(unlabelled, file)
+    triples = read_parquet(unlabelled / "triples.parquet", TRIPLES).slice(2)
+    write_parquet(triples, unlabelled / "triples.parquet", TRIPLES)
+    label = dict(triple_id="m2-0", annotator="a", accept=True, qa_score=1.0, rationale_score=0.5)
+    write_parquet([label], file, LABELS)
+    said: list[str] = []
+    for _ in range(2):
+        notebook = read_notebook(tmp_path / "notebooks" / "03_learn.ipynb")
+        given = {"labels_file": str(file)}
+        stage = manifest.Stage(notebook, given, unlabelled, tmp_path)
+        require_files(stage, "tiny", [], said.append)
+    (told,) = said
+    assert told.startswith("2 triples of the sample are gone, and 0 drawn in their place; the")
 
 
 @pytest.mark.parametrize(

@@ -316,7 +316,7 @@ def test_threshold_explorer_of_a_run_shows_pictures_at_the_border(judged):
     assert (
         explorer.slider.value == pytest.approx(0.4)
         and "kept 4 of 9" in explorer.summary.value
-        and "100.0%" in explorer.summary.value
+        and "too few to say" in explorer.summary.value
     )
     assert (
         explorer.border.value.count("data:image/jpeg") == 4
@@ -328,7 +328,7 @@ def test_threshold_explorer_of_a_run_shows_pictures_at_the_border(judged):
     for _ in range(5):
         explorer.press("PageDown")
     assert explorer.slider.value == 0.0 and "kept 9 of 9" in explorer.summary.value
-    assert 'role="img"' in explorer.static_html() and "55.6%" in explorer.static_html()
+    assert 'role="img"' in explorer.static_html() and "too few" in explorer.static_html()
 
 
 def test_threshold_explorer_keeps_at_the_threshold_what_the_run_has_kept_of_ties(judged):
@@ -343,13 +343,18 @@ def test_threshold_explorer_keeps_at_the_threshold_what_the_run_has_kept_of_ties
 
 
 def test_threshold_explorer_follows_the_slider():
-    scores = np.linspace(0.05, 0.95, 10)
-    rows = [dict(question=f"q{i} [0]?", answer="a", rationale="r") for i in range(10)]
-    explorer = widgets.ThresholdExplorer(scores, scores > 0.5, list(range(10)), rows, threshold=0.9)
-    assert "100.0%" in explorer.summary.value and "kept 1 of 10" in explorer.summary.value
+    scores = np.linspace(0.005, 0.995, 100)
+    rows = [dict(question=f"q{i} [0]?", answer="a", rationale="r") for i in range(100)]
+    explorer = widgets.ThresholdExplorer(
+        scores, scores > 0.5, list(range(100)), rows, threshold=0.7
+    )
+    assert "100.0%" in explorer.summary.value and "kept 30 of 100" in explorer.summary.value
+    explorer.slider.value = 0.71  # 29 of 29 are no 100%
+    assert "too few to say" in explorer.summary.value and "100.0%" not in explorer.summary.value
+    assert "29 are kept, too few to say" in explorer.plot.value
     explorer.slider.value = 0.3
-    assert "kept 7 of 10" in explorer.summary.value and "71.4%" in explorer.summary.value
-    assert "q3 " in explorer.border.value and "q2 " in explorer.border.value
+    assert "kept 70 of 100" in explorer.summary.value and "71.4%" in explorer.summary.value
+    assert "q30 " in explorer.border.value and "q29 " in explorer.border.value
     explorer.slider.value = 1.0
     assert "nothing is kept" in explorer.static().data
     with pytest.raises(ValueError, match="same triples"):

@@ -8,17 +8,17 @@ import ipywidgets as w
 import pyarrow as pa
 
 from lskd_nb.critic.agreement import named
+from lskd_nb.critic.label_sample import to_label
 from lskd_nb.critic.labels import (
     BY_PEOPLE,
     Agreement,
     agreement,
     assign_annotators,
     label_file,
-    labelled_elsewhere,
     nearest,
     run_triple,
     run_triple_ids,
-    shuffled,
+    with_gone,
 )
 from lskd_nb.records import SCORES, read_parquet
 from lskd_nb.regions import mentions
@@ -39,12 +39,13 @@ class Annotator(Frame):
     Each label is written at once to ``labels`` (the run's labels_by_people.parquet unless named),
     which several may write and notebook 03 reads; labelling goes on where it stopped, undo takes
     back one's last label and shows its triple again. The first ``number`` triples (None: all) are
-    labelled in an order that the seed alone decides; those nearest to the critic's score ``near``
-    first where it is given; or ``triple_ids``, in their own order. With ``annotators``, a share
-    ``overlap`` of them goes to all, the rest is dealt out. With ``labels`` of its own, it asks for
-    no triple that another label file of the run's folder (labels*.parquet) has: labels to measure
-    with are those that the critic does not learn from. No score of the critic is shown, nor
-    what others said.
+    labelled of the sample that the run has drawn (``label_sample``), in its order, or of all, in an
+    order that the seed alone decides; those nearest to the critic's score ``near`` first where it
+    is given; or ``triple_ids``, in their own order. With ``annotators``, a share ``overlap`` of
+    them goes to all, the rest is dealt out. With ``labels`` of its own it asks for the sample's
+    part to measure with, and for nothing about an image that another label file of the run's folder
+    (labels*.parquet) has: what measures is what the critic does not learn from. No score of the
+    critic is shown, nor what others said.
 
     Raises ``ValueError`` for a name that is empty or not among ``annotators``, for triples that are
     not of this run, and for a file of other labels.
@@ -71,12 +72,11 @@ class Annotator(Frame):
         path = Path(labels or BY_PEOPLE)
         if path.name == str(path):  # a name alone is a file of the run
             path = self.run.folder / path
-        self.file = label_file(path, known)
+        self.file = label_file(path, with_gone(path, known))
         if number is not None and number < 1:
             raise ValueError(f"number is {number}, expected at least 1 triple")
         if triple_ids is None:
-            elsewhere = labelled_elsewhere(self.run.folder, path) if labels else ()
-            ordered = [t for t in shuffled(list(known), seed) if t not in elsewhere]
+            ordered = to_label(self.run.folder, path if labels else None, seed)
         else:
             ordered = list(dict.fromkeys(triple_ids))
         if near is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lskd_nb.regions import LocatedImage, Region, highlight_colors, mentions
 from lskd_nb.viewing.drawings_only import are_drawings, learned_from_drawings
-from lskd_nb.viewing.markup import data_url, described, mention_html, picture_html, warning_html
+from lskd_nb.viewing.markup import data_url, described, mention_html, picture_html, warnings_html
 from lskd_nb.viewing.widgets.frame import STATIC, Frame, button, row
 
 PHOTOGRAPH = Path(__file__).parents[2] / "sources" / "photograph"
@@ -283,7 +283,7 @@ class RegionPointer(Frame):
             if len(self._know_drawings) == 1
             else ("know the mini world's drawings only")
         )
-        return warning_html(f"{who} {told}, and this is none: what is said here is nonsense.")
+        return warnings_html([f"{who} {told}, and this is none: what is said here is nonsense."])
 
     def _asked(self, question: str, regions: Sequence[Region]) -> list[tuple[str, str, list]]:
         """Blocks of answers: system, what was asked of it, and what it said."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from lskd_nb.corpus.index import CorpusIndex, Filter
 from lskd_nb.critic.filtering import Acceptability, Point, ties_apart
+from lskd_nb.critic.weak_labels import FEW_MEASURED, told_points
 from lskd_nb.records import NUMBERED_PARQUET, PARQUET, database
 from lskd_nb.regions import regions_of
 from lskd_nb.viewing.markup import DROPPED_COLOR, KEPT_COLOR, sample_html, triple_html
@@ -136,7 +137,9 @@ class ThresholdExplorer(Frame):
 
     def _show(self, _change=None) -> None:
         (point,) = self.judged.at([self.slider.value])
-        if point.kept:
+        if 0 < point.kept < FEW_MEASURED:
+            told = f"too few to say how much is acceptable (under {FEW_MEASURED})"
+        elif point.kept:
             told = (
                 f"<b>{100 * point.mean:.1f}%</b> acceptable <small>[{100 * point.low:.1f},"
                 f" {100 * point.high:.1f}]</small>"
@@ -191,7 +194,7 @@ def _curve_svg(curve: Sequence[Point], now: Point, width: int = 330, height: int
     def at(threshold: float, value: float) -> str:
         return f"{left + threshold * (right - left):.1f},{bottom - value * (bottom - top):.1f}"
 
-    shown = [p for p in curve if p.kept]
+    shown = told_points(curve)
     band = " ".join(
         [at(p.threshold, p.high) for p in shown] + [at(p.threshold, p.low) for p in reversed(shown)]
     )
@@ -207,8 +210,10 @@ def _curve_svg(curve: Sequence[Point], now: Point, width: int = 330, height: int
         f' text-anchor="middle">{v:g}</text>'
         for v in (0, 0.25, 0.5, 0.75, 1)
     )
-    x, y = at(now.threshold, now.mean if now.kept else 0).split(",")
-    if now.kept:
+    x, y = at(now.threshold, now.mean if told_points([now]) else 0).split(",")
+    if 0 < now.kept < FEW_MEASURED:
+        found = f"{now.kept} are kept, too few to say how many are acceptable"
+    elif now.kept:
         found = f"{100 * now.mean:.0f}% of {now.kept} kept triples are acceptable"
     else:
         found = "nothing is kept"
