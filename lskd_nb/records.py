@@ -11,9 +11,10 @@ import hashlib
 import os
 import tempfile
 import uuid
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import duckdb
 
 ROW_GROUP = 10_000  # rows: what is read for one of them is little
-DATABASE_BYTES = 3 * 2**30
+GROUPS = 20  # that are read together: all at once take half as much again while they are read
+DATABASE_BYTES = 2 * 2**30
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 # DuckDB's reader of the file that a parameter names, to the letter: no pattern, and no folder
 # called "model=x" that makes a column
@@ -199,6 +201,10 @@ def _misfit(rows: list[dict], schema: pa.Schema) -> str:
     return "rows do not fit the schema"
 
 
+def _in_groups(number: int) -> list[range]:
+    return [range(first, min(first + GROUPS, number)) for first in range(0, number, GROUPS)]
+
+
 def read_parquet(path: str | Path, schema: pa.Schema) -> pa.Table:
     """Read ``path`` and check that it has the columns of ``schema``.
 
@@ -211,12 +217,18 @@ def read_parquet(path: str | Path, schema: pa.Schema) -> pa.Table:
             f"{path} is not there: run the notebook that writes it first (see the README's tree)"
         )
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            wanted = [name for name in schema.names if name in there]
+            parts = [
+                file.read_row_groups(groups, wanted) for groups in _in_groups(file.num_row_groups)
+            ]
+            table = pa.concat_tables(parts or [file.read(wanted)])
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from error
-    missing = [name for name in schema.names if name not in table.column_names]
+    missing = [name for name in schema.names if name not in there]
     if missing:
-        raise ValueError(f"{path} lacks the columns {missing}; it has {table.column_names}")
+        raise ValueError(f"{path} lacks the columns {missing}; it has {there}")
     return table.select(schema.names).cast(schema)
 
 
@@ -229,14 +241,16 @@ class RowsById(Mapping[str, dict]):
     """
 
     def __init__(self, table: pa.Table, column: str):
-        self._table, self._ids = table, table[column]
+        self._batches, self._ids = table.to_batches(), table[column]
+        self._starts = [0, *accumulate(batch.num_rows for batch in self._batches)]
         self._places = pc.sort_indices(self._ids)
         self._sorted = self._ids.take(self._places).combine_chunks()
 
     def __getitem__(self, row_id: str) -> dict:
         if (place := self._place(row_id)) is None:
             raise KeyError(row_id)
-        return self._table.slice(place, 1).to_pylist()[0]
+        batch = bisect_right(self._starts, place) - 1
+        return self._batches[batch].slice(place - self._starts[batch], 1).to_pylist()[0]
 
     def __contains__(self, row_id: object) -> bool:
         return self._place(row_id) is not None

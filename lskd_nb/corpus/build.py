@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lskd_nb.corpus.index import CorpusIndex, Filter
 from lskd_nb.records import CORPUS, PARQUET, SCORES, TRIPLES, database, read_parquet
+
+AT_ONCE = 100_000  # triples that are joined together
 
 
 def build(
@@ -27,34 +31,44 @@ def build(
     Raises ``ValueError`` when a triple lacks a score or an image.
     """
     wanted = ids = triples["triple_id"]
+    places = pa.chunked_array([np.arange(len(ids))])
     if triple_ids is not None:
         wanted = triple_ids
         if not isinstance(wanted, pa.ChunkedArray):
             wanted = pa.chunked_array([triple_ids], pa.string())
         places = pc.index_in(wanted, value_set=ids).drop_null()
-        triples = triples.take(places.take(pc.sort_indices(places)))
-    judged = pc.index_in(triples["triple_id"], value_set=scores["triple_id"])
-    known = pc.is_valid(judged)
-    numbered = (
-        triples.append_column("place", pa.array(range(triples.num_rows)))
-        .append_column("score", scores["score"].take(judged))
-        .filter(known)
-    )
+        places = places.take(pc.sort_indices(places))
+    judged = pc.index_in(ids.take(places), value_set=scores["triple_id"])
+    found = [CORPUS.empty_table()]
     with database() as db:
-        db.register("triples", numbered)
         db.register("regions", regions)
-        joined = db.sql(
-            "SELECT t.*, r.image, r.width, r.height, r.source, r.split,"
-            " list_filter(r.regions, lambda x: list_contains(t.regions_offered, x.id)) AS"
-            ' "references" FROM triples t JOIN regions r USING (image_id) ORDER BY t.place'
-        ).to_arrow_table()
-    if joined.num_rows != len(wanted):
-        found = set(joined["triple_id"].to_pylist())
-        missing = [t for t in wanted.to_pylist() if t not in found]
+        for start in range(0, len(places), AT_ONCE):
+            part = judged.slice(start, AT_ONCE)
+            chosen = triples.take(places.slice(start, AT_ONCE)).append_column(
+                "score", scores["score"].take(part)
+            )
+            found.append(_with_images(db, chosen.filter(pc.is_valid(part))))
+    corpus = pa.concat_tables(found)
+    if corpus.num_rows != len(wanted):
+        there = set(corpus["triple_id"].to_pylist())
+        missing = [t for t in wanted.to_pylist() if t not in there]
         raise ValueError(
             f"{len(missing)} triples have no score or no image, {missing[0]!r} the first"
         )
-    return joined.select(CORPUS.names).cast(CORPUS)
+    return corpus
+
+
+def _with_images(db: duckdb.DuckDBPyConnection, triples: pa.Table) -> pa.Table:
+    """Rows of records.CORPUS: triples that have a score, with what ``regions`` has of their
+    images.
+    """
+    db.register("triples", triples.append_column("place", pa.array(range(triples.num_rows))))
+    joined = db.sql(
+        "SELECT t.*, r.image, r.width, r.height, r.source, r.split,"
+        " list_filter(r.regions, lambda x: list_contains(t.regions_offered, x.id)) AS"
+        ' "references" FROM triples t JOIN regions r USING (image_id) ORDER BY t.place'
+    )
+    return joined.to_arrow_table().select(CORPUS.names).cast(CORPUS)
 
 
 def is_filtered(path: str | Path) -> bool:

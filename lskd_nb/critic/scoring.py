@@ -69,12 +69,12 @@ def shards_of(
     another critic.
     """
     weights = sorted(f for f in Path(critic).iterdir() if f.is_file() and f.name not in LOGS)
-    texts = hashlib.sha256()
-    for number, name in enumerate(("triple_id", "answer")):
-        for first, batch in enumerate(triples[name].chunks):
-            for start in range(0, len(batch), part):
-                joined = "\0".join(batch.slice(start, part).to_pylist())
-                texts.update(("\0" if number or first or start else "").encode() + joined.encode())
+    texts, between = hashlib.sha256(), ""
+    for name in ("triple_id", "answer"):
+        for batch in triples.select([name]).to_batches(max_chunksize=part):
+            if batch.num_rows:
+                texts.update((between + "\0".join(batch[name].to_pylist())).encode())
+                between = "\0"
     told = json.dumps(
         [hash_of(weights), hash_of([Path(regions)]), str(image_root), part, texts.hexdigest()]
     )

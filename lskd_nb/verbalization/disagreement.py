@@ -24,12 +24,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import nan
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from lskd_nb.records import NUMBERED_PARQUET, PARQUET, database
+from lskd_nb.records import PARQUET, database
 from lskd_nb.run_folder import RunFolder
 
 LABEL = "label"  # what the data set calls a region, as a verbalizer
@@ -47,19 +48,19 @@ NUMBERS = dict(
 SAME = NUMBERS | {"grey": "gray", "golden": "gold"}
 _WORD = re.compile(r"[^\W_]+")
 
-LINES = f"""
+LINES = """
 SELECT image_id, verbalizer, region, question, coalesce(text, '') AS text, score, model, version,
     concat_ws(' ', question, text) AS words_of,
     starts_with(verbalizer, $retrieval) AS retrieved
-FROM {PARQUET.replace("?", "$lines", 1)}
-WHERE $image IS NULL OR image_id = $image
+FROM {lines}
+WHERE {chosen}
 UNION ALL BY NAME
 SELECT image_id, $label AS verbalizer, r.id AS region, r.label AS text, source AS model,
     r.label AS words_of, false AS retrieved
 FROM (
     SELECT image_id, source, unnest(regions) AS r
-    FROM {PARQUET.replace("?", "$regions", 1)}
-    WHERE $image IS NULL OR image_id = $image
+    FROM {regions}
+    WHERE {chosen}
 )
 WHERE r.label <> ''
 """
@@ -110,13 +111,9 @@ FROM (
     SELECT image_id, region, sum(weight) AS weight FROM contradictions GROUP BY ALL
 ) USING (image_id, region)
 """
-IMAGES = f"""
-SELECT image_id, coalesce(most, 0)
-FROM {NUMBERED_PARQUET.replace("?", "$regions", 1)} LEFT JOIN (
-    SELECT image_id, max(disagreement) AS most FROM ({REGIONS}) GROUP BY image_id
-) USING (image_id)
-ORDER BY coalesce(most, 0) DESC, file_row_number
-"""
+IMAGES = f"SELECT image_id, max(disagreement) FROM ({REGIONS}) GROUP BY image_id"
+AT_ONCE = 5_000  # images whose lines are compared together
+LOOKED_AT = 20_000  # images of a run, at most, that are ordered by their disagreement
 
 
 @dataclass(frozen=True)
@@ -240,7 +237,7 @@ class Disagreements:
     def of(self, image_id: str) -> Told:
         """What was said of one image."""
         with database() as db:
-            self._speak(db, image_id)
+            self._speak(db, "image_id = $image", image=image_id)
             lines = _rows(
                 db,
                 "SELECT * EXCLUDE (line, words_of, retrieved, words, head, colors, numbers) FROM"
@@ -261,18 +258,35 @@ class Disagreements:
 
     @cached_property
     def images(self) -> Mapping[str, float]:
-        """Every image of the run and its disagreement, the largest first, equals as in the file."""
-        with database() as db:
-            self._speak(db, None)
-            found = db.execute(IMAGES, {"regions": self._files["regions"], "label": LABEL})
-            return dict(found.fetchall())
+        """Every image of the run and its disagreement, the largest first, equals as in the file.
 
-    def _speak(self, db: duckdb.DuckDBPyConnection, image_id: str | None) -> None:
-        """Tables ``spoken``, ``contradictions`` and ``lonely``, of one image or of all."""
+        Of more than ``LOOKED_AT`` images so many are looked at, from all over the file; the others
+        come after them, as in the file, with NaN.
+        """
+        every = self.run.image_ids()
+        chosen = every[:: -(-len(every) // LOOKED_AT)] if every else []
+        found: dict[str, float] = {}
+        for start in range(0, len(chosen), AT_ONCE):
+            with database() as db:
+                part = pa.table(
+                    {"image_id": pa.array(chosen[start : start + AT_ONCE], pa.string())}
+                )
+                db.register("chosen", part)
+                self._speak(db, "image_id IN (FROM chosen)")
+                found |= dict(db.execute(IMAGES, {"label": LABEL}).fetchall())
+        looked_at = set(chosen)
+        ordered = sorted(chosen, key=lambda image: -found.get(image, 0.0))
+        return {i: found.get(i, 0.0) for i in ordered} | dict.fromkeys(
+            (i for i in every if i not in looked_at), nan
+        )
+
+    def _speak(self, db: duckdb.DuckDBPyConnection, chosen: str, **values: str) -> None:
+        """Tables ``spoken``, ``contradictions`` and ``lonely``, of the images that are chosen."""
+        files = {name: PARQUET.replace("?", f"${name}", 1) for name in self._files}
         try:
             db.execute(
-                f"CREATE TABLE lines AS {LINES}",
-                self._files | {"label": LABEL, "retrieval": RETRIEVAL, "image": image_id},
+                f"CREATE TABLE lines AS {LINES.format(chosen=chosen, **files)}",
+                self._files | {"label": LABEL, "retrieval": RETRIEVAL} | values,
             )
         except duckdb.Error as error:
             raise ValueError(

@@ -2,11 +2,10 @@
 left out: how much memory and how long a stage takes where a model is no matter.
 
 Each stage runs in a process of its own, with the values of the a100 profile, in the order of the
-series: 02 plans, 03 splits labels and draws the unfiltered corpus, 04 filters and writes the corpus,
-07 looks at it and reports on it.
+series: 02 plans, 03 splits labels and draws the unfiltered corpus, 04 filters and writes the
+corpus, 07 looks at it and reports on it.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -14,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from paper_scale import PAPER, Size, benchmark, write_run
+from paper_scale import Size, benchmark, write_run
 
 from lskd_nb.run_folder import find_root
 
@@ -31,6 +29,7 @@ STAGES = {  # notebook -> its cells, in their order
     "07": "07-02 07-04 07-05 07-07 07-09 07-13 07-14 07-19 07-20 07-22 07-23 07-25 07-27",
 }
 NO_MODEL = {"07": {"toxicity_model": ""}, "04": {"engine": "local"}}
+SCORED = "scored"  # no stage: what comes before 04
 BENCHMARK_ITEMS = 26_534  # VCR's validation
 
 
@@ -65,8 +64,6 @@ def run_cells(folder: Path, stage: str) -> None:
     values |= {"run_dir": str(folder)}
     if stage == "03":
         values["labels_file"] = str(folder / "labels_by_people.parquet")
-    if stage == "04":
-        _scored(folder)
     shell = InteractiveShell.instance()
     for name, source in cells(root, stage).items():
         begin, cpu = time.perf_counter(), time.process_time()
@@ -83,8 +80,8 @@ def run_cells(folder: Path, stage: str) -> None:
         print(f"{name}: {spent}, peak {peak:.2f} GiB", file=sys.stderr)
 
 
-def _scored(folder: Path) -> None:
-    """Lay the critic's scores where notebook 04 finds them done, part by part."""
+def lay_scores(folder: Path) -> None:
+    """The critic's scores, laid where notebook 04 finds them done, part by part."""
     import pyarrow.parquet as pq
 
     from lskd_nb.critic import scoring
@@ -105,8 +102,11 @@ def _scored(folder: Path) -> None:
 
 def run_stage(folder: Path, stage: str) -> Taken:
     """Run a stage in a process of its own. Raises ``RuntimeError`` where it fails."""
+    call = [sys.executable, __file__, str(folder)]
+    if stage == "04":
+        subprocess.run([*call, SCORED], check=True)
+    call.append(stage)
     begin = time.perf_counter()
-    call = [sys.executable, __file__, str(folder), stage]
     running = subprocess.Popen(call, stdout=subprocess.DEVNULL, env=os.environ)
     _, status, used = os.wait4(running.pid, 0)
     if status:
@@ -125,4 +125,5 @@ def run_stages(size: Size, folder: Path | None = None) -> list[Taken]:
 
 
 if __name__ == "__main__":
-    run_cells(Path(sys.argv[1]), sys.argv[2])
+    run, told = Path(sys.argv[1]), sys.argv[2]
+    lay_scores(run) if told == SCORED else run_cells(run, told)

@@ -30,7 +30,8 @@ class VerbalizationInspector(Frame):
 
     Contradictions come first, and words that one verbalizer alone says are marked (see
     ``disagreement``). Images come with most disagreement first, which takes seconds for 100,000s of
-    lines, or with ``order="written"`` as they are in the file. Raises ``FileNotFoundError`` before
+    lines (of more than 20,000 images, so many of them come first), or with ``order="written"`` as
+    they are in the file. Raises ``FileNotFoundError`` before
     notebook 01 has run, ``ValueError`` for damaged files.
     """
 
