@@ -28,11 +28,12 @@ ROOT = find_root()
 PATIENCE = 1800  # seconds after which something hangs: no outcome depends on how fast a machine is
 
 
-# Modules whose tests look at the smoke run, and the one that walks the rehearsal: minutes each.
+# Modules whose tests look at the smoke run, the one that walks the rehearsal, the one that has two
+# hosts: minutes each.
 OF_THE_SMOKE_RUN = (
     "test_smoke_run.py", "test_labels_by_people.py", "test_browser.py", "test_alt_text.py",
 )  # fmt: skip
-LONG = (*OF_THE_SMOKE_RUN, "test_walk.py")
+LONG = (*OF_THE_SMOKE_RUN, "test_walk.py", "test_two_hosts.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

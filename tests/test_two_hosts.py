@@ -69,6 +69,7 @@ def hosts(tmp_path) -> Iterator[tuple]:
         HOME=str(tmp_path / "home"),
         PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
         RAY_USAGE_STATS_ENABLED="0",
+        CUDA_VISIBLE_DEVICES="",  # both would take the same
         XDG_CACHE_HOME=os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
     ) as two:
         yield two
