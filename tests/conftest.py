@@ -28,11 +28,15 @@ ROOT = find_root()
 PATIENCE = 1800  # seconds after which something hangs: no outcome depends on how fast a machine is
 
 
-# Modules whose tests look at the smoke run, and those that walk the rehearsal or an imported run.
+# Modules whose tests look at the smoke run, and those that walk the rehearsal, have two hosts, walk
+# an imported run or somebody's own images: a minute and more each.
 OF_THE_SMOKE_RUN = (
     "test_smoke_run.py", "test_labels_by_people.py", "test_browser.py", "test_alt_text.py",
 )  # fmt: skip
-LONG = (*OF_THE_SMOKE_RUN, "test_walk.py", "test_imported_run.py")
+LONG = (
+    *OF_THE_SMOKE_RUN, "test_walk.py", "test_two_hosts.py", "test_imported_run.py",
+    "test_own_images.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

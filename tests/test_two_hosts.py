@@ -69,6 +69,7 @@ def hosts(tmp_path) -> Iterator[tuple]:
         HOME=str(tmp_path / "home"),
         PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
         RAY_USAGE_STATS_ENABLED="0",
+        CUDA_VISIBLE_DEVICES="",  # both would take the same
         XDG_CACHE_HOME=os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
     ) as two:
         yield two
@@ -126,8 +127,21 @@ class Cluster:
         return self.hosts[host].start(command, self.logs / f"log{host}", **told)
 
     def began(self, host: int, command: str) -> None:
-        running = self.start(host, f"{self.mode}; {command}")
-        wait_until(lambda: "Ray runtime started" in self.said(host), running)
+        """Start Ray, again on a fresh host where it has given up after its 30 seconds: a machine
+        with other work is slower.
+        """
+        for _ in range(5):
+            running = self.start(host, f"{self.mode}; {command}")
+            while not self.is_up(host) and running.poll() is None:
+                time.sleep(0.05)
+            if self.is_up(host):
+                return
+            self.hosts[host].lose()
+            self.hosts[host].boot()
+        raise AssertionError(self.said(host)[-3000:])
+
+    def is_up(self, host: int) -> bool:
+        return "Ray runtime started" in self.said(host)
 
     def said(self, host: int) -> str:
         return (self.logs / f"log{host}").read_text()
@@ -159,11 +173,14 @@ def test_two_hosts_verbalize_as_one_does_though_one_is_lost(hosts, project, tmp_
     run = changed(
         commands(BY_RAY).splitlines()[-1], ("run a100", f"run smoke --out {there} {world}")
     )
-    alone = hosts[0].start(
-        changed(run, (" -p 01.engine=ray", ""), (str(there), str(here))),
-        tmp_path / "log",
-        LSKD_ROOT=str(project),
-        OMP_NUM_THREADS="1",
+    of_one = changed(run, (" -p 01.engine=ray", ""), (str(there), str(here)))
+    alone = subprocess.Popen(
+        ["bash", "-c", of_one],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ
+        | hosts[0].environment
+        | {"LSKD_ROOT": str(project), "PATH": f"{HOSTS.BIN}:{os.environ['PATH']}"},
     )
     cluster = Cluster(hosts, project, tmp_path)
     running = cluster.start(0, f"{cluster.mode}; {run}")

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lskd_nb.critic import NONE
 from lskd_nb.critic.label_sample import WANTED
 from lskd_nb.runner.findings import Finding, Given
 from lskd_nb.runner.stops import triples_there
@@ -83,13 +84,19 @@ def _needs(
             base = str(values.get("base") or values.get("student") or _critic_base(given))
             size = views * _view_bytes(base, int(values.get("image_size") or 0), root)
             yield Need(run_dir, size, f"for features of {views:,} views in {number}")
-    base = str(given.get("05", {}).get("base", ""))
-    student, critic = (_student_bytes(b, root, sizes) for b in (base, _critic_base(given)))
-    students = _students(given.get("05", {}))
-    yield Need(run_dir, students * student, f"for {students} students")
-    yield Need(run_dir, critic, "for the critic")
-    checkpoints = CHECKPOINT_SHARE * (students * student + critic)
-    yield Need(run_dir, checkpoints, f"for checkpoints of {students + 1} trainings")
+    learned, trainings = 0.0, 0
+    if "05" in given:
+        trainings = _students(given["05"])
+        student = _student_bytes(str(given["05"].get("base", "")), root, sizes)
+        learned = trainings * student
+        yield Need(run_dir, learned, f"for {trainings} students")
+    if "03" in given and given["03"].get("critic") != NONE:
+        critic = _student_bytes(_critic_base(given), root, sizes)
+        learned, trainings = learned + critic, trainings + 1
+        yield Need(run_dir, critic, "for the critic")
+    if trainings:
+        checkpoints = CHECKPOINT_SHARE * learned
+        yield Need(run_dir, checkpoints, f"for checkpoints of {trainings} trainings")
     if known := [size for name in downloads if (size := sizes.get(name))]:
         from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -147,6 +154,8 @@ def _triples_of_one(values: Mapping[str, object]) -> int:
 
 def _views_stored(number: str, values: Mapping[str, object], triples: int, root: Path) -> int:
     """How many views a notebook keeps the features of."""
+    if values.get("critic") == NONE:
+        return 0
     keep = float(values.get("keep") or 0.2)
     if number == "03" and values.get("store_views"):
         labels = int(values.get("labels") or WANTED)

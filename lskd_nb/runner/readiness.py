@@ -65,9 +65,9 @@ def check(
     models = _models(given, root)
     found += [model.finding for model in models]
     found += _teachers(given, root)
-    base = root / str(given.get("05", {}).get("base", ""))
-    small = base.is_dir() and bytes_below(base) < 1e9
-    found += _gpus(needed=not small)
+    base = str(given.get("05", {}).get("base", ""))
+    large = bool(base) and not ((root / base).is_dir() and bytes_below(root / base) < 1e9)
+    found += _gpus(needed=large)
     sizes = {model.name: model.size for model in models}
     found += expected(given, root, gpus_there())
     return found + disk(given, root, sizes, [m.name for m in models if m.downloaded])
@@ -104,6 +104,8 @@ def _models(given: Given, root: Path, of_the_hub: bool = True) -> list[Model]:
     for number, values in given.items():
         for name in (*MODELS, "critic"):
             told = values.get(name)
+            if name == "base" and values.get("critic") == NONE:
+                continue
             if name == "critic" and told in (TRAIN, NONE):
                 continue
             for model in told if isinstance(told, list) else [told]:
