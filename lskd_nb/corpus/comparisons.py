@@ -83,7 +83,8 @@ def corpora(
             )
         tables = *load_stage(home), read_parquet(home / "regions.parquet", REGIONS)
         whole = found[LSKD].triples
-        drawn = _drawn(tables[0], tables[1], threshold_shares, seed, accepted, whole)
+        ranked = threshold_shares if "thresholds" in studies else ()
+        drawn = _drawn(tables[0], tables[1], ranked, seed, accepted, whole)
         for name, (study, share, ids) in drawn.items():
             if study in studies:
                 path = home / "student" / f"{name}.parquet"
@@ -106,7 +107,7 @@ def _drawn(
         zip(*(scores[name].to_pylist() for name in ("triple_id", "score")), strict=True)
     )
     ranked = np.array([score_of[name] for name in ids], dtype=float)
-    best = from_the_best(ranked, ids, threshold_shares, seed)
+    best = from_the_best(ranked, ids, threshold_shares, seed) if threshold_shares else {}
     found = {f"top_{100 * share:g}": ("thresholds", share, some) for share, some in best.items()}
     if accepted is not None:
         found["truth"] = ("truth", 1.0, from_the_acceptable(accepted, ids, whole, seed))

@@ -7,6 +7,7 @@ import pytest
 
 from lskd_nb.corpus import comparisons
 from lskd_nb.corpus.build import build
+from lskd_nb.critic.scoring import no_scores
 from lskd_nb.records import CORPUS, REGIONS, SCORES, TRIPLES, read_parquet, write_parquet
 
 SHARES, THRESHOLDS = [0.5, 0.25], [0.25, 0.5, 1.0]
@@ -97,3 +98,15 @@ def test_what_can_not_be_studied_is_refused(filtered_run):
         comparisons.from_the_acceptable([False], ["a"], 1, seed=0)
     with pytest.raises(ValueError, match="1 judgements of 2 triples"):
         comparisons.from_the_acceptable([True], ["a", "b"], 1, seed=0)
+
+
+def test_without_a_critic_there_is_a_truth_to_draw_from_and_no_ranking(filtered_run):
+    triples = read_parquet(filtered_run / "triples.parquet", TRIPLES)
+    scores = no_scores(triples, filtered_run / "scores.parquet")
+    located = read_parquet(filtered_run / "regions.parquet", REGIONS)
+    write_parquet(build(triples, scores, located), filtered_run / "corpus.parquet", CORPUS)
+    with pytest.raises(ValueError, match="no critic has scored the triples: .* Leave it out"):
+        comparisons.corpora(filtered_run, ["thresholds"], SHARES, THRESHOLDS, seed=0)
+    accepted = [n < 3 for n in range(12)]
+    found = comparisons.corpora(filtered_run, ["truth"], SHARES, THRESHOLDS, 0, accepted)
+    assert ids_of(found["truth"]) == all_ids(filtered_run)[:3] and found["lskd"].triples == 12

@@ -46,6 +46,8 @@ def test_result_table_has_our_figures_beside_the_papers():
     one = dict(mean=0.421, low=0.4, high=0.44)
     table = plots.result_table({"vcr": {"lskd": {"q_ar": one}}})
     assert "42.1" in table and "40.0, 44.0" in table and "33.4" in table and "–" in table
+    table = plots.result_table({"vcr": {"lskd": {"q_ar": one}}}, filtered=False)
+    assert table.count("unfiltered: no critic") == 2 and ">+ LSKD<" not in table
 
 
 def test_a_result_table_says_on_what_it_rests_and_what_is_missing():
