@@ -187,7 +187,7 @@ def _owlv2(folder: Path) -> None:
     config = Owlv2Config(
         text_config=tower | dict(vocab_size=49408, max_position_embeddings=16),
         vision_config=tower | dict(image_size=96, patch_size=16),
-        projection_dim=24,
+        projection_dim=32,
     )
     model = Owlv2ForObjectDetection(config)
     nn.init.normal_(model.box_head.dense2.weight, std=0.05)  # boxes near their cells

@@ -113,7 +113,7 @@ def test_the_card_says_that_nothing_was_filtered(walked, project, type_here):
     assert "unfiltered" in card and own_model.MODEL in card
 
 
-def test_boxes_may_come_from_an_annotation_tool(project, type_here, server):
+def test_boxes_may_come_from_an_annotation_tool(project, type_here):
     """Then no detector is loaded; models of drawings are warned of."""
     file = project / "boxes" / "result.json"
     file.parent.mkdir()
@@ -124,11 +124,9 @@ def test_boxes_may_come_from_an_annotation_tool(project, type_here, server):
     )
     file.write_text(json.dumps(content))
     told = "01.sources={coco: {annotations: boxes/result.json, images: photos}}"
-    own = ("--out", "outputs/runs/boxes", "-p", told, "-p", "01.detector=")
-    said = type_here("lskd run own --only 01 --only 02", *own, *server)
+    mini = ("-p", "01.detector=", "-p", "01.captioner=lskd_nb/mini/weights/vlm")
+    said = type_here("lskd run own --only 01 --out outputs/runs/boxes", "-p", told, *mini)
     assert "1 images, 1 regions, 1 records left out" in said
-    mini = "01.captioner=lskd_nb/mini/weights/vlm"
-    type_here("lskd run own --only 01", *own, "-p", mini)
     notebook = project / "outputs/runs/boxes/notebooks/01_verbalization.ipynb"
     assert "know its drawings only: lskd_nb/mini/weights/vlm" in notebook.read_text()
 
