@@ -5,8 +5,8 @@ A *stage* is a project of its own: this one's notebooks and the profile's parame
 sets in their published form (``data_sets``), tiny random checkpoints under their hub names
 (``checkpoints``), and a server that refuses what OpenAI's refuses (``server``). On it the guide's
 commands are typed one after the other, the labelling in the middle (``annotating``) too. Of the
-profile's parameters only those in ``SMALLER`` and the server's address are changed. What this can't
-show is ``NOT_SHOWN``.
+profile's parameters only those in ``SMALLER``, the server's address and the number of processes are
+changed. What this can't show is ``NOT_SHOWN``.
 """
 
 import json
@@ -44,6 +44,7 @@ SMALLER = {
     "image_size": 56,
     "held_out": 6,  # images, where it is a number of them
 }
+PROCESSES = 4  # notebook 5 learns in as many as the paper has GPUs, with the whole batch
 AGREED = 5.0  # USD, to what the teacher may cost
 NOT_SHOWN = (
     "published weights: shapes, names and formats are theirs, the numbers are random",
@@ -182,7 +183,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def smaller(notebooks: Sequence[Notebook], given: Mapping[str, Mapping]) -> dict[str, object]:
-    """The parameters of the profile that are above ``SMALLER``, and what they are lowered to.
+    """The parameters of the profile that are above ``SMALLER``, and what they are lowered to; and
+    in how many processes notebook 5 learns, whose batch stays whole.
 
     A share stays a share.
     """
@@ -191,7 +193,9 @@ def smaller(notebooks: Sequence[Notebook], given: Mapping[str, Mapping]) -> dict
         values = {**notebook.defaults, **given[notebook.number]}
         for name, most in SMALLER.items():
             value = values.get(name)
-            if type(value) is int and value > most:
+            if (notebook.number, name) == ("05", "batch") and value and not value % PROCESSES:
+                found["05.processes"] = PROCESSES
+            elif type(value) is int and value > most:
                 found[f"{notebook.number}.{name}"] = most
     return found
 
