@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("drawing", "encoding", "training", "sampling", "corpus", "browser")
+PARTS = ("drawing", "encoding", "training", "sampling", "corpus", "browser", "paper_stages")
 
 
 def measured(part: str, load: float) -> list[dict] | None:
