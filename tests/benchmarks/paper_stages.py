@@ -8,7 +8,6 @@ corpus, 07 looks at it and reports on it.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -58,9 +57,9 @@ def cells(root: Path, stage: str) -> dict[str, str]:
     return {name: of[name] for name in STAGES[stage].split()}
 
 
-def run_cells(folder: Path, stage: str, left_out: Collection[str] = ()) -> None:
-    """Run them here, as a kernel would. How long each took goes to stderr; the last line of stdout
-    is the GiB after the first, the imports.
+def run_cells(folder: Path, stage: str, left_out: Collection[str] = ()) -> list[float]:
+    """Run them here, as a kernel would, and return the peak GiB after each. How long each took goes
+    to stderr.
     """
     os.environ.setdefault("MPLBACKEND", "agg")
     from IPython.core.interactiveshell import InteractiveShell
@@ -84,10 +83,16 @@ def run_cells(folder: Path, stage: str, left_out: Collection[str] = ()) -> None:
         if name == "07-05":
             vcr = benchmark(BENCHMARK_ITEMS), folder / "images"
             shell.user_ns["benchmarks"] = {"vcr": vcr}
-        peaks.append(peak := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        peaks.append(peak := _peak())
         spent = f"{time.perf_counter() - begin:.1f} s, cpu {time.process_time() - cpu:.1f} s"
         print(f"{name}: {spent}, peak {peak:.2f} GiB", file=sys.stderr, flush=True)
-    print(f"\n{peaks[0]}", flush=True)
+    return peaks
+
+
+def _peak() -> float:
+    """The most memory that this process has had, in GiB; ``getrusage`` would count its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def lay_scores(folder: Path) -> None:
@@ -111,8 +116,9 @@ def lay_scores(folder: Path) -> None:
 
 
 def run_stage(folder: Path, stage: str, left_out: Sequence[str] = ()) -> Taken:
-    """Run a stage, but for some of its cells, in a process of its own; before 04, scores are laid
-    (``lay_scores``). Raises ``RuntimeError`` where it fails.
+    """Run a stage ("03"), or several one after the other ("03+04"), but for some of the cells, in a
+    process of its own; before 04, scores are laid (``lay_scores``). Raises ``RuntimeError`` where
+    it fails.
     """
     begin = time.perf_counter()
     call = [sys.executable, __file__, str(folder), stage, *left_out]
@@ -123,8 +129,8 @@ def run_stage(folder: Path, stage: str, left_out: Sequence[str] = ()) -> Taken:
         if status:
             raise RuntimeError(f"stage {stage} ended with {running.returncode}")
         said.seek(0)
-        imports = float(said.read().split()[-1])
-    seconds, gib = time.perf_counter() - begin, used.ru_maxrss / 2**20
+        imports, gib = map(float, said.read().split()[-2:])
+    seconds = time.perf_counter() - begin
     return Taken(stage, gib, gib - imports, seconds, used.ru_utime + used.ru_stime)
 
 
@@ -169,4 +175,5 @@ def measure() -> list[Measured]:
 
 if __name__ == "__main__":
     run, told, *left_out = sys.argv[1:]
-    run_cells(Path(run), told, left_out)
+    peaks = [peak for one in told.split("+") for peak in run_cells(Path(run), one, left_out)]
+    print(f"\n{peaks[0]} {peaks[-1]}", flush=True)
