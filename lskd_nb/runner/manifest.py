@@ -22,7 +22,7 @@ from pathlib import Path
 from lskd_nb.records import atomic_path
 from lskd_nb.run_folder import imported_from
 from lskd_nb.runner.parameters import Notebook
-from lskd_nb.runner.reach import code_hash
+from lskd_nb.runner.reach import SHOWS, code_hash
 
 # a folder beyond this is known by the names, sizes and times of its files, not by their content
 MOST_FILES, MOST_BYTES = 10_000, 10e9
@@ -193,7 +193,7 @@ def fingerprint(stage: Stage, hashes: Hashes) -> dict:
     parts = [
         notebook_source(stage.notebook.path),
         json.dumps(parameters, sort_keys=True, default=str),
-        code_hash(code_cells(stage.notebook.path)),
+        code_hash(code_cells(stage.notebook.path), shows=stage.notebook.number in SHOWS),
         json.dumps(inputs, sort_keys=True),
     ]
     return dict(digest=hashlib.sha256("\0".join(parts).encode()).hexdigest(), inputs=inputs)

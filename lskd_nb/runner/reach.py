@@ -3,7 +3,9 @@
 A notebook reaches the modules that it imports, anywhere in its cells, and those that these import,
 in functions too; a module named in a text (``train_alone("lskd_nb.training.generative", …)``) is
 reached as well. So are the data files beside a module, and a path of the package in a text. What a
-notebook can't reach may be edited without its being run anew.
+notebook can't reach may be edited without its being run anew. Nor does the wing ``viewing`` count:
+it draws and shows, and no file that a stage reads comes from it. Notebook 07 alone, whose work is
+to show, counts it.
 """
 
 import ast
@@ -17,19 +19,23 @@ PACKAGE = Path(__file__).parent.parent
 DOTTED = re.compile(r"lskd_nb(?:\.\w+)+")
 SLASHED = re.compile(r"lskd_nb(?:/[\w.-]+)+")
 MAGIC = re.compile(r"^\s*[%!].*$", re.MULTILINE)
+SHOWN = "lskd_nb.viewing"
+SHOWS = {"07"}  # notebooks
 NO_INPUT = {"prices.yaml"}  # has no say in a result
 NO_DATA = {".py", ".pyc", ".md"}
 
 
-def code_hash(cells: Iterable[str], package: Path = PACKAGE) -> str:
-    """Hash of all that notebook cells of this source can reach in the package."""
+def code_hash(cells: Iterable[str], package: Path = PACKAGE, shows: bool = False) -> str:
+    """Hash of all that notebook cells of this source can reach in the package; of what only shows
+    things, where the notebook ``shows``.
+    """
     digest = hashlib.sha256()
-    for file in reached(cells, package):
+    for file in reached(cells, package, shows):
         digest.update(f"{file.relative_to(package)}\0".encode() + _content(file, *_state(file)))
     return digest.hexdigest()
 
 
-def reached(cells: Iterable[str], package: Path = PACKAGE) -> list[Path]:
+def reached(cells: Iterable[str], package: Path = PACKAGE, shows: bool = False) -> list[Path]:
     """The files of ``package`` that notebook cells of this source can reach, sorted."""
     waiting = [name for cell in cells for name in _named(cell, ())]
     known: set[str] = set()
@@ -39,6 +45,8 @@ def reached(cells: Iterable[str], package: Path = PACKAGE) -> list[Path]:
         if (name := waiting.pop()) in known:
             continue
         known.add(name)
+        if not shows and f"{name}.".startswith(f"{SHOWN}."):
+            continue
         if "/" in name:
             files.update(_data(package.parent / name))
             continue

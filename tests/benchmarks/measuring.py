@@ -20,7 +20,7 @@ class Measured:
     (``ratio`` None). ``why`` is said where the aim is missed.
     """
 
-    part: str  # drawing | encoding | training | sampling | corpus | importing
+    part: str  # a module of this folder
     what: str
     ours: float
     unit: str  # seconds, requests/s, GiB, ...

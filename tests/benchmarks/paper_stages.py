@@ -8,16 +8,17 @@ corpus, 07 looks at it and reports on it.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from paper_scale import Size, benchmark, write_run
+from measuring import Measured
+from paper_scale import PAPER, Size, benchmark, write_run
 
 from lskd_nb.run_folder import find_root
 
@@ -29,16 +30,19 @@ STAGES = {  # notebook -> its cells, in their order
     "07": "07-02 07-04 07-05 07-07 07-09 07-13 07-14 07-19 07-20 07-22 07-23 07-25 07-27",
 }
 NO_MODEL = {"07": {"toxicity_model": ""}, "04": {"engine": "local"}}
-SCORED = "scored"  # no stage: what comes before 04
+MOST_GIB, MOST_SECONDS, EMPTY_GIB = 8.0, 300.0, 0.8  # the last before there is any table
 BENCHMARK_ITEMS = 26_534  # VCR's validation
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a stage took: GiB at most, seconds by the clock and of the processor."""
+    """What a stage took: GiB at most, and how many of them after its imports; seconds by the
+    clock and of the processor.
+    """
 
     stage: str
     gib: float
+    grown: float
     seconds: float
     cpu: float
 
@@ -53,8 +57,10 @@ def cells(root: Path, stage: str) -> dict[str, str]:
     return {name: of[name] for name in STAGES[stage].split()}
 
 
-def run_cells(folder: Path, stage: str) -> None:
-    """Run them here, as a kernel would, and say how long each took."""
+def run_cells(folder: Path, stage: str, left_out: Collection[str] = ()) -> list[float]:
+    """Run them here, as a kernel would, and return the peak GiB after each. How long each took goes
+    to stderr.
+    """
     os.environ.setdefault("MPLBACKEND", "agg")
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -64,8 +70,10 @@ def run_cells(folder: Path, stage: str) -> None:
     values |= {"run_dir": str(folder)}
     if stage == "03":
         values["labels_file"] = str(folder / "labels_by_people.parquet")
-    shell = InteractiveShell.instance()
+    shell, peaks = InteractiveShell.instance(), []
     for name, source in cells(root, stage).items():
+        if name in left_out:
+            continue
         begin, cpu = time.perf_counter(), time.process_time()
         shell.run_cell(source).raise_error()
         if name.endswith("-04"):
@@ -75,9 +83,16 @@ def run_cells(folder: Path, stage: str) -> None:
         if name == "07-05":
             vcr = benchmark(BENCHMARK_ITEMS), folder / "images"
             shell.user_ns["benchmarks"] = {"vcr": vcr}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peaks.append(peak := _peak())
         spent = f"{time.perf_counter() - begin:.1f} s, cpu {time.process_time() - cpu:.1f} s"
-        print(f"{name}: {spent}, peak {peak:.2f} GiB", file=sys.stderr)
+        print(f"{name}: {spent}, peak {peak:.2f} GiB", file=sys.stderr, flush=True)
+    return peaks
+
+
+def _peak() -> float:
+    """The most memory that this process has had, in GiB; ``getrusage`` would count its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def lay_scores(folder: Path) -> None:
@@ -100,30 +115,65 @@ def lay_scores(folder: Path) -> None:
         write_parquet(judged.slice(start, scoring.PART), part, SCORES)
 
 
-def run_stage(folder: Path, stage: str) -> Taken:
-    """Run a stage in a process of its own. Raises ``RuntimeError`` where it fails."""
-    call = [sys.executable, __file__, str(folder)]
-    if stage == "04":
-        subprocess.run([*call, SCORED], check=True)
-    call.append(stage)
+def run_stage(folder: Path, stage: str, left_out: Sequence[str] = ()) -> Taken:
+    """Run a stage ("03"), or several one after the other ("03+04"), but for some of the cells, in a
+    process of its own; before 04, scores are laid (``lay_scores``). Raises ``RuntimeError`` where
+    it fails.
+    """
     begin = time.perf_counter()
-    running = subprocess.Popen(call, stdout=subprocess.DEVNULL, env=os.environ)
-    _, status, used = os.wait4(running.pid, 0)
-    if status:
-        raise RuntimeError(f"stage {stage} ended with {os.waitstatus_to_exitcode(status)}")
+    call = [sys.executable, __file__, str(folder), stage, *left_out]
+    with tempfile.TemporaryFile("w+") as said:
+        running = subprocess.Popen(call, stdout=said)
+        _, status, used = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+        if status:
+            raise RuntimeError(f"stage {stage} ended with {running.returncode}")
+        said.seek(0)
+        imports, gib = map(float, said.read().split()[-2:])
     seconds = time.perf_counter() - begin
-    return Taken(stage, used.ru_maxrss / 2**20, seconds, used.ru_utime + used.ru_stime)
+    return Taken(stage, gib, gib - imports, seconds, used.ru_utime + used.ru_stime)
 
 
-def run_stages(size: Size, folder: Path | None = None) -> list[Taken]:
+def run_stages(size: Size) -> list[Taken]:
     """All stages, one after the other, on tables made for them."""
     with tempfile.TemporaryDirectory() as place:
-        run = folder or Path(place) / "run"
-        if not (run / "labels_by_people.parquet").exists():
-            write_run(run, size)
-        return [run_stage(run, stage) for stage in STAGES]
+        write_run(Path(place), size)
+        lay_scores(Path(place))
+        return [run_stage(Path(place), stage) for stage in STAGES]
+
+
+def rows_of(taken: Sequence[Taken], size: Size) -> list[Measured]:
+    """Two lines for each stage; of a part of the paper's run, a part of its seconds is aimed at."""
+    share = size.triples / PAPER.triples
+    rows = []
+    for one in taken:
+        what = (
+            f"notebook {one.stage} where no model is needed: {size.images:,} images,"
+            f" {size.triples:,} triples"
+        )
+        seconds, gib = MOST_SECONDS * share, MOST_GIB * share + EMPTY_GIB * (1 - share)
+        spent = f"of the processor {one.cpu:.0f} s"
+        rows += [
+            Measured(
+                *("paper_stages", what, one.seconds, "s", f"≤ {seconds:.0f} s"),
+                *(one.seconds <= seconds,),
+                note=spent,
+            ),
+            Measured(
+                *("paper_stages", f"memory of that, notebook {one.stage}", one.gib, "GiB"),
+                *(f"≤ {gib:.1f} GiB", one.gib <= gib),
+            ),
+        ]
+    return rows
+
+
+def measure() -> list[Measured]:
+    """Over a fifth of the paper's run, or the share of it that LSKD_PAPER_SHARE is."""
+    size = PAPER.part(float(os.environ.get("LSKD_PAPER_SHARE", "0.2")))
+    return rows_of(run_stages(size), size)
 
 
 if __name__ == "__main__":
-    run, told = Path(sys.argv[1]), sys.argv[2]
-    lay_scores(run) if told == SCORED else run_cells(run, told)
+    run, told, *left_out = sys.argv[1:]
+    peaks = [peak for one in told.split("+") for peak in run_cells(Path(run), one, left_out)]
+    print(f"\n{peaks[0]} {peaks[-1]}", flush=True)

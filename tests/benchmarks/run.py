@@ -20,7 +20,9 @@ from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("drawing", "encoding", "training", "sampling", "corpus", "importing", "browser")
+PARTS = (
+    "drawing", "encoding", "training", "sampling", "corpus", "importing", "browser", "paper_stages",
+)  # fmt: skip
 
 
 def measured(part: str, load: float) -> list[dict] | None:

@@ -11,6 +11,7 @@ from lskd_nb.runner import manifest, reach
 from lskd_nb.runner.parameters import read_notebook, read_notebooks
 
 PACKAGE = reach.PACKAGE
+ALL_BUT_07 = "00 01 01b 02 03 04 05 06 08"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def cells(root) -> dict[str, list[str]]:
 
 
 def hashes(cells, package) -> dict[str, str]:
-    return {number: reach.code_hash(of, package) for number, of in cells.items()}
+    return {n: reach.code_hash(of, package, n in reach.SHOWS) for n, of in cells.items()}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,10 @@ def run_anew_by(file: str, cells, package, before) -> set[str]:
     "file, anew, kept",
     [
         ("students/views.py", "01 01b 02 03 04 05 06 08", ""),
-        ("viewing/widgets/annotator.py", "07 08", "01 02 03 05"),
-        ("viewing/widgets/static/guidelines.html", "07", "03 05"),
+        ("viewing/widgets/annotator.py", "07", ALL_BUT_07),
+        ("viewing/widgets/static/guidelines.html", "07", ALL_BUT_07),
+        ("viewing/widgets/threshold.py", "07", ALL_BUT_07),  # 04 shows it
+        ("viewing/plots.py", "07", ALL_BUT_07),
         ("teacher/prices.yaml", "", "00 01 01b 02 03 04 05 06 07 08"),
         ("teacher/templates/id.txt", "02", ""),
         ("teacher/generate.py", "00 02 08", "05"),
