@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 10_000  # rows: what is read for one of them is little
 GROUPS = 20  # that are read together: all at once take half as much again while they are read
-DATABASE_BYTES = 2 * 2**30
+DATABASE_BYTES = 3 * 2**30
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 # DuckDB's reader of the file that a parameter names, to the letter: no pattern, and no folder
 # called "model=x" that makes a column

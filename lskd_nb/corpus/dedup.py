@@ -20,7 +20,7 @@ from lskd_nb.records import NUMBERED_PARQUET, database
 
 JACCARD = 0.7  # of the sets of word pairs
 PERMUTATIONS = 128
-AT_ONCE = 2000  # wordings that are hashed together
+AT_ONCE = 500  # wordings that are hashed together
 # what a false proposal costs, and what a missed one: proposals are checked, misses are for good
 MISSES = (0.1, 0.9)
 # SQL
