@@ -79,7 +79,7 @@ def run_cells(folder: Path, stage: str, left_out: Collection[str] = ()) -> list[
         if name.endswith("-04"):
             shell.user_ns.update(values)
         if name == "04-05":  # the cell after it loads the critic, and says where views are kept
-            shell.user_ns["store"] = None
+            shell.user_ns |= {"store": None, "source": folder / "critic"}
         if name == "07-05":
             vcr = benchmark(BENCHMARK_ITEMS), folder / "images"
             shell.user_ns["benchmarks"] = {"vcr": vcr}
