@@ -36,12 +36,13 @@ from lskd_nb.runner.stops import MODELS
 Say = Callable[[str], None]
 GUIDE = "notebooks/guide/reproduce-the-paper.md"
 CONVERSION = "python -m lskd_nb.students.loading "  # begins the guide's commands for LAVIS's files
-# the most that a parameter may be: steps, batches, image sizes and numbers of images
+# the most that a parameter may be: steps, batches, image sizes, processes and numbers of images
 SMALLER = {
     "steps": 3,
     "adapt_steps": 2,
     "batch": 8,
     "image_size": 56,
+    "workers": 1,  # eight for each of four processes are for a machine with GPUs
     "held_out": 6,  # images, where it is a number of them
 }
 PROCESSES = 4  # notebook 5 learns in as many as the paper has GPUs, with the whole batch

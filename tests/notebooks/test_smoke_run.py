@@ -209,7 +209,7 @@ def ask_until_killed_midway(run_dir: Path, whole: int, *command: str) -> int:
     raise AssertionError("every kill came too late to prove anything")
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_killed_while_asking_scoring_and_training_a_run_ends_with_the_same_student(
     smoke, half_done, lskd
 ):

@@ -117,7 +117,10 @@ def kill_midway(told: d.DistillationConfig, steps: int) -> None:
     raise AssertionError("every kill came too late to prove anything")
 
 
-@pytest.mark.parametrize("shard", [False, True], ids=["copied", "sharded"])
+# copied ones are killed on two hosts, in tests/test_two_hosts.py
+@pytest.mark.parametrize(
+    "shard", [pytest.param(False, marks=pytest.mark.endurance), True], ids=["copied", "sharded"]
+)
 def test_two_processes_killed_and_resumed_train_to_the_losses_of_one(world, tmp_path, shard):
     alone = d.train(config(world, tmp_path / "alone", base_share=0.25))
     told = config(world, tmp_path / "both", base_share=0.25, shard=shard)
