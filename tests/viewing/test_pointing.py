@@ -381,3 +381,18 @@ def test_page_says_what_is_missing(tmp_path):
         "is no folder of a run" in tabs.children[1].value and "make mini" in tabs.children[1].value
     )
     assert tabs.children[0].children[1].canvas.size == [512, 512]  # the photograph
+
+
+def test_students_of_drawings_are_warned_of_before_a_photograph(pointer, world, corpus):
+    """And not before a drawing; nor is a student that learned from others."""
+    pointer.canvas.boxes = [[10, 10, 60, 60]]
+    pointer.ask()
+    assert "drawings only" not in pointer.result.value
+    pointer.show_photograph()
+    pointer.canvas.boxes = [[10, 10, 60, 60]]
+    pointer.ask()
+    assert "base knows the mini world&#x27;s drawings only" in pointer.result.value
+    pointer.number.value = 2
+    pointer.canvas.boxes = [[10, 10, 60, 60]]
+    pointer.ask()
+    assert "drawings only" not in pointer.result.value
