@@ -17,6 +17,9 @@ Command = Callable[[argparse.Namespace, Path], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the last line printed says what failed, if anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files may hold what has no letters
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments[:2] == ["mini", "pretrain"]:
         from lskd_nb.mini.pretraining.pretrain import main as pretrain
@@ -299,11 +302,14 @@ def _estimate(options: argparse.Namespace, root: Path) -> int:
     from lskd_nb.teacher.estimate import estimate_profile
 
     (notebook,) = choose(notebooks := profile_notebooks(root, options.profile), ["02"], None)
-    changed = parse_overrides(options.overrides, notebooks).get(notebook.name, {})
-    values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook) | changed
+    changed = parse_overrides(options.overrides, notebooks)
+    values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook)
+    values |= changed.get(notebook.name, {})
     run_dir = options.out or root / "outputs" / "runs" / options.profile
     given = {
-        n.number: dict(n.defaults) | profile_parameters(root, options.profile, n)
+        n.number: dict(n.defaults)
+        | profile_parameters(root, options.profile, n)
+        | changed.get(n.name, {})
         for n in choose(notebooks, [], None)
     }
     for finding in expected(given | {"02": values}, root, gpus_there()):

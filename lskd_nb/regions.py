@@ -199,6 +199,19 @@ def image_file(image_root: str | Path, path: str) -> Path:
     return file
 
 
+def picture_bytes(image_root: str | Path, paths: Iterable[str]) -> list[int]:
+    """How many bytes each picture has, 0 where it is not there: under one name there may be another
+    picture than before.
+    """
+    found = []
+    for path in paths:
+        try:
+            found.append(os.stat(image_file(image_root, path)).st_size)
+        except (OSError, ValueError):
+            found.append(0)
+    return found
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """Eight bits of red, green and blue; of 16-bit greys the upper eight.
 

@@ -4,16 +4,19 @@ Nothing is read whole: whether a set's pictures are there is seen from some that
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from lskd_nb.critic import TRAIN
 from lskd_nb.critic.label_sample import WANTED
 from lskd_nb.runner.findings import Finding, Given
 from lskd_nb.runner.stops import A_FILE, MODELS, how_to_label, triples_there
-from lskd_nb.sources.image_folder import files_below, is_picture
+from lskd_nb.sources import BadRecord
+from lskd_nb.sources.coco import PicturesByName
+from lskd_nb.sources.image_folder import FOREIGN, files_below, is_picture
 from lskd_nb.verbalization.images import TEXTS, sources_of
 
 DATA = {  # parameter -> what its folder must hold
@@ -102,6 +105,8 @@ def _source_files(number: str, given: Given, root: Path) -> Iterator[Finding]:
         else:
             there = source.annotations.is_file()
             told = str(source.annotations) if there else f"{source.annotations} is not there"
+            if source.annotations.is_dir():
+                told = f"{source.annotations} is a folder; expected a JSON file of boxes"
             yield Finding(subject, there, told)
         if (how := PICTURES.get(source.name)) and source.name != "folder":
             file = source.annotations / how.file if how.file else source.annotations
@@ -111,8 +116,11 @@ def _source_files(number: str, given: Given, root: Path) -> Iterator[Finding]:
 def _photographs(subject: str, folder: Path, detected: bool) -> Finding:
     if not folder.is_dir():
         return Finding(subject, False, f"{folder} is not there; expected a folder of pictures")
-    if not any(is_picture(file) for file in files_below(folder)):
+    pictures = [file for file in files_below(folder) if is_picture(file)]
+    if not pictures:
         return Finding(subject, False, f"{folder} holds no picture")
+    if all(file.suffix.lower() in FOREIGN for file in pictures):
+        return Finding(subject, False, f"{folder}: convert its pictures to JPEG or PNG")
     return Finding(subject, detected, str(folder) if detected else f"{folder}: {NO_DETECTOR}")
 
 
@@ -168,7 +176,7 @@ class Named:
 
 
 _STILLS = ("{}", "vcr1images/{}")
-_FILE_NAME = r'"file_name":\s*"((?:[^"\\]|\\.)+)"'
+_FILE_NAME = r'"file_name"\s*:\s*"((?:[^"\\]|\\.)+)"'
 _COCO_URL = r'"coco_url":\s*"[^"]*?([^/"]+/[^/"]+\.jpg)"'
 _GENOME = r'"url":\s*"[^"]*?(VG_100K(?:_2)?/\d+\.jpg)"'
 PICTURES = {
@@ -219,10 +227,12 @@ def _pictures(
 def _pictures_found(subject: str, file: Path, how: Named, home: Path) -> Iterator[Finding]:
     """The same of a file's pictures, below ``home``."""
     names = _some_named(file, how)
-    lacking = [n for n in names if not any(p.exists() for p in _places(home, n, how.places))]
-    if lacking and not how.file:  # COCO JSON may name a path of another machine
-        there = {path.name for path in files_below(home)}
-        lacking = [n for n in lacking if PurePosixPath(n.replace("\\", "/")).name not in there]
+    lacking = [n for n in names if not any(os.path.exists(p) for p in _places(home, n, how.places))]
+    if not how.file:  # COCO JSON: as its reader finds them
+        lacking = _not_found(names if how is PICTURES["coco"] else lacking, home)
+        if not names and file.is_file():
+            told = f"{file} names no picture ('file_name'): expected COCO JSON, in UTF-8"
+            yield Finding(subject, False, told)
     if names:
         ok = not lacking
         if lacking and len(lacking) <= len(names) / 2:
@@ -234,6 +244,17 @@ def _pictures_found(subject: str, file: Path, how: Named, home: Path) -> Iterato
                 f" and that were looked for, such as {_places(home, lacking[0], how.places)[-1]}"
             )
         yield Finding(subject, ok, told if lacking else f"{told} looked for")
+
+
+def _not_found(names: Sequence[str], home: Path) -> list[str]:
+    """Those that the reader of COCO JSON would leave out: not there, or one of several."""
+    pictures, lacking = PicturesByName(home), []
+    for name in names:
+        try:
+            pictures.named(name)
+        except BadRecord:
+            lacking.append(name)
+    return lacking
 
 
 def _places(home: Path, name: str, places: Sequence[str]) -> list[Path]:

@@ -23,6 +23,7 @@ from lskd_nb.records import atomic_path
 from lskd_nb.run_folder import imported_from
 from lskd_nb.runner.parameters import Notebook
 from lskd_nb.runner.reach import SHOWS, code_hash
+from lskd_nb.verbalization.images import sources_of
 
 # a folder beyond this is known by the names, sizes and times of its files, not by their content
 MOST_FILES, MOST_BYTES = 10_000, 10e9
@@ -55,6 +56,11 @@ class Stage:
         """All parameters: those given, the others as the notebook has them."""
         return {**self.notebook.defaults, **self.parameters}
 
+    def _pictures(self, sources: Mapping) -> list[Path]:
+        """The folders of notebook 1's pictures, unless they hold the run itself."""
+        found = dict.fromkeys(source.pictures for source in sources_of(sources, self.root))
+        return [p for p in found if p.is_dir() and not self.run_dir.is_relative_to(p.resolve())]
+
     def inputs(self) -> dict[str, list[Path]]:
         """What the stage reads: its entries, and every file or folder that a parameter names."""
         found = {e: [path] for e in self.notebook.reads if (path := self.resolve(e)) is not None}
@@ -62,6 +68,7 @@ class Stage:
             entry = f"param:{name}"
             if name not in NO_INPUT and entry not in found:
                 paths = [self.root / v for v in _texts_in(value) if _is_there(v, self)]
+                paths += self._pictures(value) if name == "sources" else []
                 found |= {entry: paths} if paths else {}
         return found
 

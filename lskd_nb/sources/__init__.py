@@ -290,7 +290,9 @@ def image_size(path: Path) -> tuple[int, int]:
             size = image.size
             image.draft("L", tuple(max(side // 8, 1) for side in size))
             image.load()
-    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise BadRecord("image too large", f"{path}: {error}") from error
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise BadRecord("corrupt image", f"{path}: {error}") from error
     return size
 

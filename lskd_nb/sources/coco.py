@@ -7,10 +7,13 @@ write it: a path below the folder of the pictures, with sub-folders and spaces, 
 machine, of which the last part must then be the name of one picture of the folder and no more.
 """
 
+import os
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from lskd_nb.regions import LocatedImage, Region
 from lskd_nb.sources import (
@@ -55,14 +58,21 @@ def read_coco(
     path = Path(path)
     content, folder = _content(path), pictures_of(path, pictures)
     categories, rejects = _categories(content["categories"], path)
-    files = _Files(folder)
+    files = PicturesByName(folder)
     images: dict[str, tuple[LocatedImage, tuple[int, int]]] = {}
-    known = {str(r["id"]) for r in content["images"] if isinstance(r, dict) and "id" in r}
+    named = {
+        (str(r["id"]).strip(), str(r.get("file_name")))
+        for r in content["images"]
+        if isinstance(r, dict) and "id" in r
+    }
+    known = Counter(key for key, _ in named)  # of how many pictures each id is
     seen: set[str] = set()
     for number, record in enumerate(content["images"][:limit]):
         try:
             key = name_of(_object(record), "id")
-            name = files.named(text_of(record, "file_name"))
+            name = files.named(_file_name(record))
+            if known[key] > 1:  # nobody knows of which its boxes are
+                raise BadRecord("repeated image", f"id {key} is that of {known[key]} pictures")
             if key in images or name in seen:
                 raise BadRecord("repeated image", f"id {key}, file_name {name}: there was one")
             size, stored = _sizes(record, below(folder, name))
@@ -105,7 +115,7 @@ def pictures_of(path: str | Path, pictures: str | Path | None = None) -> Path:
 # ------------------------------------------------------------------------------------------ records
 
 
-class _Files:
+class PicturesByName:
     """The pictures of a folder, by what a file calls them."""
 
     def __init__(self, folder: Path):
@@ -117,24 +127,42 @@ class _Files:
         be meant.
         """
         plain = PurePosixPath(name.replace("\\", "/"))
-        inside = not plain.is_absolute() and ".." not in plain.parts
-        if inside and (self.folder / plain).is_file():
-            return plain.as_posix()
+        parts = plain.parts[plain.is_absolute() :]
+        # as it is written, else without the folders of another machine, as far as two parts are
+        # left, or one that lay in a folder called as this one
+        for first in range(len(parts)):
+            rest = PurePosixPath(*parts[first:])
+            alone = first == len(parts) - 1 and parts[first - 1 : first] != (self.folder.name,)
+            if ".." in parts[first:] or (first and alone):
+                continue
+            if os.path.isfile(self.folder / rest):
+                return rest.as_posix()
         if self._by_name is None:
             self._by_name = {}
             for file in files_below(self.folder):
-                self._by_name.setdefault(file.name, []).append(file.as_posix())
-        found = self._by_name.get(plain.name, [])
+                for key in {file.name, _loosely(file.name)}:
+                    self._by_name.setdefault(key, []).append(file.as_posix())
+        found = self._by_name.get(plain.name) or self._by_name.get(_loosely(plain.name), [])
+        told = f"{name!r:.200}"
         if len(found) > 1:
-            raise BadRecord(
-                "bad path",
-                f"{name!r} is not below {self.folder}, and may be {found[0]} or {found[1]}",
-            )
+            which = f"and may be {found[0]} or {found[1]}"
+            raise BadRecord("bad path", f"{told} is not below {self.folder}, {which}")
         if not found:
-            raise BadRecord(
-                "missing image", f"{self.folder / plain.name} is not there, for {name!r}"
-            )
+            raise BadRecord("missing image", f"{told} is not there below {self.folder}")
         return found[0]
+
+
+def _loosely(name: str) -> str:
+    """A name as other systems may spell it: in another case, another form of its accents, or with
+    %20 for a blank.
+    """
+    return unicodedata.normalize("NFC", unquote(name)).casefold()
+
+
+def _file_name(record: dict) -> str:
+    """``file_name`` as it is written, blanks and all. Raises ``BadRecord`` where it is no text."""
+    text_of(record, "file_name")
+    return record["file_name"]
 
 
 def _sizes(record: dict, file: Path) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -174,6 +202,9 @@ def _categories(entries: list, path: Path) -> tuple[dict[str, str], list[Rejecte
     for number, entry in enumerate(entries):
         try:
             key, name = name_of(_object(entry), "id"), text_of(entry, "name")
+            if key in found:
+                raise BadRecord("repeated category", f"id {key} is {found[key]!r} already")
+            name = name.encode("utf-8", "replace").decode()  # half a surrogate pair
             found[key] = " ".join(re.sub("_", " ", name).split())
         except BadRecord as error:
             rejects.append(error.of(f"{path.name}, categories {number}"))

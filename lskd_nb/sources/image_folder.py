@@ -44,17 +44,20 @@ def read_image_folder(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not there; expected a folder of pictures")
+        what = "a file" if folder.exists() else "not there"
+        raise FileNotFoundError(f"{folder} is {what}; expected a folder of pictures")
     images: list[LocatedImage] = []
     rejects: list[Rejected] = []
     names: dict[tuple[int, int], str] = {}  # device and inode: links to one file are one picture
-    for path in sorted(files_below(folder), key=lambda p: p.parts):
+    for path in sorted(files_below(folder, rejects), key=lambda p: p.parts):
         if limit is not None and len(images) == limit:
             break
         name = path.as_posix()
         if not is_picture(path):
             continue
         try:
+            if name.encode("utf-8", "replace").decode() != name:
+                raise BadRecord("bad path", f"{name!r} is no UTF-8: rename it")
             if path.suffix.lower() in FOREIGN:
                 raise BadRecord("unknown kind of picture", f"{name}: convert it to JPEG or PNG")
             state = os.stat(folder / path)
@@ -88,26 +91,38 @@ def shown_size(file: Path) -> tuple[int, int]:
     Raises ``BadRecord`` where it is missing or can't be read to its end.
     """
     size = image_size(file)
+    with Image.open(file) as image:
+        if image.format == "TIFF":  # Pillow turns these itself, when it loads them
+            image.load()
+            return image.size
     return size[::-1] if turned(file) >= LYING else size
 
 
 def upright_copy(file: Path, copy: Path) -> None:
-    """Write a picture as viewers show it, in its own format and without the tag; not again where a
-    copy is there that is no older.
+    """Write a picture as viewers show it, in its own format and without the tag; not again where
+    a copy of this very file is there: it has the file's time. Cameras give one name many times.
     """
-    if copy.exists() and copy.stat().st_mtime_ns >= file.stat().st_mtime_ns:
+    if copy.exists() and copy.stat().st_mtime_ns == file.stat().st_mtime_ns:
         return
     with Image.open(file) as image, atomic_path(copy) as temporary:
         kept = {"quality": 95, "subsampling": 0} if image.format == "JPEG" else {}
         ImageOps.exif_transpose(image).save(temporary, image.format, **kept)
+        state = file.stat()
+        os.utime(temporary, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, rejects: list[Rejected] | None = None) -> Iterator[Path]:
     """Paths of the files below a folder, relative to it; links are followed, and no folder is
-    entered twice. Hidden files and folders are none.
+    entered twice. Hidden files and folders are none. Folders that can't be entered are told to
+    ``rejects``.
     """
     walked: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        if rejects is not None:
+            rejects.append(Rejected(str(error.filename), "unreadable folder", str(error)))
+
+    for place, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(place)
         if real in walked:
             folders.clear()

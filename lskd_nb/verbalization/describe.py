@@ -38,6 +38,7 @@ from lskd_nb.regions import (
     Region,
     highlight,
     located_images,
+    picture_bytes,
     regions_table,
     resize_regions,
 )
@@ -81,7 +82,7 @@ def verbalize(
     """
     settings, out = settings or Settings(), Path(out)
     settings = replace(settings, cache=settings.cache or str(out.parent / "text_features"))
-    folder = out.with_suffix(".parts") / _plan(images, verbalizers, settings, part)
+    folder = out.with_suffix(".parts") / _plan(images, image_root, verbalizers, settings, part)
     load = partial(_speaking, verbalizers, settings, image_root)
     if loaded and engine.name == "local":
         load = partial(partial, _speak, loaded, image_root)
@@ -394,9 +395,13 @@ def short_name(name: str) -> str:
 
 
 def _plan(
-    images: Sequence[LocatedImage], verbalizers: Verbalizers, settings: Settings, part: int
+    images: Sequence[LocatedImage],
+    image_root: str | Path,
+    verbalizers: Verbalizers,
+    settings: Settings,
+    part: int,
 ) -> str:
-    """A name for the parts of this very call: other images, models, weights, vocabularies or
+    """A name for the parts of this very call: other pictures, boxes, models, weights, words or
     settings do not find them.
     """
     files = [
@@ -407,8 +412,9 @@ def _plan(
     ]
     weights = [(str(f), hash_of([f])) for f in dict.fromkeys(files) if f.is_file()]
     located = [(i.image_id, i.path, [r.box for r in i.regions]) for i in images]
+    sizes = picture_bytes(image_root, [i.path for i in images])
     told = json.dumps(
-        [located, vars(verbalizers), vars(replace(settings, cache=None)), weights, part],
+        [located, sizes, vars(verbalizers), vars(replace(settings, cache=None)), weights, part],
         default=str,
     )
     return hashlib.sha256(told.encode()).hexdigest()[:12]

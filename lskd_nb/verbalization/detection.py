@@ -23,7 +23,14 @@ from PIL import Image
 from torch import Tensor
 
 from lskd_nb.records import REGIONS, hash_of
-from lskd_nb.regions import LocatedImage, Region, clamp, located_images, regions_table
+from lskd_nb.regions import (
+    LocatedImage,
+    Region,
+    clamp,
+    located_images,
+    picture_bytes,
+    regions_table,
+)
 from lskd_nb.shards import LOCAL, Engine, Work, in_shards
 from lskd_nb.sources import Rejected, reject_rows
 from lskd_nb.sources.visual_genome import ious
@@ -169,7 +176,9 @@ def detect_regions(
     """
     settings = settings or DetectionSettings()
     with TemporaryDirectory() as scratch:
-        folder = Path(parts or scratch) / _plan(images, model, vocabulary, settings, part)
+        folder = Path(parts or scratch) / _plan(
+            images, image_root, model, vocabulary, settings, part
+        )
         load = partial(_looking, model, tuple(vocabulary), settings, image_root)
         table, bad = in_shards(
             regions_table(images), folder, part, load, REGIONS, on_progress, engine
@@ -245,6 +254,7 @@ def _detected(
 
 def _plan(
     images: Sequence[LocatedImage],
+    image_root: str | Path,
     model: str,
     vocabulary: Sequence[str],
     settings: DetectionSettings,
@@ -257,6 +267,7 @@ def _plan(
         weights = model
     told = [
         [(i.image_id, i.path, i.width, i.height) for i in images],
+        picture_bytes(image_root, [i.path for i in images]),
         weights,
         list(vocabulary),
         vars(settings),

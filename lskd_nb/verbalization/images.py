@@ -85,8 +85,8 @@ def sources_of(sources: Mapping[str, object], root: str | Path) -> list[Source]:
                 f"sources.{name} is {told!r}; expected a path, or"
                 " {annotations: path, images: folder}"
             )
-        annotations = Path(root) / form["annotations"]
-        pictures = Path(root) / form["images"] if "images" in form else None
+        paths = {part: Path(root) / Path(value).expanduser() for part, value in form.items()}
+        annotations, pictures = paths["annotations"], paths.get("images")
         if name in ("coco", "lvis"):
             pictures = pictures_of(annotations, pictures)
         found.append(Source(name, annotations, pictures or annotations))

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,20 @@ def test_a_huge_folder_is_known_by_its_names_sizes_and_times(tiny, tmp_path, mon
     assert swap("1") != swap("2")
     monkeypatch.setattr(manifest, "MOST_BYTES", 2)
     assert swap("1") == swap("2")
+
+
+def test_the_pictures_beside_a_file_of_boxes_are_read_too(tiny, tmp_path):
+    """They are named by nobody; the run itself below them is none of them."""
+    home = tmp_path / "data"
+    (home / "images").mkdir(parents=True)
+    (home / "boxes.json").write_text("{}")
+    one = stage(tiny, tmp_path, dict(sources={"coco": "data/boxes.json"}))
+    before = digest(one)
+    (home / "images" / "new.jpg").write_text("1")
+    assert digest(one) != before
+    (home / "images" / "new.jpg").unlink()
+    assert digest(one) == before
+    above = replace(one, run_dir=home / "images" / "run")
+    before = digest(above)
+    (home / "images" / "new.jpg").write_text("1")
+    assert digest(above) == before

@@ -270,3 +270,59 @@ def test_lvis_and_coco_of_one_picture_are_one_image(tmp_path):
         assert open_image(found.root, image.path).size == SIZE
     alone = sets.read_images(sets.sources_of({"lvis": told["lvis"]}, tmp_path), tmp_path / "x")
     assert alone.images[0].regions[0].label == "red thing"
+
+
+def test_one_name_in_two_folders_is_two_pictures(tmp_path):
+    """Cameras count from one again; an upright copy is of its own file."""
+    for home, color in (("a", RED), ("b", BLUE)):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        (tmp_path / home).mkdir()
+        path = tmp_path / home / "IMG_0001.JPG"
+        Image.new("RGB", SIZE, color).save(path, "JPEG", exif=exif, quality=95)
+        os.utime(path, (1_600_000_000 + len(home), 1_600_000_000 + ord(home)))
+        told = sets.sources_of({"folder": str(tmp_path / home)}, ".")
+        found = sets.read_images(told, tmp_path / "links", detected=True)
+        (image,) = found.images
+        shown = np.asarray(open_image(found.root, image.path)).astype(int)
+        assert np.abs(shown - color).max() < 12 and (image.width, image.height) == SIZE[::-1]
+
+
+def test_boxes_of_two_pictures_with_one_id_are_nobodys(photos, tmp_path):
+    """As where two exports were put together by hand; a repeated category keeps its first name."""
+    content = coco(photos, {"a": "cmyk.jpg", "b": "grey.png", "c": "left.png"})
+    content["images"][1]["id"] = 1
+    content["categories"].append(dict(id=0, name="other"))
+    images, rejects = read_coco(write(tmp_path / "b.json", content), photos)
+    assert [i.image_id for i in images] == ["left.png"]
+    assert images[0].regions[0].label == "red (thing)"
+    reasons = count_reasons(rejects)
+    assert reasons["repeated image"] == 2 and reasons["repeated category"] == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        ("/home/bob/export/Summer 2024/deep/plain.jpg", "Summer 2024/deep/plain.jpg"),
+        ("my photos/plain.jpg", "plain.jpg"),
+        ("photos/AM%20MEER%20e\u0301.jpg", "Summer 2024/am Meer é.JPG"),
+        ("two  blanks.jpg", "two  blanks.jpg"),
+    ],
+)
+def test_a_picture_is_found_where_one_alone_is_meant(photos, tmp_path, told, meant):
+    save(photos / "two  blanks.jpg")
+    images, rejects = read_coco(write(tmp_path / "b.json", coco(photos, {"a": told})), photos)
+    assert [i.image_id for i in images] == [meant] and not rejects
+
+
+def test_odd_names_and_kinds_are_left_out_one_by_one(tmp_path):
+    home = tmp_path / "odd"
+    save(home / "tagged.tif", 6)
+    save(home / "good.png")
+    os.rename(os.fsencode(home / "good.png"), os.fsencode(home) + b"/caf\xe9.png")
+    images, rejects = read_image_folder(home)
+    assert [(i.image_id, i.width, i.height) for i in images] == [("tagged.tif", *SIZE)]
+    assert [r.reason for r in rejects] == ["bad path"]
+    names = {"a": "data:image/png;base64," + "A" * 5000, "b": "tagged.tif"}
+    images, rejects = read_coco(write(tmp_path / "b.json", coco(home, names, size=None)), home)
+    assert [i.regions[0].box for i in images] == [BOX] and len(rejects[0].detail) < 600
