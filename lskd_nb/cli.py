@@ -317,7 +317,6 @@ def _estimate(options: argparse.Namespace, root: Path) -> int:
     if not (run_dir / "verbalizations.parquet").exists():
         _say("02: the exact number and its price are known when notebook 01 has run")
         return 0
-    _say("")
     _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
     return 0
 

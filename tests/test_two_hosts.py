@@ -101,7 +101,7 @@ def project(tmp_path_factory) -> Path:
     """The notebooks and the smoke profile, with shards of a few images and a few triples."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "notebooks").mkdir()
-    calls = {"01": "loaded=loaded, engine=workers", "04": "store, shards.Engine(engine)"}
+    calls = {"01": "loaded=loaded, engine=workers", "04": "    shards.Engine(engine)"}
     for notebook in ROOT.glob("notebooks/*.ipynb"):
         text = notebook.read_text(encoding="utf-8")
         if call := calls.get(notebook.name.split("_")[0]):

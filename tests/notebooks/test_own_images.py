@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from PIL import Image
 from lskd_nb.mini.drawing.render import render
 from lskd_nb.mini.scenes.world import sample_scenes
 from lskd_nb.rehearsal.checkpoints import write_hub
-from tests.notebooks import own_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import own_model  # noqa: E402
 
 DETECTOR = "google/owlv2-base-patch16-ensemble"
 

@@ -24,6 +24,9 @@ def test_the_result_table_and_renderings(tiny, tmp_path, lskd):
     )
     pooled = tmp_path / "outputs" / "tiny" / "metrics.json"
     pooled.parent.mkdir(parents=True)
+    truth = tmp_path / "outputs" / "runs" / "tiny" / "world" / "truth.jsonl"
+    truth.parent.mkdir(parents=True)
+    truth.touch()  # only a run on the mini world has its figures beside the pooled ones
     pooled.write_text(json.dumps({"critic": {"auc": 0.88}, "seeds": [0, 1, 2]}))
     done = lskd(tmp_path, "run", "tiny")
     assert done.returncode == 0, done.stderr

@@ -30,8 +30,8 @@ def test_what_the_notebooks_and_their_profiles_say_is_allowed(notebooks, root):
         for name, default in n.defaults.items():
             told = what_is_allowed(n.number, name, default)
             assert told is None, f"{n.name}.{name} = {default!r} by default, but must be {told}"
-        for folder in (root / "params").iterdir():
-            profile_parameters(root, folder.name, n)
+        for file in (root / "params").glob(f"*/{n.name}.yaml"):
+            profile_parameters(root, file.parent.name, n)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_what_is_missing_is_told_by_the_notebook_that_needs_it_first(project, ls
     assert heads == ["for the run:", "to start 01:", "before 03:", "before 06:"]
     start = lines.index("to start 01:")
     assert lines[start + 1].startswith("  MISSING 01 sources.")
-    assert "2 to start 01" in lines[-1] and "before 06" in lines[-1]
+    assert " to start 01, " in lines[-1] and "before 06" in lines[-1]
     done = lskd(project.root, "check", "a100", "--only", "04", "--only", "08", "-p", "08.base_url=")
     assert "sources" not in done.stdout and "08 student" in done.stdout
     later = lskd(project.root, "check", "a100", "--from", "03", "-p", "03.base=x/y.pth").stdout

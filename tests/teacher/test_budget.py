@@ -345,7 +345,8 @@ def test_the_command_estimates_and_sends_nothing(root, lskd, tmp_path, monkeypat
         main(arguments)
         return capsys.readouterr()
 
-    assert "run the notebook that writes it first" in said(*told)[1]
+    plan = said(*told)[0]
+    assert "02 takes: about 1,521,693 requests" in plan and "when notebook 01 has run" in plan
     regions = [
         dict(
             image_id=s.scene_id,

@@ -24,7 +24,7 @@ def test_two_photographs_become_valid_triples(lskd, tmp_path):
         "--out",
         str(tmp_path / "run"),
         "-p",
-        f"01.visual_genome={SAMPLE}",
+        f"01.sources={{visual_genome: {SAMPLE}}}",
         "-p",
         "01.human_texts=true",
     )
