@@ -312,12 +312,14 @@ def _estimate(options: argparse.Namespace, root: Path) -> int:
         | changed.get(n.name, {})
         for n in choose(notebooks, [], None)
     }
-    for finding in expected(given | {"02": values}, root, gpus_there()):
+    found = expected(given | {"02": values}, root, gpus_there())
+    if (run_dir / "verbalizations.parquet").exists():
+        _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
+        found = [finding for finding in found if finding.notebook != "02"]
+    else:
+        _say("02: the exact number and its price are known when notebook 01 has run; until then")
+    for finding in found:
         _say(f"{finding.subject}: {finding.detail}")
-    if not (run_dir / "verbalizations.parquet").exists():
-        _say("02: the exact number and its price are known when notebook 01 has run")
-        return 0
-    _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
     return 0
 
 
