@@ -42,7 +42,8 @@ test: setup
 # What takes many minutes and shows little more than `make test`: twenty kills at random moments,
 # hosts that fall silent, and every executed notebook through nbval.
 endurance: setup
-	@LSKD_NBVAL=all $(BIN)/python -m pytest tests/notebooks tests/test_two_hosts.py -m "endurance or slow"
+	@LSKD_NBVAL=all $(BIN)/python -m pytest tests -m endurance
+	@LSKD_NBVAL=all $(BIN)/python -m pytest tests/notebooks -m slow
 
 bench: setup
 	@$(BIN)/python tests/benchmarks/run.py

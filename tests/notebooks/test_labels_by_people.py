@@ -96,7 +96,7 @@ def only_3_and_4(lskd, run_dir: Path, *parameters: str) -> dict:
     return json.loads((run_dir / "metrics.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_without_a_critic_all_is_kept_and_everything_says_so(labelled, lskd):
     run_dir = labelled
     (run_dir / BY_PEOPLE).unlink()
@@ -120,7 +120,7 @@ def test_without_a_critic_all_is_kept_and_everything_says_so(labelled, lskd):
     assert UNFILTERED in report_markdown(report_run(run_dir)).splitlines()[0]
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_another_critic_scores_and_the_labels_measure_it(smoke, labelled, lskd):
     run_dir, critic = labelled, smoke / "critic"
     shutil.rmtree(run_dir / "critic")

@@ -10,7 +10,7 @@ ROOT = find_root()
 SAMPLE = ROOT.parent / "shared" / "samples" / "visual_genome"
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.skipif(not SAMPLE.exists(), reason="no sample of Visual Genome beside the project")
 def test_two_photographs_become_valid_triples(lskd, tmp_path):
     done = lskd(
