@@ -292,27 +292,16 @@ def _check(options: argparse.Namespace, root: Path) -> int:
 
 def _estimate(options: argparse.Namespace, root: Path) -> int:
     from lskd_nb.runner.expected import expected
-    from lskd_nb.runner.parameters import (
-        choose,
-        parse_overrides,
-        profile_notebooks,
-        profile_parameters,
-    )
+    from lskd_nb.runner.parameters import choose, given_values, parse_overrides, profile_notebooks
     from lskd_nb.runner.readiness import gpus_there
     from lskd_nb.teacher.estimate import estimate_profile
 
-    (notebook,) = choose(notebooks := profile_notebooks(root, options.profile), ["02"], None)
+    notebooks = profile_notebooks(root, options.profile)
     changed = parse_overrides(options.overrides, notebooks)
-    values = dict(notebook.defaults) | profile_parameters(root, options.profile, notebook)
-    values |= changed.get(notebook.name, {})
-    run_dir = options.out or root / "outputs" / "runs" / options.profile
-    given = {
-        n.number: dict(n.defaults)
-        | profile_parameters(root, options.profile, n)
-        | changed.get(n.name, {})
-        for n in choose(notebooks, [], None)
-    }
-    found = expected(given | {"02": values}, root, gpus_there())
+    chosen = [*choose(notebooks, ["02"], None), *choose(notebooks, [], None)]
+    given = {n.number: given_values(root, options.profile, n, changed) for n in chosen}
+    values, run_dir = given["02"], options.out or root / "outputs" / "runs" / options.profile
+    found = expected(given, root, gpus_there())
     if (run_dir / "verbalizations.parquet").exists():
         _say(str(estimate_profile(values | {"run_dir": str(run_dir.resolve())}, root)))
         found = [finding for finding in found if finding.notebook != "02"]

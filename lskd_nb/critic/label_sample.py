@@ -23,7 +23,7 @@ from lskd_nb.critic.labels import (
     run_triple_ids,
     shuffled,
 )
-from lskd_nb.records import LABELS, atomic_path, parquet_at, read_parquet
+from lskd_nb.records import LABELS, atomic_path, database, parquet_at, read_parquet
 
 WANTED = 20_000  # the paper's number of labels
 FILE, TO_MEASURE = "sample_to_label.parquet", "labels_to_measure.parquet"
@@ -102,7 +102,7 @@ def draw_sample(
         raise FileNotFoundError(f"{triples} is not there: run notebook 02 first")
     before = SAMPLE.empty_table() if old is None else old
     places = pa.array(range(before.num_rows), pa.int64())
-    with duckdb.connect() as db:
+    with database() as db:
         columns = f"SELECT triple_id, image_id FROM {parquet_at(triples)}"
         db.execute(f"CREATE TABLE triples AS {columns}")
         for name, files in (
@@ -205,7 +205,7 @@ def _about_the_same(folder: Path, triple_ids: Iterable[str]) -> set[str]:
 
 def _with_given(folder: Path, triple_ids: Iterable[str]) -> duckdb.DuckDBPyConnection:
     """A database with a run's ``triples`` and the ``given`` ids."""
-    db = duckdb.connect()
+    db = database()
     columns = f"SELECT triple_id, image_id FROM {parquet_at(folder / 'triples.parquet')}"
     db.execute(f"CREATE VIEW triples AS {columns}")
     db.register("given", pa.table({"triple_id": pa.array(list(triple_ids), pa.string())}))

@@ -19,7 +19,7 @@ from lskd_nb.publishing.renderings import figure_text
 from lskd_nb.records import atomic_path
 from lskd_nb.run_folder import find_root
 from lskd_nb.runner.expected import expected, rates_of
-from lskd_nb.runner.parameters import profile_parameters, read_notebooks
+from lskd_nb.runner.parameters import given_values, read_notebooks
 
 BLOCK = re.compile(r"<!-- figures: (\S+) -->\n(.*?)\n?<!-- /figures -->", re.DOTALL)
 BY_HAND = re.compile(r"<!-- by hand: [^>]+ -->.*?<!-- /by hand -->", re.DOTALL)
@@ -153,9 +153,7 @@ def _hours(told: Records) -> str:
     if rates is None:
         return "Hours are not known: nobody has recorded rates of a GPU."
     given = {
-        n.number: dict(n.defaults) | profile_parameters(root, "a100", n)
-        for n in read_notebooks(root)
-        if not n.optional
+        n.number: given_values(root, "a100", n) for n in read_notebooks(root) if not n.optional
     }
     told_of = [f for f in expected(given, root, 4, rates) if f.notebook]
     table = ["| stage | will take |", "|---|---|"]

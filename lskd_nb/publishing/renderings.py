@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
-import duckdb
 import nbformat
 import pyarrow.parquet as pq
 
 from lskd_nb.critic import NONE, UNFILTERED
 from lskd_nb.critic.weak_labels import run_warnings
-from lskd_nb.records import PARQUET, atomic_path
+from lskd_nb.records import PARQUET, atomic_path, database
 from lskd_nb.runner.manifest import notebook_source
 from lskd_nb.runner.parameters import read_notebooks
 from lskd_nb.viewing.alt_text import fewer_colors, fewer_colors_in, fewer_colors_of
@@ -145,7 +144,8 @@ def _counts(run_dir: Path) -> list[dict[str, int | None]]:
     boxes = None
     if regions.exists():
         query = f"SELECT coalesce(sum(len(regions)), 0)::BIGINT FROM {PARQUET}"
-        ((boxes,),) = duckdb.sql(query, params=[str(regions)]).fetchall()
+        with database() as db:
+            ((boxes,),) = db.execute(query, [str(regions)]).fetchall()
     triples, kept = rows("triples.parquet"), rows("corpus.parquet")
     dropped = None if triples is None or kept is None else triples - kept
     return [

@@ -75,7 +75,7 @@ def _needs(
 ) -> Iterator[Need]:
     first = given.get("01", {})
     run_dir = root / str(first.get("run_dir", "outputs"))
-    counted, per_image = images(first, root), _triples_of_one(given.get("02", {}))
+    counted, per_image = images(first, root), triples_of_one(given.get("02", {}))
     rows = counted * BYTES_PER_IMAGE * max(per_image / TRIPLES_OF_THESE, 1)
     yield Need(run_dir, rows, f"for rows of {counted:,} images")
     triples = triples_there(run_dir) or counted * per_image
@@ -147,10 +147,14 @@ def images(values: Mapping[str, object], root: Path) -> int:
     return total
 
 
-def _triples_of_one(values: Mapping[str, object]) -> int:
+def requests_of_one(values: Mapping[str, object]) -> int:
+    """Requests about one image: families of prompts times offers of regions."""
+    return len(values.get("families") or "12") * len(values.get("offers") or "1")
+
+
+def triples_of_one(values: Mapping[str, object]) -> int:
     """Triples asked for about one image."""
-    ways = len(values.get("families") or "12") * len(values.get("offers") or "1")
-    return int(values.get("triples") or 3) * ways
+    return int(values.get("triples") or 3) * requests_of_one(values)
 
 
 def _views_stored(number: str, values: Mapping[str, object], triples: int, root: Path) -> int:

@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lskd_nb.runner.disk import BENCHMARK_VIEWS, bytes_below, images
+from lskd_nb.runner.disk import (
+    BENCHMARK_VIEWS,
+    bytes_below,
+    images,
+    requests_of_one,
+    triples_of_one,
+)
 from lskd_nb.runner.findings import Finding, Given
 from lskd_nb.runner.stops import triples_there
 
@@ -98,11 +104,10 @@ def _asking(values: Mapping[str, object], counted: int, root: Path) -> Finding:
     from lskd_nb.teacher.budget import price_of
     from lskd_nb.teacher.requests import TeacherSettings
 
-    ways = len(values.get("families") or "1") * len(values.get("offers") or "1")
-    asked, each = counted * ways, int(values.get("triples") or 3)
+    ways, each = requests_of_one(values), int(values.get("triples") or 3)
     sees = str(values.get("teacher_sees") or "words").split(",")
     into = TOKENS[0] + PICTURE_TOKENS * any("words" not in one for one in sees)
-    requests = asked * len(sees)
+    requests = counted * ways * len(sees)
     told = f"about {requests:,} requests, {requests * each:,} raw triples: {counted:,} images"
     told += f" x {ways * len(sees)} requests x {each} triples"
     prices = root / str(values["prices"]) if values.get("prices") else None
@@ -127,9 +132,7 @@ def _on_gpus(
 ) -> Iterator[tuple[str, float, str]]:
     """Stages: notebook, seconds of one GPU, and how that was counted."""
     run_dir = root / str(given.get("01", {}).get("run_dir", "outputs"))
-    asking = given.get("02", {})
-    ways = len(asking.get("families") or "1") * len(asking.get("offers") or "1")
-    triples = triples_there(run_dir) or counted * ways * int(asking.get("triples") or 3)
+    triples = triples_there(run_dir) or counted * triples_of_one(given.get("02", {}))
     encoded, scored, learned = (rates.a_second.get(n) for n in (ENCODING, SCORING, STEP))
     if "01" in given and encoded:
         views = counted * (1 + int(given["01"].get("max_regions") or 10))

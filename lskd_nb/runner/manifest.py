@@ -69,7 +69,7 @@ class Stage:
             if name not in NO_INPUT and entry not in found:
                 paths = [self.root / v for v in _texts_in(value) if _is_there(v, self)]
                 paths += self._pictures(value) if name == "sources" else []
-                found |= {entry: paths} if paths else {}
+                found |= {entry: list(dict.fromkeys(paths))} if paths else {}
         return found
 
 

@@ -112,6 +112,19 @@ def choose(notebooks: Sequence[Notebook], only: Sequence[str], start: str | None
     return [n for n in notebooks[first:] if n.name in named or not (only or n.optional)]
 
 
+def given_values(
+    root: Path,
+    profile: str,
+    notebook: Notebook,
+    changed: Mapping[str, Mapping[str, object]] | None = None,
+) -> dict[str, object]:
+    """All parameters of a notebook: its own values, those of the profile, and what is ``changed``
+    of them (``parse_overrides``). Raises as ``profile_parameters``.
+    """
+    told = profile_parameters(root, profile, notebook)
+    return dict(notebook.defaults) | told | dict((changed or {}).get(notebook.name, {}))
+
+
 def _profiles(root: Path) -> str:
     return ", ".join(sorted(p.name for p in (root / "params").glob("*/"))) or "none"
 

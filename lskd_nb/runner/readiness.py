@@ -18,7 +18,7 @@ from lskd_nb.runner.data_wanted import files
 from lskd_nb.runner.disk import bytes_below, disk
 from lskd_nb.runner.expected import expected
 from lskd_nb.runner.findings import Finding, Given
-from lskd_nb.runner.parameters import choose, parse_overrides, profile_notebooks, profile_parameters
+from lskd_nb.runner.parameters import choose, given_values, parse_overrides, profile_notebooks
 from lskd_nb.runner.stops import MODELS, is_hub_name
 from lskd_nb.teacher.requests import TeacherSettings, is_own
 
@@ -54,11 +54,7 @@ def check(
     changed = parse_overrides(overrides, notebooks)
     for notebook in choose(notebooks, only, start):
         try:
-            given[notebook.number] = (
-                dict(notebook.defaults)
-                | profile_parameters(root, profile, notebook)
-                | changed.get(notebook.name, {})
-            )
+            given[notebook.number] = given_values(root, profile, notebook, changed)
         except RunError as error:
             found.append(Finding(f"{notebook.number} parameters", False, str(error)))
     found += files(profile, given, root)

@@ -246,6 +246,37 @@ def finite(value: object, name: str) -> float:
     raise BadRecord("bad number", f"{name} is {value!r}, expected a finite number")
 
 
+def object_in(record: object) -> dict:
+    """A record that must be an object. Raises ``BadRecord`` otherwise."""
+    if not isinstance(record, dict):
+        raise BadRecord("bad record", f"{type(record).__name__}, expected an object")
+    return record
+
+
+def in_words(name: str) -> str:
+    """The name of a category as words.
+
+    >>> in_words("tank_(storage_vessel)")
+    'tank (storage vessel)'
+    """
+    return " ".join(name.replace("_", " ").split())
+
+
+def coco_box(record: dict, width: int, height: int) -> tuple[Box, bool]:
+    """``bbox`` as COCO, LVIS and RefCOCO have it (x, y, width, height in pixels): xyxy inside the
+    image, and whether it was cut. The files' numbers are rounded to 0.01.
+
+    Raises ``BadRecord`` where it is none, or has no area in the image.
+    """
+    values = list_of(record, "bbox")
+    if len(values) != 4:
+        raise BadRecord("bad number", f"bbox is {values!r}, expected x, y, width, height")
+    x, y, w, h = (finite(v, "bbox") for v in values)
+    told = (x, y, x + w, y + h)
+    box = box_inside(told, width, height)
+    return box, any(abs(a - b) > 0.01 for a, b in zip(box, told, strict=True))
+
+
 def box_inside(xyxy: Sequence[float], width: int, height: int) -> Box:
     """A box cut to its image, xyxy pixels.
 

@@ -8,7 +8,6 @@ machine, of which the last part must then be the name of one picture of the fold
 """
 
 import os
-import re
 import unicodedata
 from collections import Counter
 from dataclasses import replace
@@ -20,10 +19,11 @@ from lskd_nb.sources import (
     BadRecord,
     Rejected,
     below,
-    box_inside,
+    coco_box,
     finite,
-    list_of,
+    in_words,
     name_of,
+    object_in,
     read_json,
     same_shape,
     scaled_to,
@@ -69,7 +69,7 @@ def read_coco(
     seen: set[str] = set()
     for number, record in enumerate(content["images"][:limit]):
         try:
-            key = name_of(_object(record), "id")
+            key = name_of(object_in(record), "id")
             name = files.named(_file_name(record))
             if known[key] > 1:  # nobody knows of which its boxes are
                 raise BadRecord("repeated image", f"id {key} is that of {known[key]} pictures")
@@ -83,7 +83,7 @@ def read_coco(
     found: dict[str, list[Region]] = {key: [] for key in images}
     for number, record in enumerate(content["annotations"]):
         try:
-            key = name_of(_object(record), "image_id")
+            key = name_of(object_in(record), "image_id")
             if key in images:
                 region, cut = _region(record, images[key][0], categories, len(found[key]))
                 found[key].append(region)
@@ -185,14 +185,8 @@ def _region(
         raise BadRecord("unknown category", f"category_id is {category}")
     if record.get("iscrowd"):
         raise BadRecord("a crowd", f"iscrowd is {record['iscrowd']!r}: its box is of no one thing")
-    values = list_of(record, "bbox")
-    if len(values) != 4:
-        raise BadRecord("bad number", f"bbox is {values!r}, expected x, y, width, height")
-    x, y, width, height = (finite(v, "bbox") for v in values)
-    told = (x, y, x + width, y + height)
-    box = box_inside(told, image.width, image.height)
+    box, cut = coco_box(record, image.width, image.height)
     score = None if record.get("score") is None else finite(record["score"], "score")
-    cut = any(abs(a - b) > 0.01 for a, b in zip(box, told, strict=True))
     return Region(number, box, categories[category], score), cut
 
 
@@ -201,11 +195,11 @@ def _categories(entries: list, path: Path) -> tuple[dict[str, str], list[Rejecte
     found, rejects = {}, []
     for number, entry in enumerate(entries):
         try:
-            key, name = name_of(_object(entry), "id"), text_of(entry, "name")
+            key, name = name_of(object_in(entry), "id"), text_of(entry, "name")
             if key in found:
                 raise BadRecord("repeated category", f"id {key} is {found[key]!r} already")
             name = name.encode("utf-8", "replace").decode()  # half a surrogate pair
-            found[key] = " ".join(re.sub("_", " ", name).split())
+            found[key] = in_words(name)
         except BadRecord as error:
             rejects.append(error.of(f"{path.name}, categories {number}"))
     return found, rejects
@@ -221,9 +215,3 @@ def _content(path: Path) -> dict:
                 f" {what}"
             )
     return content
-
-
-def _object(record: object) -> dict:
-    if not isinstance(record, dict):
-        raise BadRecord("bad record", f"{type(record).__name__}, expected an object")
-    return record

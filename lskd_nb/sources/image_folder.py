@@ -72,30 +72,35 @@ def read_image_folder(
     return images, rejects
 
 
-def turned(file: Path) -> int:
-    """How viewers turn a picture by its tag, 2 to 8; 1: not at all.
-
-    Raises ``BadRecord`` where it can't be opened.
-    """
-    try:
-        with Image.open(file) as image:
-            told = image.getexif().get(ORIENTATION, 1)
-    except NO_IMAGE as error:
-        raise BadRecord("corrupt image", f"{file}: {error}") from error
-    return told if told in range(2, 9) else 1
-
-
 def shown_size(file: Path) -> tuple[int, int]:
     """Width and height of a picture as viewers show it.
 
     Raises ``BadRecord`` where it is missing or can't be read to its end.
     """
     size = image_size(file)
+    try:
+        with Image.open(file) as image:
+            if image.format == "TIFF":  # Pillow turns these itself, when it loads them
+                image.load()
+                return image.size
+            return size[::-1] if _turn(image) >= LYING else size
+    except NO_IMAGE as error:
+        raise BadRecord("corrupt image", f"{file}: {error}") from error
+
+
+def is_lying(file: Path, size: tuple[int, int]) -> bool:
+    """Whether a picture that has been read is stored otherwise than viewers show it, and ``size``
+    (width, height) is what they show.
+    """
     with Image.open(file) as image:
-        if image.format == "TIFF":  # Pillow turns these itself, when it loads them
-            image.load()
-            return image.size
-    return size[::-1] if turned(file) >= LYING else size
+        turn = _turn(image)
+        return turn > 1 if turn < LYING else size == image.size[::-1]
+
+
+def _turn(image: Image.Image) -> int:
+    """How viewers turn a picture by its tag, 2 to 8; 1: not at all."""
+    told = image.getexif().get(ORIENTATION, 1)
+    return told if told in range(2, 9) else 1
 
 
 def upright_copy(file: Path, copy: Path) -> None:

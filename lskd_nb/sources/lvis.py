@@ -22,10 +22,10 @@ from lskd_nb.sources import (
     BadRecord,
     Rejected,
     below,
-    box_inside,
-    finite,
+    coco_box,
     first_of,
     list_of,
+    object_in,
     read_json,
     scaled_to,
     size_of,
@@ -118,7 +118,8 @@ def read_lvis(
         try:
             image_id, category = _annotation_ids(record, known, categories)
             if image_id in images:
-                box, cut = _box(record, images[image_id][1])
+                whole = images[image_id][1]
+                box, cut = coco_box(record, whole.width, whole.height)
                 _check_new(record, (image_id, category, box), seen)
                 found[image_id].append(
                     (category, Region(len(found[image_id]), box, categories[category].name))
@@ -180,7 +181,7 @@ def _content(path: Path) -> dict:
 
 
 def _category(entry: object) -> Category:
-    entry = _object(entry)
+    entry = object_in(entry)
     if entry.get("frequency") is None:
         frequency = frequency_of(_integer(entry, "image_count"))
     else:
@@ -194,7 +195,7 @@ def _category(entry: object) -> Category:
 
 
 def _image(record: object, path: Path) -> LocatedImage:
-    record = _object(record)
+    record = object_in(record)
     image_id, (width, height) = _integer(record, "id"), size_of(record)
     if record.get("coco_url") is not None:
         name = "/".join(text_of(record, "coco_url").split("?")[0].split("/")[-2:])
@@ -237,24 +238,13 @@ def _check_new(record: dict, what: tuple, seen: set) -> None:
 def _annotation_ids(
     record: object, known: set[int], categories: Mapping[int, Category]
 ) -> tuple[int, int]:
-    record = _object(record)
+    record = object_in(record)
     image_id, category = _integer(record, "image_id"), _integer(record, "category_id")
     if image_id not in known:
         raise BadRecord("unknown image", f"image_id is {image_id}")
     if category not in categories:
         raise BadRecord("unknown category", f"category_id is {category}")
     return image_id, category
-
-
-def _box(record: dict, image: LocatedImage) -> tuple[tuple[float, float, float, float], bool]:
-    """The box, xyxy inside the image, and whether it was cut."""
-    values = list_of(record, "bbox")
-    if len(values) != 4:
-        raise BadRecord("bad number", f"bbox is {values!r}, expected x, y, width, height")
-    x, y, w, h = (finite(v, "bbox") for v in values)
-    box = box_inside((x, y, x + w, y + h), image.width, image.height)
-    # the file's numbers are rounded to 0.01
-    return box, any(abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True))
 
 
 def _joined(
@@ -270,12 +260,6 @@ def _joined(
         federated["neg_category_ids"],
         federated["not_exhaustive_category_ids"],
     )
-
-
-def _object(record: object) -> dict:
-    if not isinstance(record, dict):
-        raise BadRecord("bad record", f"{type(record).__name__}, expected an object")
-    return record
 
 
 def _integer(record: dict, name: str) -> int:

@@ -22,8 +22,7 @@ from lskd_nb.sources import (
     BadRecord,
     Rejected,
     below,
-    box_inside,
-    finite,
+    coco_box,
     first_of,
     list_of,
     read_json,
@@ -230,19 +229,13 @@ def _referring(
             f" that of annotation {ann_id} {annotations[ann_id].get('image_id')!r}",
         )
     image, (width, height) = images[image_id], size_of(images[image_id])
-    values = list_of(annotations[ann_id], "bbox")
-    if len(values) != 4:
-        raise BadRecord("bad number", f"bbox is {values!r}, expected x, y, width, height")
-    x, y, w, h = (finite(v, "bbox") for v in values)
-    box = box_inside((x, y, x + w, y + h), width, height)
+    box, cut = coco_box(annotations[ann_id], width, height)
     file = text_of(image, "file_name")
     if "/" in file or file.startswith("."):
         raise BadRecord("bad path", f"file_name is {file!r}, expected a name")
     located = LocatedImage(
         str(image_id), f"train2014/{file}", width, height, (Region(0, box),), name, split
     )
-    # the file's numbers are rounded to 0.01
-    cut = any(abs(a - b) > 0.01 for a, b in zip(box, (x, y, x + w, y + h), strict=True))
     expressions, bad = _expressions(ref)
     return Referring(_integer(ref, "ref_id"), located, expressions), cut, bad
 

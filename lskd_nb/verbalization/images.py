@@ -18,13 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image
-
 from lskd_nb.regions import VG_FOLDERS, LocatedImage, Region, is_person
-from lskd_nb.sources import Rejected, count_reasons
+from lskd_nb.sources import Rejected, count_reasons, in_words
 from lskd_nb.sources import visual_genome as vg
 from lskd_nb.sources.coco import pictures_of, read_coco
-from lskd_nb.sources.image_folder import LYING, read_image_folder, turned, upright_copy
+from lskd_nb.sources.image_folder import is_lying, read_image_folder, upright_copy
 from lskd_nb.sources.lvis import read_lvis
 from lskd_nb.sources.vcr import read_vcr_images
 
@@ -140,14 +138,8 @@ def read_images(
 
 def _is_lying(source: Source, image: LocatedImage) -> bool:
     """Whether an image is stored otherwise than it is shown, and its boxes are of what is shown."""
-    if source.name not in SHOWN:
-        return False
-    file = source.pictures / image.path
-    turn = turned(file)
-    if turn < LYING:
-        return turn > 1
-    with Image.open(file) as stored:
-        return (image.width, image.height) == stored.size[::-1]
+    size = (image.width, image.height)
+    return source.name in SHOWN and is_lying(source.pictures / image.path, size)
 
 
 def _read(
@@ -169,7 +161,7 @@ def _read(
 
 def _in_words(image: LocatedImage) -> LocatedImage:
     """LVIS's names as words: "tank (storage vessel)" for "tank_(storage_vessel)"."""
-    words = (replace(r, label=" ".join(r.label.replace("_", " ").split())) for r in image.regions)
+    words = (replace(r, label=in_words(r.label)) for r in image.regions)
     return replace(image, regions=tuple(words))
 
 

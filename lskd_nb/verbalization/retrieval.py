@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lskd_nb.records import atomic_path
-from lskd_nb.sources import BadRecord, read_json, text_of
+from lskd_nb.sources import BadRecord, in_words, read_json, text_of
 from lskd_nb.students.blip2 import autocast
 from lskd_nb.students.loading import image_processor, load_model, version_of
 from lskd_nb.verbalization.verbalizers import pixel_batch
@@ -189,7 +189,7 @@ def vocabulary_from_lvis(path: str | Path) -> list[str]:
                 f" expected an object with an id (int) of its own, found {category!r}"
             )
         try:
-            names[category["id"]] = " ".join(text_of(category, "name").replace("_", " ").split())
+            names[category["id"]] = in_words(text_of(category, "name"))
         except BadRecord as error:
             raise ValueError(f"{path}, category {number}: {error}") from error
     return [names[i] for i in sorted(names)]

@@ -31,7 +31,7 @@ def size_of(project, what: str) -> float:
 
 def test_stored_features_count_by_views_patches_and_width(plain):
     assert "for features" not in plain.found()["disk"].detail
-    triples = 1_000 * disk._triples_of_one({"triples": 3, "families": ["id"], "offers": ["all"]})
+    triples = 1_000 * disk.triples_of_one({"triples": 3, "families": ["id"], "offers": ["all"]})
     assert triples == 3_000
     plain.change("05_distillation", views=2, image_size=480)
     given = {"05": dict(views=2, keep=0.2, base="model", image_size=480)}
